@@ -1,0 +1,173 @@
+"""The command `fathom`. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from synth.recipe import Recipe, RecipeError, load_recipe
+from synth.store import CorpusError
+
+from . import __version__
+from .build import BuildError, build
+from .cluster import ClusterError, ClusterSpec
+from .doctor import doctor
+from .inspect import inspect
+from .verify import verify
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+RECIPES = Path(__file__).parent / "recipes"
+_debug = False
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
+CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fathom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Make training pairs for learned MR image reconstruction, and check them."""
+    global _debug  # noqa: PLW0603 (a flag of the process, set once by its command line)
+    _debug = debug
+
+
+@contextmanager
+def _kindly() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 1."""
+    try:
+        yield
+    except (RecipeError, CorpusError, BuildError, ClusterError, OSError, ValueError) as error:
+        if _debug:
+            traceback.print_exc()
+        typer.echo(f"error: {_message(error)}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
+    return str(error)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result))
+
+
+def named_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of a ready recipe; raises RecipeError with the names that there are."""
+    path, ready = Path(name), RECIPES / f"{name}.toml"
+    if path.suffix == ".toml" or path.exists():
+        return path
+    if ready.exists():
+        return ready
+    names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+    raise RecipeError(f"{name}: no such file, and no ready recipe of that name; there are {names}")
+
+
+@app.command("build")
+def build_command(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready recipe.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus to make; it must not be another's.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per core.")] = None,
+    scheduler: Annotated[str, typer.Option(help="local, sync (this process), tcp://... or tls://...")] = "local",
+    scheduler_file: Annotated[str | None, typer.Option(help="A Dask scheduler file.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp beyond this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a corpus; run again, it goes on where it was stopped, and mends what is damaged."""
+    with _kindly():
+        made = build(
+            load_recipe(named_recipe(recipe), changes or ()),
+            out,
+            ClusterSpec(scheduler, scheduler_file, workers, insecure),
+        )
+    if as_json:
+        _print_json(made.as_dict())
+        return
+    typer.echo(
+        f"{made.corpus}: {made.status}, {made.pairs} pairs, {made.rejected} rejected, "
+        f"net acceleration {made.acceleration_net:.2f}"
+    )
+    if made.built:
+        typer.echo(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
+    typer.echo(f"content hash {made.content_hash}")
+
+
+@app.command("verify")
+def verify_command(
+    corpus: CorpusPath,
+    replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check that a corpus is whole and unchanged; exit code 1 if it is not."""
+    with _kindly():
+        found = verify(corpus, replay)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for problem in found.problems:
+            typer.echo(f"damaged: {problem}", err=True)
+        state = (
+            "intact"
+            if found.intact
+            else f"{len(found.problems)} problems; the same `fathom build` mends damaged shards"
+        )
+        typer.echo(f"{corpus}: {found.pairs} pairs, {state}")
+        if found.replayed:
+            typer.echo(
+                f"{found.replayed} pairs made again: {found.identical} identical, {found.close} equal in single precision"
+            )
+        typer.echo(f"content hash {found.content_hash}")
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+@app.command("inspect")
+def inspect_command(
+    corpus: CorpusPath,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the summary and the contact sheet.")],
+) -> None:
+    """Write a summary and a contact sheet of a corpus."""
+    with _kindly():
+        for file in inspect(corpus, out):
+            typer.echo(str(file))
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Show versions, import clashes, cores, disk and GPU; exit code 1 if something is wrong."""
+    facts, problems = doctor(Path.cwd())
+    table = Table(show_header=False, box=None)
+    for name, value in facts:
+        table.add_row(name, value)
+    Console().print(table)
+    for problem in problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of a recipe, for completion in an editor."""
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))

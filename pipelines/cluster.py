@@ -1,0 +1,127 @@
+"""Where tasks run: in this process, on a local cluster of processes, or on any Dask cluster that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+Outcome = Any
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot be reached, or was lost; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """Which cluster: `scheduler` is "local", "sync" or the address of a Dask scheduler."""
+
+    scheduler: str = "local"
+    scheduler_file: str | None = None
+    workers: int | None = None
+    insecure: bool = False  # plain tcp beyond this machine
+
+
+@contextlib.contextmanager
+def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
+    """Yield a Dask client, or None for tasks in this process; raises ClusterError."""
+    if spec.scheduler == "sync":
+        yield None
+        return
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by exceptions
+    if spec.scheduler == "local" and spec.scheduler_file is None:
+        with local_cluster(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
+            yield client
+        return
+    if spec.scheduler_file is None:
+        _refuse_open_tcp(spec)
+    try:
+        address = {"scheduler_file": spec.scheduler_file} if spec.scheduler_file else {"address": spec.scheduler}
+        client = distributed.Client(**address, timeout=10)
+    except (OSError, ValueError) as error:
+        where = spec.scheduler_file or spec.scheduler
+        raise ClusterError(
+            f"--scheduler {where}: no scheduler answers ({error}); start it or correct the address"
+        ) from None
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise ClusterError("the scheduler has no workers; start `dask worker` for it first")
+        yield client
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_cluster(workers: int) -> Any:
+    """A cluster of worker processes with one thread each, bound to the loopback, without a dashboard."""
+    import distributed
+
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit=0,  # a shard is bounded by its plan; Dask's own limit would pause a worker that fills its cache
+        silence_logs=logging.CRITICAL,
+        preload=["pipelines.build"],  # imports are part of the start, not of the first shard
+    )
+
+
+def _refuse_open_tcp(spec: ClusterSpec) -> None:
+    scheme, _, host = spec.scheduler.rpartition("://")
+    if scheme not in ("tcp", "tls"):
+        raise ClusterError(f"--scheduler {spec.scheduler}: write local, sync, tcp://host:port or tls://host:port")
+    is_loopback = host.startswith(("127.", "localhost", "[::1]"))
+    if scheme == "tcp" and not is_loopback and not spec.insecure:
+        raise ClusterError(
+            f"--scheduler {spec.scheduler}: plain tcp to another machine is neither encrypted nor authenticated; "
+            "use tls://, or say --insecure if you trust the network"
+        )
+
+
+def run_tasks(
+    client: Any, function: Callable[..., Outcome], tasks: Sequence[Task], *constants: Any
+) -> Iterator[tuple[Task, Outcome]]:
+    """Yield (task, function(task, *constants)) in the order of completion, with a small window of tasks in flight."""
+    if client is None:
+        yield from ((task, function(task, *constants)) for task in tasks)
+        return
+    import distributed
+
+    waiting = iter(tasks)
+    running: dict[Any, Task] = {}
+    completed = distributed.as_completed()
+
+    def submit() -> None:
+        for task in waiting:
+            future = client.submit(function, task, *constants, pure=False, retries=1)
+            running[future.key] = task
+            completed.add(future)
+            return
+
+    for _ in range(2 * max(1, sum(client.nthreads().values()))):
+        submit()
+    for future in completed:
+        task = running.pop(future.key)
+        try:
+            outcome = future.result()
+        except (CancelledError, distributed.comm.CommClosedError):
+            raise ClusterError("the scheduler is gone; start it, and run the same command again to go on") from None
+        except distributed.KilledWorker:
+            raise ClusterError(
+                f"{task}: its worker died again and again, as when memory runs out; use fewer --workers or lower "
+                "shard_pairs, and run the same command again to go on"
+            ) from None
+        submit()
+        yield task, outcome

@@ -1,0 +1,126 @@
+"""A corpus at a glance: a summary in words and numbers, and a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.corpus import Bucket, Corpus, open_corpus
+from synth.physics import ifft2c, rss
+from synth.sampling import Mask
+from synth.target import Readout
+
+PAIRS_SHOWN = 4
+COILS_SHOWN = 4
+
+
+def inspect(path: Path, out: Path) -> list[Path]:
+    """Write ``summary.md`` and ``contact_sheet.png`` of a corpus to `out`; raises CorpusError or OSError."""
+    corpus = open_corpus(path)
+    out.mkdir(parents=True, exist_ok=True)
+    summary, sheet = out / "summary.md", out / "contact_sheet.png"
+    summary.write_text(summary_text(corpus), encoding="utf-8")
+    contact_sheet(corpus, sheet)
+    return [summary, sheet]
+
+
+def summary_text(corpus: Corpus) -> str:
+    """The summary as Markdown."""
+    summary, recipe = corpus.attributes["summary"], corpus.recipe
+    fitted = summary["fitted"]
+    numbers = summary["numbers"]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"- {summary['pairs']} pairs from {summary['sources']} sources, {len(summary['rejected'])} rejected",
+        f"- content hash `{corpus.content_hash}`, recipe hash `{corpus.attributes['recipe_hash']}`",
+        *(f"- `{name}`: {count} pairs" for name, count in summary["buckets"].items()),
+        f"- fit {fitted['fit']}: {fitted['turned']} turned by 90 degrees, {fitted['resized']} resized",
+        f"- reference {recipe.target.reference}; {_noise_text(recipe.noise)}",
+        f"- mask {recipe.sampling.kind}: nominal acceleration {numbers['acceleration']['mean']:g}, "
+        f"net {numbers['acceleration_net']['min']:.2f} to {numbers['acceleration_net']['max']:.2f}",
+        "",
+        "| number | least | mean | greatest |",
+        "|---|---|---|---|",
+        *(f"| {name} | {v['min']:.6g} | {v['mean']:.6g} | {v['max']:.6g} |" for name, v in numbers.items()),
+    ]
+    if summary["rejected"]:
+        lines += ["", "Rejected sources:", "", *(f"- {r['reason']}" for r in summary["rejected"])]
+    return "\n".join(lines) + "\n"
+
+
+def _noise_text(noise: Any) -> str:
+    if noise.kind == "none":
+        return "no noise"
+    low, high = noise.snr
+    return f"SNR ({noise.definition}) {low:g} to {high:g} wanted, {noise.law}; covariance {noise.covariance}"
+
+
+def contact_sheet(corpus: Corpus, file: Path, pairs: int = PAIRS_SHOWN) -> None:
+    """Draw some pairs as rows: target magnitude and phase, coil maps, mask, zero-filled image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    chosen = _spread(corpus, pairs)
+    figure = Figure(figsize=(15, 2.75 * len(chosen) + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(chosen), 5, squeeze=False, width_ratios=[1, 1, 2, 1, 1])
+    for row, (bucket, position) in zip(axes, chosen, strict=True):
+        _draw_pair(row, corpus, bucket, position)
+    figure.suptitle(f"{corpus.recipe.name}: {corpus.attributes['summary']['pairs']} pairs", fontsize=13)
+    figure.savefig(file, dpi=90)
+
+
+def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
+    valid = [(b, int(row)) for b in corpus.buckets for row in np.flatnonzero(b.numbers("valid"))]
+    return [valid[int(k)] for k in np.linspace(0, len(valid) - 1, min(pairs, len(valid)))]
+
+
+def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
+    target = np.asarray(bucket.arrays["target"][row])
+    sampled = np.asarray(bucket.arrays["mask"][row])
+    maps = np.asarray(bucket.arrays["maps"][int(bucket.numbers("maps_index")[row])])
+    numbers = {n: float(bucket.numbers(n)[row]) for n in ("snr_wanted", "sigma", "acceleration_net")}
+    size = (np.asarray(bucket.arrays["kspace"].shape)[2] if sampled.ndim == 1 else sampled.shape[0], sampled.shape[-1])
+    zero_filled = zero_filled_image(corpus, bucket, row, maps)
+    shown = np.abs(maps[:: max(1, len(maps) // COILS_SHOWN)][:COILS_SHOWN])
+    top = float(np.abs(target).max())
+    panels: list[tuple[NDArray[Any], str, dict[str, Any]]] = [
+        (np.abs(target), f"pair {int(bucket.numbers('index')[row])}: target", {"cmap": "gray", "vmin": 0, "vmax": top}),
+        (np.angle(target), "target phase, -π to π", {"cmap": "twilight", "vmin": -np.pi, "vmax": np.pi}),
+        (
+            np.concatenate(shown, axis=1),
+            f"{len(shown)} of {len(maps)} coil maps, magnitude",
+            {"cmap": "viridis", "vmin": 0},
+        ),
+        (
+            np.broadcast_to(sampled, size),
+            f"mask, net R = {numbers['acceleration_net']:.2f}",
+            {"cmap": "gray", "vmin": 0, "vmax": 1},
+        ),
+        (
+            zero_filled,
+            f"zero-filled, SNR ({corpus.recipe.noise.definition}) {numbers['snr_wanted']:.0f}",
+            {"cmap": "gray", "vmin": 0},
+        ),
+    ]
+    for axis, (image, title, style) in zip(axes, panels, strict=True):
+        axis.imshow(image, interpolation="nearest", aspect="auto" if "mask" in title else "equal", **style)
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+
+
+def zero_filled_image(corpus: Corpus, bucket: Bucket, row: int, maps: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Root-sum-of-squares image [y x] of the sampled k-space, at the target's rows."""
+    mask = Mask(np.asarray(bucket.arrays["mask"][row]), 1.0)
+    stored = np.asarray(bucket.arrays["kspace"][row])
+    rows = stored.shape[1] if mask.is_lines else mask.sampled.shape[0]
+    size = (rows, mask.sampled.shape[-1])
+    if corpus.recipe.kspace == "full":
+        kspace = stored.reshape(len(stored), *size) * mask.sampled
+    else:
+        kspace = mask.unpack(stored[..., : int(mask.sampled.sum())], size)
+    return np.asarray(rss(Readout(maps.shape[-2], rows).crop(ifft2c(kspace))), np.float32)

@@ -1,0 +1,68 @@
+"""Progress that a person can read: a bar on a terminal, a line now and then without one. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Meter:
+    """Counts `total` things of one `unit` and shows how many per second, and the time left."""
+
+    def __init__(self, what: str, total: int, unit: str = "pairs", done: int = 0) -> None:
+        self._what, self._total, self._unit, self._done, self._skipped = what, total, unit, done, done
+        self._start = self._told = time.perf_counter()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Meter:
+        """Start counting."""
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+            )
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
+            self._bar.add_task(self._what, total=self._total, completed=self._done, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop showing."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def restart(self) -> None:
+        """Start the clock again: what came before, such as the start of workers, does not count."""
+        self._start = self._told = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self._start
+
+    @property
+    def rate(self) -> float:
+        """Things per second since the start."""
+        return (self._done - self._skipped) / max(self.seconds, 1e-9)
+
+    def advance(self, count: int) -> None:
+        """Count `count` more."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=f"{self.rate:.1f} {self._unit}/s")
+        elif time.perf_counter() - self._told > SECONDS_BETWEEN_LINES:
+            self._told = time.perf_counter()
+            left = (self._total - self._done) / max(self.rate, 1e-9)
+            line = f"{self._what}: {self._done} of {self._total} {self._unit}, {self.rate:.1f}/s, {left:.0f} s left"
+            sys.stderr.write(line + "\n")

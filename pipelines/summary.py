@@ -1,0 +1,36 @@
+"""What a corpus holds, in numbers that a person and a program can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from synth.ledger import Entries, numbers_of
+from synth.plan import Plan
+
+
+def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
+    """Counts, rejections, fitting and the distribution of every scalar number, over all buckets."""
+    tables = {bucket.name: numbers_of(bucket.name, entries, "pairs") for bucket in plan.buckets}
+    rejected = [r for entry in entries.values() for r in entry["rejected"]]
+    names = sorted({n for t in tables.values() for n, v in t.items() if v.ndim == 1} - {"index", "valid"})
+    numbers = {}
+    for name in names:
+        values = np.concatenate([t[name][t["valid"]] for t in tables.values() if name in t])
+        values = values[np.isfinite(values)]
+        if values.size:
+            stats = {"min": values.min(), "mean": values.mean(), "max": values.max()}
+            numbers[name] = {key: float(value) for key, value in stats.items()}
+    return {
+        "pairs": int(sum(t["valid"].sum() for t in tables.values())),
+        "buckets": {name: int(t["valid"].sum()) for name, t in tables.items()},
+        "sources": len(plan.files),
+        "rejected": rejected,
+        "fitted": {
+            "fit": plan.recipe.target.fit,
+            "turned": int(sum(np.nansum(t["fit_turned"]) for t in tables.values() if "fit_turned" in t)),
+            "resized": int(sum(np.nansum(t["fit_resized"] != 1) for t in tables.values() if "fit_resized" in t)),
+        },
+        "numbers": numbers,
+    }

@@ -1,0 +1,111 @@
+"""Is a corpus whole, unchanged, and what its recipe makes?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synth.corpus import Bucket, Corpus, open_corpus
+from synth.images import SourceRejectedError
+from synth.ledger import content_hash
+from synth.rng import rng
+from synth.store import ARRAYS, named_numbers
+
+from .build import find_damage, versions
+from .progress import Meter
+
+CLOSE = 1e-5  # relative: other processors and libraries round the last digits of single precision differently
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found."""
+
+    corpus: str
+    content_hash: str
+    pairs: int
+    intact: bool
+    problems: list[str]
+    replayed: int  # pairs made again
+    identical: int  # of them the same to the last bit
+    close: int  # of them the same within single precision, on another processor or with other libraries
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def verify(path: Path, replay: int = 0) -> Verified:
+    """Check every byte of a corpus against its ledger, and make `replay` of its pairs again; raises CorpusError."""
+    corpus = open_corpus(path)
+    entries = corpus.entries()
+    problems = list(find_damage(path).values())
+    if content_hash(entries) != corpus.content_hash:
+        problems.append("ledger.jsonl: its digests do not give the corpus's content hash")
+    for bucket in corpus.buckets:
+        problems += _wrong_numbers(bucket, entries)
+    outcomes = [] if problems else _replay(corpus, replay)
+    problems += [text for kind, text in outcomes if kind == "differs"]
+    return Verified(
+        corpus=str(path),
+        content_hash=corpus.content_hash,
+        pairs=corpus.attributes["summary"]["pairs"],
+        intact=not problems,
+        problems=problems,
+        replayed=len(outcomes),
+        identical=sum(kind == "identical" for kind, _ in outcomes),
+        close=sum(kind == "close" for kind, _ in outcomes),
+    )
+
+
+def _wrong_numbers(bucket: Bucket, entries: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, values in named_numbers(bucket.name, entries).items():
+        try:
+            same = name in bucket.arrays and np.array_equal(
+                bucket.numbers(name), values, equal_nan=values.dtype.kind == "f"
+            )
+        except (OSError, ValueError, RuntimeError):
+            same = False
+        if not same:
+            problems.append(f"{bucket.name}/{name}: is not what the ledger says")
+    return problems
+
+
+def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
+    """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
+    where = [
+        (b, row, int(i)) for b in corpus.buckets for row, i in enumerate(b.numbers("index")) if b.numbers("valid")[row]
+    ]
+    chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
+    outcomes = []
+    with Meter(f"replay {corpus.path.name}", len(chosen)) as meter:
+        for bucket, row, index in (where[k] for k in sorted(chosen)):
+            outcomes.append(_compare(corpus, bucket, row, index))
+            meter.advance(1)
+    return outcomes
+
+
+def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str, str]:
+    stored = {r["index"]: r for e in corpus.entries().values() if "/pairs/" in e["task"] for r in e["rows"]}[index]
+    try:
+        pair = corpus.plan.pair(index)
+    except (SourceRejectedError, OSError) as error:
+        return "differs", f"pair {index}: cannot be made again: {error}"
+    if pair.source_sha256 != stored["source_sha256"]:
+        return "differs", f"pair {index}: its source {corpus.plan.file_of(index)} has changed since the build"
+    if pair.digest() == stored["digest"]:
+        return "identical", ""
+    width = pair.kspace.shape[-1]
+    made = (pair.kspace, pair.mask.sampled, pair.target)
+    kept = [np.asarray(bucket.arrays[name][row]) for name in ARRAYS]
+    kept[0] = kept[0][..., :width]
+    if all(
+        np.linalg.norm(np.subtract(a, b, dtype=np.complex128)) <= CLOSE * np.linalg.norm(b)
+        for a, b in zip(made, kept, strict=True)
+    ):
+        return "close", f"pair {index}: the same within {CLOSE:g}, made with {versions()}"
+    return "differs", f"pair {index}: made again, it differs from what is stored"

@@ -1,0 +1,1 @@
+"""What is done with training pairs: loading them, reconstructing from them."""

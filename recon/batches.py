@@ -1,0 +1,164 @@
+"""Batches in an order that a seed decides, read ahead, and resumable in the middle of an epoch."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from synth.rng import rng
+
+from .loader import Pairs
+from .packed import PackedBatch
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """Which positions make which batch of which epoch: a function of the seed and the epoch alone.
+
+    Batches never mix buckets. With several ranks each takes every `world_size`-th batch, all the same number.
+    """
+
+    pairs: Pairs
+    batch_size: int
+    shuffle: bool
+    seed: int
+    drop_last: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """All batches of an epoch, for this rank."""
+        draw = rng(self.seed, "shuffle", epoch)
+        batches: list[list[int]] = []
+        for bucket in range(len(self.pairs.geometries)):
+            positions = np.flatnonzero(self.pairs.bucket_of == bucket)
+            positions = draw.permutation(positions) if self.shuffle else positions
+            cut = [positions[i : i + self.batch_size].tolist() for i in range(0, len(positions), self.batch_size)]
+            batches += [b for b in cut if len(b) == self.batch_size or not self.drop_last]
+        if self.shuffle:
+            batches = [batches[k] for k in draw.permutation(len(batches))]
+        usable = len(batches) - len(batches) % self.world_size
+        return batches[self.rank : usable : self.world_size]
+
+
+class PairLoader:
+    """Iterates batches of items on a device; made by `make_loader`.
+
+    Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each ``iter`` is one
+    epoch, unless `load_state_dict` has put it in the middle of one. Single use at a time.
+    """
+
+    def __init__(
+        self, order: BatchOrder, device: torch.device, threads: int, workers: int, ahead: int, context: str | None
+    ) -> None:
+        self.order, self.device = order, device
+        self._threads, self._workers, self._ahead, self._context = threads, workers, ahead, context
+        self._epoch = self._given = 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self.order.epoch(self._epoch))
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """The rest of the present epoch; the next ``iter`` starts the next one."""
+        batches = self.order.epoch(self._epoch)[self._given :]
+        read = self._by_processes(batches) if self._workers else self._by_threads(batches)
+        for packed in read:
+            self._given += 1
+            yield self.order.pairs.unpacked(packed.to(self.device))
+        self._epoch, self._given = self._epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where it stands: the epoch, and how many batches of it have been given."""
+        return {"epoch": self._epoch, "given": self._given, "seed": self.order.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from `state_dict`; raises ValueError for the state of another order."""
+        if state["seed"] != self.order.seed:
+            raise ValueError(
+                f"the state is of seed {state['seed']}, this loader has {self.order.seed}; make it with that one"
+            )
+        self._epoch, self._given = int(state["epoch"]), int(state["given"])
+
+    def _by_threads(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
+        pin = self.device.type == "cuda"
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="fathom-read") as pool:
+
+            def read(batch: list[int]) -> PackedBatch:
+                packed = self.order.pairs.packed(batch)
+                return packed.pin_memory() if pin else packed
+
+            waiting = iter(batches)
+            queue: deque[Future[PackedBatch]] = deque(pool.submit(read, b) for b in islice(waiting, self._ahead))
+            try:
+                while queue:
+                    packed = queue.popleft().result()
+                    queue.extend(pool.submit(read, b) for b in islice(waiting, 1))
+                    yield packed
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
+        loader: DataLoader[PackedBatch] = DataLoader(
+            PackedBatches(self.order.pairs, batches),
+            batch_size=None,
+            shuffle=False,
+            num_workers=self._workers,
+            prefetch_factor=max(1, self._ahead // self._workers),
+            multiprocessing_context=self._context,
+            pin_memory=self.device.type == "cuda",
+        )
+        yield from loader
+
+
+class PackedBatches(Dataset[PackedBatch]):
+    """Packed batches by number, for a DataLoader with workers: what crosses the process boundary stays packed."""
+
+    def __init__(self, pairs: Pairs, batches: list[list[int]]) -> None:
+        self._pairs, self._batches = pairs, batches
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> PackedBatch:
+        """Read one batch."""
+        return self._pairs.packed(self._batches[number])
+
+
+def make_loader(
+    pairs: Pairs,
+    batch_size: int = 1,
+    *,
+    shuffle: bool = True,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    workers: int = 0,
+    **options: Any,
+) -> PairLoader:
+    """Loader of batches on `device` (default: the GPU where there is one), in an order that `seed` decides.
+
+    `threads` read ahead in this process (default: one per two cores, up to 4). `workers` > 0 reads in as many processes
+    instead, which pays only for `VirtualPairs`, whose synthesis is work for a core; what crosses to this process is
+    packed. Further options: `ahead` (batches in flight, default 4 per thread or worker), `drop_last`, `rank` and
+    `world_size` (data-parallel training), `context` ("fork", "forkserver" or "spawn", for workers).
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    count = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
+    ahead = options.pop("ahead", 2 * max(count, workers))
+    context = options.pop("context", None)
+    order = BatchOrder(pairs, batch_size, shuffle, seed, **options)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return PairLoader(order, chosen, count, workers, ahead, context)

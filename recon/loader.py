@@ -1,0 +1,218 @@
+"""The door for training code: a corpus, or a recipe, as batches of tensors.
+
+An item is a dict of tensors with fastMRI's names (batches have one more axis in front):
+
+- ``masked_kspace`` [coil y x] complex64, zero where not sampled; the readout's oversampling is removed by default
+- ``mask``          [1 1 x] or [1 y x] bool
+- ``sens_maps``     [coil y x] complex64, sum |map|^2 = 1
+- ``target``        [y x] complex64, what a reconstruction should give back
+- ``max_value``     [] max |target|
+- ``scale``         [] the source's grey values were divided by this
+- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each
+- ``acceleration``  [] net: positions over sampled positions
+- ``pair_id``       [] the pair's index in its recipe
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from synth.coils import map_cache
+from synth.corpus import open_corpus
+from synth.plan import Plan
+from synth.recipe import Recipe
+from synth.shard import ShardedArray
+from synth.store import padded
+
+from .packed import Geometry, PackedBatch, from_numpy, unpack
+
+NUMBERS = {"max_value": "max_value", "scale": "scale", "sigma": "sigma", "acceleration": "acceleration_net"}
+MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
+
+
+class Pairs(Dataset[dict[str, Tensor]], ABC):
+    """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
+
+    recipe: Recipe
+
+    def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
+        self.with_maps, self.oversampled = with_maps, oversampled
+        self._maps: OrderedDict[tuple[int, int, torch.device], Tensor] = OrderedDict()
+
+    @property
+    @abstractmethod
+    def geometries(self) -> list[Geometry]:
+        """One per bucket."""
+
+    @property
+    @abstractmethod
+    def bucket_of(self) -> np.ndarray:
+        """Bucket number of every position."""
+
+    @abstractmethod
+    def packed(self, positions: Sequence[int]) -> PackedBatch:
+        """Packed batch of positions that share a bucket."""
+
+    @abstractmethod
+    def map_set(self, bucket: int, index: int) -> np.ndarray:
+        """Maps [coil y x] of a set."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.bucket_of)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        """One item."""
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:
+        """Items of several positions, each read in one go with those of its bucket."""
+        found: dict[int, dict[str, Tensor]] = {}
+        where = np.asarray(positions)
+        for bucket in np.unique(self.bucket_of[where]):
+            mine = np.flatnonzero(self.bucket_of[where] == bucket)
+            items = self.unpacked(self.packed([positions[k] for k in mine]))
+            found.update({int(k): {name: t[n] for name, t in items.items()} for n, k in enumerate(mine)})
+        return [found[k] for k in range(len(positions))]
+
+    def unpacked(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Items of a packed batch, on the device where it is."""
+        maps = self._batch_maps(batch) if self.with_maps else None
+        return unpack(batch, maps, oversampled=self.oversampled)
+
+    def _batch_maps(self, batch: PackedBatch) -> Tensor:
+        sets = [self._maps_on(batch.geometry.bucket, int(k), batch.kspace.device) for k in batch.maps_index.tolist()]
+        return sets[0][None] if len(sets) == 1 else torch.stack(sets)
+
+    def _maps_on(self, bucket: int, index: int, device: torch.device) -> Tensor:
+        key = (bucket, index, device)
+        if key not in self._maps:
+            self._maps[key] = torch.tensor(self.map_set(bucket, index), device=device)
+            while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > MAPS_BYTES:
+                self._maps.popitem(last=False)
+        self._maps.move_to_end(key)
+        return self._maps[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to other processes without the cached maps."""
+        return {**self.__dict__, "_maps": OrderedDict()}
+
+
+class PairDataset(Pairs):
+    """The pairs of a finished corpus; raises CorpusError where it is not one.
+
+    `with_maps` = False leaves ``sens_maps`` out; `oversampled` = True keeps the readout's oversampling, and pads the
+    maps with zeros to its rows. Safe in forked and spawned workers, also after the parent has read.
+    """
+
+    def __init__(self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False) -> None:
+        super().__init__(with_maps=with_maps, oversampled=oversampled)
+        corpus = open_corpus(path)
+        self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
+        buckets = [(b, np.flatnonzero(b.numbers("valid"))) for b in corpus.buckets]
+        self._where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
+        self._bucket_of = np.array([k for k, _ in self._where], np.int64)
+        names = ("kspace", "mask", "target", "maps")
+        self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]
+        columns = {**NUMBERS, "pair_id": "index", "maps_index": "maps_index"}
+        self._numbers = [{name: b.numbers(column) for name, column in columns.items()} for b, _ in buckets]
+        self._geometries = [self._geometry(k) for k in range(len(buckets))]
+
+    def _geometry(self, bucket: int) -> Geometry:
+        shapes = {name: array.shape for name, array in self._arrays[bucket].items()}
+        lines = len(shapes["mask"]) == 2
+        readout = shapes["kspace"][2] if lines else shapes["mask"][1]
+        return Geometry(bucket, shapes["target"][1:], readout, lines, self.recipe.kspace == "full")  # type: ignore[arg-type]
+
+    @property
+    def geometries(self) -> list[Geometry]:
+        """One per bucket."""
+        return self._geometries
+
+    @property
+    def bucket_of(self) -> np.ndarray:
+        """Bucket number of every position."""
+        return self._bucket_of
+
+    def packed(self, positions: Sequence[int]) -> PackedBatch:
+        """Packed batch of positions that share a bucket, each row read straight into its place."""
+        bucket = self._where[positions[0]][0]
+        rows = [self._where[p][1] for p in positions]
+        arrays, numbers = self._arrays[bucket], self._numbers[bucket]
+        tensors = {}
+        for name in ("kspace", "mask", "target"):
+            out = np.empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype)
+            for row, place in zip(rows, out, strict=True):
+                arrays[name].read_into(row, place)
+            tensors[name] = from_numpy(out)
+        floats = {name: torch.tensor(numbers[name][rows], dtype=torch.float32) for name in NUMBERS}
+        return PackedBatch(
+            geometry=self._geometries[bucket],
+            **tensors,
+            **floats,
+            maps_index=torch.tensor(numbers["maps_index"][rows], dtype=torch.int64),
+            pair_id=torch.tensor(numbers["pair_id"][rows], dtype=torch.int64),
+        )
+
+    def map_set(self, bucket: int, index: int) -> np.ndarray:
+        """Maps [coil y x] of a set."""
+        return self._arrays[bucket]["maps"][index]
+
+
+class VirtualPairs(Pairs):
+    """The pairs of a recipe, synthesised by index when they are asked for: the same items without a store.
+
+    Raises RecipeError for a recipe that cannot be used, and SourceRejectedError for an item whose source cannot.
+    """
+
+    def __init__(self, recipe: Recipe, *, with_maps: bool = True, oversampled: bool = False) -> None:
+        super().__init__(with_maps=with_maps, oversampled=oversampled)
+        self.plan = Plan.of(recipe)
+        self.recipe = self.plan.recipe
+
+    @cached_property
+    def geometries(self) -> list[Geometry]:
+        """One per bucket."""
+        full = self.recipe.kspace == "full"
+        return [Geometry(k, b.matrix, b.readout, b.lines, full) for k, b in enumerate(self.plan.buckets)]
+
+    @cached_property
+    def bucket_of(self) -> np.ndarray:
+        """Bucket number of every position."""
+        found = np.empty(len(self.plan), np.int64)
+        for k, bucket in enumerate(self.plan.buckets):
+            found[list(bucket.indices)] = k
+        return found
+
+    def packed(self, positions: Sequence[int]) -> PackedBatch:
+        """Packed batch of positions that share a bucket."""
+        number = int(self.bucket_of[positions[0]])
+        capacity = self.plan.buckets[number].capacity
+        pairs = [self.plan.pair(p) for p in positions]
+        floats = {
+            name: torch.tensor([p.numbers[column] for p in pairs], dtype=torch.float32)
+            for name, column in NUMBERS.items()
+        }
+        return PackedBatch(
+            geometry=self.geometries[number],
+            kspace=from_numpy(np.stack([padded(p.kspace, capacity) for p in pairs])),
+            mask=from_numpy(np.stack([p.mask.sampled for p in pairs])),
+            target=from_numpy(np.stack([p.target for p in pairs])),
+            maps_index=torch.tensor([p.maps_index for p in pairs]),
+            pair_id=torch.tensor([p.index for p in pairs]),
+            **floats,
+        )
+
+    def map_set(self, bucket: int, index: int) -> np.ndarray:
+        """Maps [coil y x] of a set."""
+        return map_cache.get(self.recipe.coils, self.recipe.seed, index, self.geometries[bucket].matrix)

@@ -1,0 +1,115 @@
+"""A batch as it travels: k-space packed, everything else small; unpacked where it is used, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synth.physics import fftc, ifftc
+from synth.target import Readout
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the pairs of one bucket have in common."""
+
+    bucket: int  # which of the dataset's
+    matrix: tuple[int, int]  # y, x of the target
+    readout: int  # acquired samples along y
+    lines: bool  # masks of whole lines
+    full: bool  # k-space kept in full
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """y, x of the acquired k-space."""
+        return (self.readout, self.matrix[1])
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Pairs of one bucket, k-space packed: [batch coil y line], [batch coil point], or [... y x] in full."""
+
+    geometry: Geometry
+    kspace: Tensor
+    mask: Tensor  # [batch x] or [batch y x]
+    target: Tensor  # [batch y x]
+    maps_index: Tensor  # [batch]
+    max_value: Tensor  # [batch], as are all below
+    scale: Tensor
+    sigma: Tensor
+    acceleration: Tensor
+    pair_id: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> PackedBatch:
+        """Apply a function to every tensor."""
+        tensors = {f.name: function(getattr(self, f.name)) for f in fields(self) if f.name != "geometry"}
+        return replace(self, **tensors)
+
+    def to(self, device: torch.device) -> PackedBatch:
+        """Move to a device, packed."""
+        return self if device.type == "cpu" else self.map(lambda t: t.to(device, non_blocking=True))
+
+    def pin_memory(self) -> PackedBatch:
+        """Copy to page-locked memory, from where a GPU fetches by itself."""
+        return self.map(Tensor.pin_memory)
+
+
+def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
+    """Items of a batch, as `recon.loader` describes them, with a batch axis in front.
+
+    `maps` is [batch coil y x], or None for items without maps. The readout's oversampling is removed (by transforming
+    y, cropping, and transforming back, on the sampled lines alone) unless `oversampled` keeps it.
+    """
+    geometry, kspace = batch.geometry, batch.kspace
+    size = geometry.size if oversampled else geometry.matrix
+    if geometry.lines and size != geometry.size:
+        kspace = remove_oversampling(kspace, Readout(geometry.matrix[0], geometry.readout))
+    kspace = _masked(kspace, batch.mask) if geometry.full else _scattered(kspace, batch.mask, size)
+    item = {
+        "masked_kspace": kspace,
+        "mask": batch.mask[:, None, None, :] if geometry.lines else batch.mask[:, None],
+        "target": batch.target,
+        "max_value": batch.max_value,
+        "scale": batch.scale,
+        "sigma": batch.sigma,
+        "acceleration": batch.acceleration,
+        "pair_id": batch.pair_id,
+    }
+    if maps is not None:
+        if oversampled and size != geometry.matrix:
+            before = Readout(geometry.matrix[0], geometry.readout).image_rows.start
+            maps = torch.nn.functional.pad(maps, (0, 0, before, size[0] - geometry.matrix[0] - before))
+        item["sens_maps"] = maps
+    return item
+
+
+def remove_oversampling(kspace: Tensor, readout: Readout) -> Tensor:
+    """Packed lines [... samples line] to [... rows line]: the image's rows of an oversampled readout."""
+    return fftc(readout.crop(ifftc(kspace, (-2,))), (-2,))  # type: ignore[type-var, arg-type, return-value]
+
+
+def _masked(kspace: Tensor, mask: Tensor) -> Tensor:
+    """K-space kept in full, [batch coil y x] or [batch coil point], with the unsampled part set to 0."""
+    if mask.ndim == 3:
+        return kspace.reshape(*kspace.shape[:2], *mask.shape[1:]) * mask[:, None]
+    return kspace * mask[:, None, None, :]
+
+
+def _scattered(packed: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Packed samples in zeros [batch coil y x]; what is beyond a mask's own count is padding."""
+    batch, coils = packed.shape[:2]
+    kspace = packed.new_zeros((batch, coils, *size))
+    flat = kspace.view(batch, coils, *((-1,) if mask.ndim == 3 else size))
+    for into, samples, sampled in zip(flat, packed, mask, strict=True):
+        places = sampled.reshape(-1).nonzero()[:, 0]
+        into.index_copy_(-1, places, samples[..., : len(places)])
+    return kspace
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """Tensor that shares an array's memory."""
+    return torch.from_numpy(array)

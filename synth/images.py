@@ -1,0 +1,140 @@
+"""The door for photographs: any still image file to a grey float image [y x] in 0 ... 1, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field, model_validator
+
+from .spec import Spec
+
+SUFFIXES = frozenset(".jpg .jpeg .png .tif .tiff .bmp .webp .gif .ppm .pgm .jp2".split())
+MAX_BYTES = 512 * 2**20
+MAX_PIXELS = 100_000_000
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow and MATLAB's rgb2gray use
+
+# Photographs in the scikit-image wheel whose docstrings say public domain, CC0 or no known copyright.
+SKIMAGE_PHOTOS = (
+    *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png"),
+    *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg", "rocket.jpg"),
+)
+
+
+class SourceGoneError(OSError):
+    """A source file that was listed and is no longer there: not a rejection, the build waits for its return."""
+
+
+class SourceRejectedError(ValueError):
+    """A source that cannot become a pair; the message names the file, what is wrong and the remedy."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A grey photograph [y x] in 0 ... 1, and the sha256 of the file it came from."""
+
+    image: NDArray[np.float32]
+    sha256: str
+
+
+class ImagesSpec(Spec):
+    """``[source] kind = "images"``: a folder of photographs, searched to the bottom, in the order of their paths.
+
+    ``kind = "skimage"`` needs no path: the photographs that scikit-image carries.
+    """
+
+    kind: Literal["images", "skimage"]
+    path: str | None = None
+    max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
+
+    @model_validator(mode="after")
+    def _path_fits_kind(self) -> ImagesSpec:
+        if (self.kind == "images") != (self.path is not None):
+            raise ValueError("kind = 'images' needs a path, kind = 'skimage' takes none")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        if self.path is not None:
+            return Path(self.path)
+        found = importlib.util.find_spec("skimage")
+        if found is None or not found.submodule_search_locations:
+            raise FileNotFoundError("source.kind 'skimage' needs scikit-image; pip install scikit-image")
+        return Path(found.submodule_search_locations[0]) / "data"
+
+    def list_files(self) -> list[str]:
+        """Paths of the image files below `folder`, sorted; raises FileNotFoundError where there is none."""
+        if self.kind == "skimage":
+            return [name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()]
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
+        files = [p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if not files:
+            kinds = " ".join(sorted(SUFFIXES))
+            raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
+        return sorted(p.relative_to(self.folder).as_posix() for p in files)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceGoneError with the reason.
+
+    Size and pixel count are checked before anything is decoded. Transparency is shown on black (no signal, as
+    air in a scan), palettes and CMYK become RGB, 16 bits are kept, EXIF orientation is followed, and a file of
+    several frames is refused: which frame is the picture, nobody can say.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SourceRejectedError(
+                f"{path}: {size / 2**20:.0f} MB, over the limit of {MAX_BYTES >> 20} MB; shrink it"
+            )
+        data = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
+            with Image.open(io.BytesIO(data)) as file:
+                image = _decode(path, file)
+    except SourceRejectedError:
+        raise
+    except FileNotFoundError:
+        raise SourceGoneError(f"{path}: the file is gone; put it back and run the same command again") from None
+    except UnidentifiedImageError:
+        raise SourceRejectedError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+        raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
+    return Photo(image, hashlib.sha256(data).hexdigest())
+
+
+def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
+    if file.width * file.height > MAX_PIXELS:
+        raise SourceRejectedError(
+            f"{path}: {file.width}x{file.height} pixels, over the limit of {MAX_PIXELS:,}; resize it first"
+        )
+    if getattr(file, "n_frames", 1) > 1:
+        raise SourceRejectedError(f"{path}: has {file.n_frames} frames; save the one you want as a still image")  # type: ignore[attr-defined]
+    grey = _grey(ImageOps.exif_transpose(file))
+    if not np.isfinite(grey).all():
+        raise SourceRejectedError(f"{path}: has pixels that are not numbers; save it anew")
+    if grey.min() == grey.max():
+        raise SourceRejectedError(f"{path}: every pixel has the same value, there is nothing to reconstruct; remove it")
+    return grey
+
+
+def _grey(file: Image.Image) -> NDArray[np.float32]:
+    if file.mode.startswith("I") or file.mode == "F":  # 16 or 32 bits, or float: already grey
+        values = np.asarray(file, np.float32)
+        return values / np.float32(65535 if file.mode.startswith("I") else max(float(np.abs(values).max()), 1e-30))
+    if file.mode in ("1", "L"):
+        return np.asarray(file.convert("L"), np.float32) / np.float32(255)
+    has_alpha = "A" in file.getbands() or "transparency" in file.info
+    pixels = np.asarray(file.convert("RGBA" if has_alpha else "RGB"), np.float32) / np.float32(255)
+    grey = sum(np.float32(weight) * pixels[..., band] for band, weight in enumerate(LUMA))
+    return np.asarray(grey * pixels[..., 3] if has_alpha else grey, np.float32)

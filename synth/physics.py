@@ -1,0 +1,115 @@
+"""The physics of a multi-coil Cartesian acquisition, written once for numpy arrays and torch tensors.
+
+All transforms are centred and orthonormal: the zero frequency of an axis of N samples is at index N // 2, and
+||F x|| = ||x||. With coil maps C, Fourier transform F and mask P (0 or 1), the forward model is E = P F C.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import scipy.fft
+
+if TYPE_CHECKING:
+    import torch
+
+    Array = TypeVar("Array", np.ndarray, torch.Tensor)
+else:
+    Array = TypeVar("Array")
+
+
+def _fft_namespace(x: Any) -> Any:
+    """scipy.fft for numpy arrays; torch.fft for tensors (whoever holds one has imported torch already)."""
+    return scipy.fft if isinstance(x, np.ndarray) else importlib.import_module("torch").fft
+
+
+def _axes(x: Any, axes: tuple[int, ...]) -> dict[str, Any]:
+    return {"axes" if isinstance(x, np.ndarray) else "dim": axes}
+
+
+def fftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
+    """Centred orthonormal Fourier transform of [... y x] along `axes`: X[k] = N^-1/2 sum_n x[n] e^(-2 pi i k n / N).
+
+    k and n run from -(N // 2); for odd and even N alike.
+    """
+    ns, ax = _fft_namespace(x), _axes(x, axes)
+    return ns.fftshift(ns.fftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)  # type: ignore[no-any-return]
+
+
+def ifftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
+    """Centred orthonormal inverse Fourier transform of [... y x] along `axes`; inverse and adjoint of `fftc`."""
+    ns, ax = _fft_namespace(x), _axes(x, axes)
+    return ns.fftshift(ns.ifftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)  # type: ignore[no-any-return]
+
+
+def fft2c(image: Array) -> Array:
+    """Centred orthonormal 2-D Fourier transform of an image [... y x] to k-space [... y x]."""
+    return fftc(image, (-2, -1))
+
+
+def ifft2c(kspace: Array) -> Array:
+    """Centred orthonormal inverse 2-D Fourier transform of k-space [... y x] to an image [... y x]."""
+    return ifftc(kspace, (-2, -1))
+
+
+# A mask of whole lines needs the transform along y on its lines alone, and both halves can do without the copies of
+# fftshift: by the shift theorem, with h = N // 2,
+#   fftc(x)[j] = e^(2 pi i (j - h) h / N) fft(x e^(2 pi i h n / N))[j],
+# and for even N both phases are +-1. So along x the plain fft serves, its columns taken at (lines - h) mod N, and
+# `lines_along_y` mends the phases of both axes on what is left.
+
+
+def _phase(k: np.ndarray, n: int) -> np.ndarray:
+    """e^(2 pi i k (N // 2) / N) for integers k: exactly (-1)^k for even N."""
+    if n % 2 == 0:
+        return (1 - 2 * (k % 2)).astype(np.float32)
+    return np.exp(2j * np.pi * (k * (n // 2) % n) / n).astype(np.complex64)
+
+
+def lines_along_y(spectra: np.ndarray, lines: np.ndarray, n: int) -> np.ndarray:
+    """k-space [... y line] = ``fft2c(images)[..., lines]`` from columns (lines - n // 2) mod n of ``fft(images)`` along x.
+
+    `n` is the size of x; the spectra [... y line] are overwritten.
+    """
+    rows = np.arange(spectra.shape[-2])
+    spectra *= _phase(rows, rows.size)[:, None] * _phase(lines - n // 2, n)
+    kspace: np.ndarray = scipy.fft.fft(spectra, axis=-2, norm="ortho", overwrite_x=True)
+    kspace *= _phase(rows - rows.size // 2, rows.size)[:, None]
+    return kspace
+
+
+def coil_expand(image: Array, maps: Array) -> Array:
+    """Coil images [... coil y x] of an image [... y x] seen through coil maps [... coil y x]."""
+    return image[..., None, :, :] * maps
+
+
+def coil_combine(coil_images: Array, maps: Array) -> Array:
+    """Image [... y x] from coil images [... coil y x]: sum_c conj(map_c) image_c, the adjoint of `coil_expand`.
+
+    Where sum |map|^2 = 1 this is the least-squares combination (Roemer et al. 1990) for white noise.
+    """
+    if isinstance(maps, np.ndarray):
+        return np.vecdot(maps, coil_images, axis=-3)
+    return importlib.import_module("torch").linalg.vecdot(maps, coil_images, dim=-3)  # type: ignore[no-any-return]
+
+
+def sense_forward(image: Array, maps: Array, mask: Array) -> Array:
+    """Sampled k-space [... coil y x] of an image [... y x]: P F C x, for a mask that broadcasts to [... coil y x]."""
+    return fft2c(coil_expand(image, maps)) * mask
+
+
+def sense_adjoint(kspace: Array, maps: Array, mask: Array) -> Array:
+    """Zero-filled, coil-combined image [... y x] of k-space [... coil y x]: C^H F^H P y."""
+    return coil_combine(ifft2c(kspace * mask), maps)
+
+
+def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
+    """Apply E^H E = C^H F^H P F C to an image [... y x]."""
+    return sense_adjoint(sense_forward(image, maps, mask), maps, mask)
+
+
+def rss(coil_images: Array) -> Array:
+    """Root sum of squares over the coil axis: [... coil y x] to a real [... y x]."""
+    return (coil_images.real**2 + coil_images.imag**2).sum(-3) ** 0.5  # type: ignore[no-any-return]

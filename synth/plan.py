@@ -1,0 +1,104 @@
+"""A recipe and its list of sources: which pair comes from which file, and which pairs share a shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .images import SourceRejectedError, read_photo
+from .pair import Pair, matrix_of, pair_from_image
+from .recipe import Recipe, RecipeError
+
+SHARD_BYTES = 128 * 2**20
+COMPLEX64 = 8
+
+
+@dataclass(frozen=True)
+class BucketPlan:
+    """Pairs of one shape."""
+
+    coils: int
+    matrix: tuple[int, int]
+    readout: int  # acquired samples along y
+    capacity: int  # lines or points that the packed k-space has room for
+    lines: bool  # masks of whole lines
+    indices: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its group in the corpus."""
+        return f"c{self.coils}-y{self.readout}-x{self.matrix[1]}"
+
+    @property
+    def kspace_shape(self) -> tuple[int, ...]:
+        """Shape of one pair's packed k-space: [coil y line] or [coil point]."""
+        return (self.coils, self.readout, self.capacity) if self.lines else (self.coils, self.capacity)
+
+    @property
+    def mask_shape(self) -> tuple[int, ...]:
+        """Shape of one pair's mask: [x] or [y x]."""
+        return (self.matrix[1],) if self.lines else (self.readout, self.matrix[1])
+
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes that one pair takes on disk, nearly."""
+        return COMPLEX64 * int(np.prod(self.kspace_shape) + np.prod(self.matrix))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pair `index` comes from file `index` modulo the number of files; `recipe` is resolved, its `pairs` a number."""
+
+    recipe: Recipe
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe, files: tuple[str, ...] | None = None) -> Plan:
+        """List the sources (unless given) and settle the number of pairs; raises RecipeError."""
+        try:
+            files = tuple(recipe.source.list_files()) if files is None else files
+        except OSError as error:
+            raise RecipeError(str(error)) from None
+        return cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
+
+    def __len__(self) -> int:
+        """Number of pairs, before any is rejected."""
+        return self.recipe.pairs or len(self.files)
+
+    def file_of(self, index: int) -> str:
+        """The source file of pair `index`, relative to the source folder."""
+        return self.files[index % len(self.files)]
+
+    def pair(self, index: int) -> Pair:
+        """Synthesise pair `index`; raises SourceRejectedError where its source cannot be used."""
+        path = self.recipe.source.folder / self.file_of(index)
+        try:
+            return pair_from_image(self.recipe, read_photo(path), index)
+        except SourceRejectedError as error:
+            reason = str(error)
+            raise SourceRejectedError(reason if str(path) in reason else f"{path}: {reason}") from None
+
+    @cached_property
+    def buckets(self) -> tuple[BucketPlan, ...]:
+        """Pairs by shape, in the order of the recipe's matrices."""
+        recipe = self.recipe
+        by_matrix: dict[tuple[int, int], list[int]] = {matrix: [] for matrix in recipe.target.matrices}
+        for index in range(len(self)):
+            by_matrix[matrix_of(recipe, index)].append(index)
+        return tuple(self._bucket(matrix, tuple(indices)) for matrix, indices in by_matrix.items() if indices)
+
+    def _bucket(self, matrix: tuple[int, int], indices: tuple[int, ...]) -> BucketPlan:
+        size = (self.recipe.target.readout(matrix).samples, matrix[1])
+        lines = self.recipe.sampling.draw(np.random.default_rng(0), size).is_lines
+        whole = size[1] if lines else size[0] * size[1]
+        capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
+        return BucketPlan(self.recipe.coils.count, matrix, size[0], capacity, lines, indices)
+
+    def shard_pairs(self, bucket: BucketPlan) -> int:
+        """Pairs per shard: the recipe's, or about 128 MB, but sixteen shards where pairs suffice."""
+        if self.recipe.shard_pairs is not None:
+            return self.recipe.shard_pairs
+        return max(1, min(SHARD_BYTES // bucket.pair_bytes, -(-len(bucket.indices) // 16)))

@@ -1,0 +1,190 @@
+"""The recipe: what a corpus is made of, as frozen data; errors name file, line, key, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from .coils import CoilsSpec, LibrarySpec, open_library
+from .images import ImagesSpec
+from .noise import NoiseSpec, covariance_factor
+from .phase import PhaseSpec, SinusoidalSpec
+from .sampling import FileSpec, PointsSpec, RegularSpec, SamplingSpec
+from .spec import Spec
+from .target import TargetSpec
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says where and how to mend it."""
+
+
+class Recipe(Spec):
+    """Everything that determines a corpus, besides the source files themselves."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0)
+    pairs: int | None = Field(default=None, ge=1, description="default: one per source; more go round again")
+    kspace: Literal["packed", "full"] = Field(
+        default="packed", description="packed keeps the sampled part; full keeps all, so that masks can be redrawn"
+    )
+    shard_pairs: int | None = Field(default=None, ge=1, description="pairs per file; not part of what a pair is")
+    source: ImagesSpec
+    target: TargetSpec = TargetSpec()
+    phase: PhaseSpec = SinusoidalSpec()
+    coils: CoilsSpec
+    noise: NoiseSpec = NoiseSpec()
+    sampling: SamplingSpec = RegularSpec()
+
+    def resolved(self) -> Recipe:
+        """Fill in what the files it names decide, and refuse what cannot work; raises ValueError or OSError."""
+        coils = self.coils
+        if isinstance(coils, LibrarySpec):
+            sets, count = open_library(coils.path).shape[:2]
+            for key, found in (("count", count), ("sets", sets)):
+                if key in coils.model_fields_set and getattr(coils, key) != found:
+                    raise ValueError(f"coils.{key} = {getattr(coils, key)}, but the library {coils.path} has {found}")
+            coils = LibrarySpec(path=coils.path, count=count, sets=sets)
+        if self.noise.covariance != "white":
+            covariance_factor(self.noise.covariance, coils.count)
+        points = isinstance(self.sampling, PointsSpec) or (
+            isinstance(self.sampling, FileSpec) and self.sampling.load().ndim == 2
+        )
+        if points and self.target.readout_oversampling > 1:
+            raise ValueError(
+                f"target.readout_oversampling = {self.target.readout_oversampling} with sampling.kind "
+                f"'{self.sampling.kind}', whose y is a second phase encoding: set it to 1"
+            )
+        for y, x in self.target.matrices:
+            self.sampling.capacity((y * self.target.readout_oversampling, x))
+        return self.model_copy(update={"coils": coils})
+
+    def hash(self) -> str:
+        """sha256 of what determines the pairs: the resolved recipe, and the files it names.
+
+        `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a pair is.
+        """
+        how = {"shard_pairs": True, "source": {"max_rejected"}}
+        identity = self.model_dump(mode="json", exclude=how, exclude_none=True)
+        paths = (self.coils, "path"), (self.sampling, "path"), (self.noise, "covariance")
+        named = [getattr(section, key, "white") for section, key in paths]
+        identity["files"] = [file_hash(Path(path)) for path in named if path != "white"]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file; of a corpus, its content hash."""
+    if path.is_dir():
+        from .corpus import open_corpus
+
+        return open_corpus(path).content_hash
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a TOML recipe, apply ``section.key=value`` overrides, validate; raises RecipeError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error}); give a TOML recipe") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not valid TOML: {error}") from None
+    for override in overrides:
+        _override(data, override)
+    return parse_recipe(data, str(path), text)
+
+
+def parse_recipe(data: dict[str, Any], where: str, text: str = "") -> Recipe:
+    """Validate recipe data; raises RecipeError that names each wrong key of `where`, by its line in `text`."""
+    try:
+        return Recipe.model_validate_json(json.dumps(data, default=str), strict=True).resolved()
+    except ValidationError as error:
+        lines = [_explain(problem, data, where, text) for problem in error.errors(include_url=False)]
+        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override}: write section.key=value, for example --set noise.snr=40")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {override}: {section} is a value, not a section")
+    try:
+        data[last] = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        data[last] = value  # a bare word is a string: --set source.path=photos
+
+
+def _explain(problem: Any, data: dict[str, Any], where: str, text: str) -> str:
+    keys, value, model = _locate(problem["loc"], data)
+    line = _line_of(keys, text)
+    place = f"{where}{f', line {line}' if line else ''}: {'.'.join(keys) or 'recipe'}"
+    if problem["type"] == "extra_forbidden":
+        known = sorted(model)
+        near = difflib.get_close_matches(keys[-1], known, 1)
+        return f"{place}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}")
+    if problem["type"] == "missing":
+        return f"{place}: is missing; add it"
+    if problem["type"] == "union_tag_not_found":
+        return f"{place}.kind: is missing; one of {problem['ctx'].get('discriminator')} must say which"
+    if problem["type"] == "union_tag_invalid":
+        return f"{place}.kind = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
+
+
+def _locate(loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:
+    """The keys that a user wrote, of a pydantic location (which also names union members), the value, known keys."""
+    keys: list[str] = []
+    model: set[str] = set(Recipe.model_fields)
+    for depth, part in enumerate(loc):
+        last = depth == len(loc) - 1
+        if isinstance(data, dict) and (part in data or (last and isinstance(part, str) and part in model)):
+            model = model if last else _fields(part, data.get(part))
+            keys.append(str(part))
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return keys, data, model
+
+
+def _fields(section: str, value: Any) -> set[str]:
+    """Known keys of a section; of the kind that it names, where it has kinds."""
+    models = [m for m in _models(Recipe.model_fields[section].annotation)] if section in Recipe.model_fields else []
+    kind = value.get("kind") if isinstance(value, dict) else None
+    chosen = [m for m in models if kind in typing.get_args(m.model_fields["kind"].annotation)] if kind else []
+    return {name for model in chosen or models for name in model.model_fields}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in _models(part)]
+
+
+def _line_of(keys: list[str], text: str) -> int | None:
+    """Line of `section.key` in TOML text, found by its section header and the key; None where it is not written so."""
+    section, wanted = "", ".".join(keys[:-1])
+    header = None
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.split("#")[0].strip()
+        if stripped.startswith("["):
+            section = stripped.strip("[] ")
+            header = number if section == ".".join(keys) else header
+        elif section == wanted and keys and stripped.split("=")[0].strip() == keys[-1]:
+            return number
+    return header

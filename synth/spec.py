@@ -1,0 +1,45 @@
+"""What all sections of a recipe share: frozen, strict, no unknown keys, and numbers that may be ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, PlainValidator, WithJsonSchema
+
+
+class Spec(BaseModel):
+    """Base of every recipe section: frozen data, unknown keys refused, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _as_range(value: Any) -> tuple[float, float]:
+    numbers = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(numbers) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
+        raise ValueError("must be a number, or two: [low, high]")
+    if not np.isfinite(numbers).all():
+        raise ValueError("must be finite")
+    if numbers[0] > numbers[1]:
+        raise ValueError(f"a range goes from low to high: write [{numbers[1]}, {numbers[0]}]")
+    return (float(numbers[0]), float(numbers[1]))
+
+
+def _positive(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError("must be greater than 0")
+    return value
+
+
+_NUMBER = {"type": "number"}
+_SCHEMA = {"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}]}
+
+Range = Annotated[tuple[float, float], PlainValidator(_as_range), PlainSerializer(list), WithJsonSchema(_SCHEMA)]
+"""One number, or [low, high] to draw from."""
+
+PositiveRange = Annotated[Range, AfterValidator(_positive)]
+
+
+def draw_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
+    """Draw uniformly between the bounds; one number is itself."""
+    return float(bounds[0] + (bounds[1] - bounds[0]) * rng.random())

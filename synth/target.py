@@ -1,0 +1,139 @@
+"""From a photo to the target's matrix: turned, cropped, resized or padded (never silently), scaled; and the readout."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, field_validator
+
+from .images import SourceRejectedError
+from .spec import Spec
+
+Matrix = Annotated[tuple[int, int], Field(description="y (readout), x (phase encoding)")]
+MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a photo was brought to the matrix; kept with the pair."""
+
+    turned: bool  # by 90 degrees
+    resized: float  # factor; 1 is untouched
+    top: int  # first row and column of the crop, or minus the rows and columns padded before
+    left: int
+    scale: float  # the photo's grey values were divided by this
+
+    def numbers(self) -> dict[str, Any]:
+        """What was done, by name; `scale` keeps its own name."""
+        return {("scale" if k == "scale" else f"fit_{k}"): float(v) for k, v in asdict(self).items()}
+
+
+class TargetSpec(Spec):
+    """``[target]``: the matrix, how a photo is fitted to it, and what the reference is."""
+
+    matrix: Matrix | tuple[Matrix, ...] = (320, 368)
+    fit: Literal["crop", "resize", "pad"] = "crop"
+    position: Literal["centre", "random"] = "centre"
+    turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
+    reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
+    readout_oversampling: int = Field(default=1, ge=1, le=4)
+
+    @field_validator("matrix")
+    @classmethod
+    def _size_in_bounds(cls, value: Any) -> Any:
+        for y, x in value if isinstance(value[0], tuple) else (value,):
+            if not (8 <= y <= 4096 and 8 <= x <= 4096):
+                raise ValueError(f"each side must be 8 ... 4096, got [{y}, {x}]")
+        return value
+
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """The sizes a pair may have; one is drawn per pair where there are several."""
+        return self.matrix if isinstance(self.matrix[0], tuple) else (self.matrix,)  # type: ignore[return-value]
+
+    def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draw one of `matrices`."""
+        return self.matrices[int(rng.integers(len(self.matrices)))]
+
+    def readout(self, matrix: tuple[int, int]) -> Readout:
+        """The readout of this matrix, oversampled as the recipe says."""
+        return Readout(matrix[0], matrix[0] * self.readout_oversampling)
+
+    def apply(
+        self, photo: NDArray[np.float32], matrix: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Fitting]:
+        """Fit a photo [y x] to the matrix, and scale it to a maximum of 1; raises SourceRejectedError if it cannot be."""
+        turned = self.turn and (photo.shape[0] < photo.shape[1]) != (matrix[0] < matrix[1]) and matrix[0] != matrix[1]
+        image = np.rot90(photo) if turned and photo.shape[0] != photo.shape[1] else photo
+        turned = image is not photo
+        factor = 1.0
+        if self.fit == "resize":
+            factor = max(m / n for m, n in zip(matrix, image.shape, strict=True))
+            image = _resized(image, factor, matrix)
+        room = [n - m for n, m in zip(image.shape, matrix, strict=True)]
+        if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):
+            remedy = "'crop' or 'resize'" if self.fit == "pad" else "'pad' or 'resize', or a smaller target.matrix"
+            raise SourceRejectedError(
+                f"a photo of {image.shape[0]}x{image.shape[1]} does not {self.fit} to {matrix[0]}x{matrix[1]}; "
+                f"use target.fit = {remedy}"
+            )
+        top, left = (
+            int(np.sign(r)) * (abs(r) // 2 if self.position == "centre" else int(rng.integers(abs(r) + 1)))
+            for r in room
+        )
+        fitted = np.zeros(matrix, np.float32)
+        y0, x0 = max(-top, 0), max(-left, 0)
+        cut = image[max(top, 0) : max(top, 0) + matrix[0], max(left, 0) : max(left, 0) + matrix[1]]
+        fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
+        scale = float(np.abs(fitted).max())
+        if scale == 0:
+            raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")
+        fitted /= np.float32(scale)
+        return fitted, Fitting(turned, factor, top, left, scale)
+
+
+def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int]) -> NDArray[np.float32]:
+    if factor > MAX_UPSCALE:
+        raise SourceRejectedError(
+            f"a photo of {image.shape[0]}x{image.shape[1]} would be enlarged {factor:.1f} times; "
+            f"the limit is {MAX_UPSCALE:g}: use larger photos, a smaller target.matrix or target.fit = 'pad'"
+        )
+    if factor == 1:
+        return image
+    size = [max(m, round(n * factor)) for m, n in zip(matrix, image.shape, strict=True)]
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.maximum(np.asarray(resized, np.float32), 0)  # Lanczos undershoots; a magnitude does not
+
+
+@dataclass(frozen=True)
+class Readout:
+    """An oversampled readout: `samples` rows acquired, of which the image fills `rows`.
+
+    The rows before the image are half of the surplus plus one, as in the authors' code of Knoll 2019's network
+    (mri-variationalnetwork: 320 rows in 640, 161 before and 159 after; the odd row matches the scanner's DICOMs).
+    """
+
+    rows: int
+    samples: int
+
+    @property
+    def image_rows(self) -> slice:
+        """Where the image lies among the acquired rows."""
+        first = 0 if self.samples == self.rows else (self.samples - self.rows) // 2 + 1
+        return slice(first, first + self.rows)
+
+    def pad(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Add zero rows: [... rows x] to [... samples x]."""
+        if self.samples == self.rows:
+            return image
+        padded = np.zeros((*image.shape[:-2], self.samples, image.shape[-1]), image.dtype)
+        padded[..., self.image_rows, :] = image
+        return padded
+
+    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Keep the image's rows, the adjoint of `pad`: [... samples x] to [... rows x]."""
+        return image[..., self.image_rows, :]
