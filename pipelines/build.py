@@ -234,7 +234,7 @@ def find_damage(root: Path) -> dict[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _plan_at(root: str, recipe_hash: str) -> Plan:
+def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes are the key: a plan may be replaced
     return stored_plan(Path(root))
 
 
@@ -242,7 +242,8 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
     """Make and write one shard, on whatever worker; the paths must mean the same there."""
     _keep_memory()
     started = time.perf_counter()
-    plan = _plan_at(root, stored_attributes(Path(root))["recipe_hash"])
+    documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "zarr.json")]
+    plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions()}
 

@@ -135,7 +135,8 @@ def verify_command(
         typer.echo(f"{corpus}: {found.pairs} pairs, {state}")
         if found.replayed:
             typer.echo(
-                f"{found.replayed} pairs made again: {found.identical} identical, {found.close} equal in single precision"
+                f"{found.replayed} pairs made again: {found.identical} identical, "
+                f"{found.close} equal in single precision"
             )
         typer.echo(f"content hash {found.content_hash}")
     if not found.intact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,12 +92,13 @@ def _refuse_open_tcp(spec: ClusterSpec) -> None:
 
 def run_tasks(
     client: Any, function: Callable[..., Outcome], tasks: Sequence[Task], *constants: Any
-) -> Iterator[tuple[Task, Outcome]]:
+) -> Generator[tuple[Task, Outcome]]:
     """Yield (task, function(task, *constants)) in the order of completion, with a small window of tasks in flight."""
     if client is None:
         yield from ((task, function(task, *constants)) for task in tasks)
         return
     import distributed
+    from distributed.comm.core import CommClosedError
 
     waiting = iter(tasks)
     running: dict[Any, Task] = {}
@@ -116,7 +117,7 @@ def run_tasks(
         task = running.pop(future.key)
         try:
             outcome = future.result()
-        except (CancelledError, distributed.comm.CommClosedError):
+        except (CancelledError, CommClosedError):
             raise ClusterError("the scheduler is gone; start it, and run the same command again to go on") from None
         except distributed.KilledWorker:
             raise ClusterError(

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pipelines
+
 from .cluster import cores
 
 PACKAGES = ("numpy", "scipy", "torch", "h5py", "pillow", "sigpy", "dask", "distributed", "zarr", "pydantic", "typer")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.corpus import Bucket, Corpus, open_corpus
+from synth.mask import Mask
 from synth.physics import ifft2c, rss
-from synth.sampling import Mask
 from synth.target import Readout
 
 PAIRS_SHOWN = 4

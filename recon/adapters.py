@@ -109,9 +109,9 @@ def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:
 
 
 def as_deepinv(pairs: Pairs) -> Dataset[dict[str, Any]]:
-    """Pairs as ``deepinv``'s Trainer with ``MultiCoilMRI`` takes them: x [2 y x], y [2 coil y x], params for the physics.
+    """Pairs as ``deepinv``'s Trainer with ``MultiCoilMRI`` takes them: dicts of x [2 y x], y [2 coil y x] and params.
 
-    `mask` is [1 y x] and `coil_maps` [coil y x] complex, as ``MultiCoilMRI.update`` wants them.
+    In `params`, `mask` is [1 y x] and `coil_maps` [coil y x] complex, as ``MultiCoilMRI.update`` wants them.
     """
     return _Deepinv(pairs)
 

@@ -47,7 +47,7 @@ class PackedBatch:
     def map(self, function: Callable[[Tensor], Tensor]) -> PackedBatch:
         """Apply a function to every tensor."""
         tensors = {f.name: function(getattr(self, f.name)) for f in fields(self) if f.name != "geometry"}
-        return replace(self, **tensors)
+        return replace(self, **tensors)  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> PackedBatch:
         """Move to a device, packed."""
@@ -89,7 +89,7 @@ def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False
 
 def remove_oversampling(kspace: Tensor, readout: Readout) -> Tensor:
     """Packed lines [... samples line] to [... rows line]: the image's rows of an oversampled readout."""
-    return fftc(readout.crop(ifftc(kspace, (-2,))), (-2,))  # type: ignore[type-var, arg-type, return-value]
+    return fftc(readout.crop(ifftc(kspace, (-2,))), (-2,))  # type: ignore[arg-type, return-value]
 
 
 def _masked(kspace: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import scipy.special
 from numpy.typing import NDArray
 from pydantic import Field
 
+from .arrays import load_array
 from .physics import rss
 from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
@@ -150,15 +150,8 @@ class LibraryCoils:
 
 def open_library(path: str) -> Any:
     """Open maps [set coil y x] lazily from a corpus (.zarr), .npy, or .npz (array ``maps``); nothing is unpickled."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"coils.path {path} does not exist; give a corpus (.zarr), .npy or .npz file of maps")
-    if path.endswith(".npy"):
-        maps: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    elif path.endswith(".npz"):
-        with np.load(path, allow_pickle=False) as file:
-            if "maps" not in file:
-                raise ValueError(f"coils.path {path} holds {', '.join(file)}; its maps must be named 'maps'")
-            maps = file["maps"]
+    if path.endswith((".npy", ".npz")):
+        maps = load_array(path, "coils.path", "maps")
     else:
         from .corpus import open_corpus  # a corpus is a library too; the store knows how to read one safely
 

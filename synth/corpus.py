@@ -108,7 +108,7 @@ def open_corpus(path: str | Path) -> Corpus:
         group = root[name]
         if not isinstance(group, zarr.Group):
             raise CorpusError(f"{path}/{name} is not a group; run `fathom verify`")
-        arrays = {key: array for key, array in group.arrays()}
+        arrays = dict(group.arrays())
         for key, array in arrays.items():
             _check_codecs(f"{path}/{name}/{key}", array)
         buckets.append(Bucket(name, arrays))

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from .spec import Spec
 
-SUFFIXES = frozenset(".jpg .jpeg .png .tif .tiff .bmp .webp .gif .ppm .pgm .jp2".split())
+SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow and MATLAB's rgb2gray use
@@ -108,7 +108,9 @@ def read_photo(path: Path) -> Photo:
         raise SourceGoneError(f"{path}: the file is gone; put it back and run the same command again") from None
     except UnidentifiedImageError:
         raise SourceRejectedError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+    except Image.DecompressionBombError:
+        raise SourceRejectedError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; resize it first") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
         raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
     return Photo(image, hashlib.sha256(data).hexdigest())
 
@@ -116,7 +118,7 @@ def read_photo(path: Path) -> Photo:
 def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
     if file.width * file.height > MAX_PIXELS:
         raise SourceRejectedError(
-            f"{path}: {file.width}x{file.height} pixels, over the limit of {MAX_PIXELS:,}; resize it first"
+            f"{path}: {file.width}x{file.height} is over the limit of {MAX_PIXELS:,} pixels; resize it first"
         )
     if getattr(file, "n_frames", 1) > 1:
         raise SourceRejectedError(f"{path}: has {file.n_frames} frames; save the one you want as a still image")  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from .arrays import load_array
 from .spec import PositiveRange, Spec, draw_uniform
 
 SnrDefinition = Literal["rms", "knoll", "knoll-rms", "image"]
@@ -44,7 +45,7 @@ def complex_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator
     noise = np.empty(int(np.prod(shape)), np.complex64)
     for start in range(0, noise.size, BLOCK):
         block = noise[start : start + BLOCK]
-        bits: Any = rng.bit_generator.random_raw(block.size)  # type: ignore[attr-defined]
+        bits: Any = rng.bit_generator.random_raw(block.size)
         words = bits.view(np.uint32)
         radius = (words[: block.size] >> np.uint32(1)).view(np.int32).astype(np.float32)
         radius *= np.float32(2.0**-31)
@@ -79,10 +80,10 @@ def covariance_factor(path: str, coils: int) -> NDArray[np.complex64]:
 
 
 def _read_covariance(path: str) -> NDArray[np.complex128]:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"noise.covariance {path} does not exist; write 'white' or the path of a profile")
     if path.endswith(".npy"):
-        return np.asarray(np.load(path, allow_pickle=False), np.complex128)
+        return np.asarray(load_array(path, "noise.covariance"), np.complex128)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"noise.covariance {path} does not exist; write 'white' or the path of a profile")
     try:
         stored = json.loads(Path(path).read_text())["covariance"]
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from .coils import map_cache
 from .images import Photo
+from .mask import Mask
 from .noise import snr_per_sigma
 from .recipe import Recipe
 from .rng import rng
-from .sampling import Mask
 from .threads import one_blas_thread
 
 
@@ -69,9 +69,9 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     matrix = matrix_of(recipe, index)
     readout = recipe.target.readout(matrix)
 
-    image, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
+    magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
     phase = recipe.phase.draw(rng(seed, "phase", index))
-    image = image * phase.on(matrix)  # [y x], complex from here on
+    image = magnitude * phase.on(matrix)  # [y x]
 
     maps_index = int(rng(seed, "maps", index).integers(recipe.coils.sets))
     maps = map_cache.get(recipe.coils, seed, maps_index, matrix)  # [coil y x]

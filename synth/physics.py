@@ -35,13 +35,13 @@ def fftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
     k and n run from -(N // 2); for odd and even N alike.
     """
     ns, ax = _fft_namespace(x), _axes(x, axes)
-    return ns.fftshift(ns.fftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)  # type: ignore[no-any-return]
+    return ns.fftshift(ns.fftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)
 
 
 def ifftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
     """Centred orthonormal inverse Fourier transform of [... y x] along `axes`; inverse and adjoint of `fftc`."""
     ns, ax = _fft_namespace(x), _axes(x, axes)
-    return ns.fftshift(ns.ifftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)  # type: ignore[no-any-return]
+    return ns.fftshift(ns.ifftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)
 
 
 def fft2c(image: Array) -> Array:
@@ -69,9 +69,9 @@ def _phase(k: np.ndarray, n: int) -> np.ndarray:
 
 
 def lines_along_y(spectra: np.ndarray, lines: np.ndarray, n: int) -> np.ndarray:
-    """k-space [... y line] = ``fft2c(images)[..., lines]`` from columns (lines - n // 2) mod n of ``fft(images)`` along x.
+    """k-space [... y line] = ``fft2c(images)[..., lines]`` from images transformed and unshifted along x.
 
-    `n` is the size of x; the spectra [... y line] are overwritten.
+    The spectra [... y line] are columns (lines - n // 2) mod n of ``fft(images)`` along x, of size `n`; overwritten.
     """
     rows = np.arange(spectra.shape[-2])
     spectra *= _phase(rows, rows.size)[:, None] * _phase(lines - n // 2, n)
@@ -91,8 +91,8 @@ def coil_combine(coil_images: Array, maps: Array) -> Array:
     Where sum |map|^2 = 1 this is the least-squares combination (Roemer et al. 1990) for white noise.
     """
     if isinstance(maps, np.ndarray):
-        return np.vecdot(maps, coil_images, axis=-3)
-    return importlib.import_module("torch").linalg.vecdot(maps, coil_images, dim=-3)  # type: ignore[no-any-return]
+        return np.vecdot(maps, coil_images, axis=-3)  # type: ignore[call-overload]
+    return importlib.import_module("torch").linalg.vecdot(maps, coil_images, dim=-3)
 
 
 def sense_forward(image: Array, maps: Array, mask: Array) -> Array:
@@ -112,4 +112,4 @@ def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
 
 def rss(coil_images: Array) -> Array:
     """Root sum of squares over the coil axis: [... coil y x] to a real [... y x]."""
-    return (coil_images.real**2 + coil_images.imag**2).sum(-3) ** 0.5  # type: ignore[no-any-return]
+    return (coil_images.real**2 + coil_images.imag**2).sum(-3) ** 0.5

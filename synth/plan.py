@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from .images import SourceRejectedError, read_photo
 from .pair import Pair, matrix_of, pair_from_image
 from .recipe import Recipe, RecipeError
+from .sampling import samples_points
 
 SHARD_BYTES = 128 * 2**20
 COMPLEX64 = 8
@@ -85,14 +85,14 @@ class Plan:
     def buckets(self) -> tuple[BucketPlan, ...]:
         """Pairs by shape, in the order of the recipe's matrices."""
         recipe = self.recipe
-        by_matrix: dict[tuple[int, int], list[int]] = {matrix: [] for matrix in recipe.target.matrices}
+        by_matrix: dict[tuple[int, int], list[int]] = {matrix: [] for matrix in recipe.target.matrix}
         for index in range(len(self)):
             by_matrix[matrix_of(recipe, index)].append(index)
         return tuple(self._bucket(matrix, tuple(indices)) for matrix, indices in by_matrix.items() if indices)
 
     def _bucket(self, matrix: tuple[int, int], indices: tuple[int, ...]) -> BucketPlan:
         size = (self.recipe.target.readout(matrix).samples, matrix[1])
-        lines = self.recipe.sampling.draw(np.random.default_rng(0), size).is_lines
+        lines = not samples_points(self.recipe.sampling)
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
         return BucketPlan(self.recipe.coils.count, matrix, size[0], capacity, lines, indices)

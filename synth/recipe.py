@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from .coils import CoilsSpec, LibrarySpec, open_library
 from .images import ImagesSpec
+from .lines import RegularSpec
 from .noise import NoiseSpec, covariance_factor
 from .phase import PhaseSpec, SinusoidalSpec
-from .sampling import FileSpec, PointsSpec, RegularSpec, SamplingSpec
+from .sampling import SamplingSpec, samples_points
 from .spec import Spec
 from .target import TargetSpec
 
@@ -54,15 +55,12 @@ class Recipe(Spec):
             coils = LibrarySpec(path=coils.path, count=count, sets=sets)
         if self.noise.covariance != "white":
             covariance_factor(self.noise.covariance, coils.count)
-        points = isinstance(self.sampling, PointsSpec) or (
-            isinstance(self.sampling, FileSpec) and self.sampling.load().ndim == 2
-        )
-        if points and self.target.readout_oversampling > 1:
+        if samples_points(self.sampling) and self.target.readout_oversampling > 1:
             raise ValueError(
                 f"target.readout_oversampling = {self.target.readout_oversampling} with sampling.kind "
                 f"'{self.sampling.kind}', whose y is a second phase encoding: set it to 1"
             )
-        for y, x in self.target.matrices:
+        for y, x in self.target.matrix:
             self.sampling.capacity((y * self.target.readout_oversampling, x))
         return self.model_copy(update={"coils": coils})
 
@@ -71,7 +69,7 @@ class Recipe(Spec):
 
         `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a pair is.
         """
-        how = {"shard_pairs": True, "source": {"max_rejected"}}
+        how: Any = {"shard_pairs": True, "source": {"max_rejected"}}
         identity = self.model_dump(mode="json", exclude=how, exclude_none=True)
         paths = (self.coils, "path"), (self.sampling, "path"), (self.noise, "covariance")
         named = [getattr(section, key, "white") for section, key in paths]
@@ -131,6 +129,8 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 def _explain(problem: Any, data: dict[str, Any], where: str, text: str) -> str:
     keys, value, model = _locate(problem["loc"], data)
+    if problem["type"].startswith("union_tag"):
+        keys = [*keys, "kind"]
     line = _line_of(keys, text)
     place = f"{where}{f', line {line}' if line else ''}: {'.'.join(keys) or 'recipe'}"
     if problem["type"] == "extra_forbidden":
@@ -140,9 +140,9 @@ def _explain(problem: Any, data: dict[str, Any], where: str, text: str) -> str:
     if problem["type"] == "missing":
         return f"{place}: is missing; add it"
     if problem["type"] == "union_tag_not_found":
-        return f"{place}.kind: is missing; one of {problem['ctx'].get('discriminator')} must say which"
+        return f"{place}: is missing; it says which kind of {keys[0]} is wanted"
     if problem["type"] == "union_tag_invalid":
-        return f"{place}.kind = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
+        return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
 
@@ -164,7 +164,7 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:
 
 def _fields(section: str, value: Any) -> set[str]:
     """Known keys of a section; of the kind that it names, where it has kinds."""
-    models = [m for m in _models(Recipe.model_fields[section].annotation)] if section in Recipe.model_fields else []
+    models = _models(Recipe.model_fields[section].annotation) if section in Recipe.model_fields else []
     kind = value.get("kind") if isinstance(value, dict) else None
     chosen = [m for m in models if kind in typing.get_args(m.model_fields["kind"].annotation)] if kind else []
     return {name for model in chosen or models for name in model.model_fields}

@@ -58,7 +58,7 @@ class ShardWriter:
         self._count += 1
 
     def _write(self, data: NDArray[np.uint8], crc: bytes) -> None:
-        for view in (memoryview(data), memoryview(crc)):
+        for view in (data.data, memoryview(crc)):
             written = 0
             while written < len(view):
                 written += self._file.write(view[written:]) or 0
@@ -121,7 +121,7 @@ class ShardedArray:
         data, crc = out.reshape(-1).view(np.uint8), bytearray(CRC_BYTES)
         if length != data.size + CRC_BYTES:
             raise ShardError(f"{self._file(shard)}: chunk {chunk} is missing or of another size; run `fathom verify`")
-        if os.preadv(descriptor, [memoryview(data), crc], offset) != length or bytes(crc) != _crc32c(data):
+        if os.preadv(descriptor, [data.data, crc], offset) != length or bytes(crc) != _crc32c(data):
             raise ShardError(f"{self._file(shard)}: chunk {chunk} is damaged; run `fathom verify`, then `fathom build`")
 
     def _file(self, shard: int) -> Path:

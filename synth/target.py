@@ -8,12 +8,30 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from .images import SourceRejectedError
 from .spec import Spec
 
-Matrix = Annotated[tuple[int, int], Field(description="y (readout), x (phase encoding)")]
+
+def _as_matrices(value: Any) -> tuple[tuple[int, int], ...]:
+    several = value if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple) else [value]
+    for size in several:
+        if not (isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int for n in size)):
+            raise ValueError("must be [y, x] in pixels, or a list of such sizes")
+        if not all(8 <= n <= 4096 for n in size):
+            raise ValueError("each side must be 8 ... 4096")
+    return tuple((y, x) for y, x in several)
+
+
+_SIZE = {"type": "array", "items": {"type": "integer", "minimum": 8, "maximum": 4096}, "minItems": 2, "maxItems": 2}
+_SCHEMA = {"anyOf": [_SIZE, {"type": "array", "items": _SIZE, "minItems": 1}]}
+
+Matrices = Annotated[
+    tuple[tuple[int, int], ...], PlainValidator(_as_matrices), PlainSerializer(list), WithJsonSchema(_SCHEMA)
+]
+"""[y, x] (readout, phase encoding), or a list of such sizes."""
+
 MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
 
 
@@ -35,29 +53,16 @@ class Fitting:
 class TargetSpec(Spec):
     """``[target]``: the matrix, how a photo is fitted to it, and what the reference is."""
 
-    matrix: Matrix | tuple[Matrix, ...] = (320, 368)
+    matrix: Matrices = ((320, 368),)
     fit: Literal["crop", "resize", "pad"] = "crop"
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
 
-    @field_validator("matrix")
-    @classmethod
-    def _size_in_bounds(cls, value: Any) -> Any:
-        for y, x in value if isinstance(value[0], tuple) else (value,):
-            if not (8 <= y <= 4096 and 8 <= x <= 4096):
-                raise ValueError(f"each side must be 8 ... 4096, got [{y}, {x}]")
-        return value
-
-    @property
-    def matrices(self) -> tuple[tuple[int, int], ...]:
-        """The sizes a pair may have; one is drawn per pair where there are several."""
-        return self.matrix if isinstance(self.matrix[0], tuple) else (self.matrix,)  # type: ignore[return-value]
-
     def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw one of `matrices`."""
-        return self.matrices[int(rng.integers(len(self.matrices)))]
+        return self.matrix[int(rng.integers(len(self.matrix)))]
 
     def readout(self, matrix: tuple[int, int]) -> Readout:
         """The readout of this matrix, oversampled as the recipe says."""
@@ -66,7 +71,7 @@ class TargetSpec(Spec):
     def apply(
         self, photo: NDArray[np.float32], matrix: tuple[int, int], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], Fitting]:
-        """Fit a photo [y x] to the matrix, and scale it to a maximum of 1; raises SourceRejectedError if it cannot be."""
+        """Fit a photo [y x] to the matrix and scale it to a maximum of 1; raises SourceRejectedError if that fails."""
         turned = self.turn and (photo.shape[0] < photo.shape[1]) != (matrix[0] < matrix[1]) and matrix[0] != matrix[1]
         image = np.rot90(photo) if turned and photo.shape[0] != photo.shape[1] else photo
         turned = image is not photo

@@ -1,0 +1,27 @@
+"""Arrays that a recipe names by their files: .npy and .npz, never a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def load_array(path: str, key: str, name: str | None = None) -> Any:
+    """Array of an .npy file (memory-mapped), or array `name` of an .npz file.
+
+    Raises FileNotFoundError or ValueError that names the recipe's `key`; nothing in the file is executed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{key} {path} does not exist; give the path of an .npy file")
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return loaded[name]
+    except KeyError:
+        raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{key} {path} is not a plain array ({error}); save it with numpy.save") from None

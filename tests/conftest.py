@@ -1,0 +1,83 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from synth.recipe import parse_recipe
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def bsds():
+    """The BSDS training photographs, where they are."""
+    folder = SHARED / "bsds500" / "train"
+    if not folder.is_dir():
+        pytest.skip("the BSDS photographs (../shared/data/bsds500/train) are not here")
+    return folder.resolve()
+
+
+def write_photos(folder, count=6, size=(60, 72)):
+    """Photographs of smooth random shapes; each differs from the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[: size[0], : size[1]] / size[0]
+    for k in range(count):
+        draw = np.random.default_rng(k)
+        image = sum(np.cos(2 * np.pi * (a * y + b * x + c)) for a, b, c in draw.uniform(0, 4, (8, 3)))
+        grey = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+        Image.fromarray(np.stack([grey, grey[::-1], grey], axis=-1)).save(folder / f"photo{k}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+def recipe_data(photos, **sections):
+    """A small recipe as a dict; sections are merged, other keys replaced."""
+    data = {
+        "name": "small",
+        "seed": 3,
+        "pairs": 10,
+        "shard_pairs": 3,
+        "source": {"kind": "images", "path": str(photos)},
+        "target": {"matrix": [48, 56]},
+        "phase": {"kind": "sinusoidal"},
+        "coils": {"kind": "loops", "count": 4, "sets": 2},
+        "noise": {"snr": [20, 80]},
+        "sampling": {"kind": "regular", "acceleration": 4, "reference_lines": 8},
+    }
+    for key, value in sections.items():
+        kind_changes = isinstance(value, dict) and "kind" in value and value["kind"] != data[key].get("kind")
+        data[key] = {**({} if kind_changes else data[key]), **value} if isinstance(value, dict) else value
+    return data
+
+
+@pytest.fixture
+def recipe(photos):
+    """Make a small recipe; keyword arguments change its sections."""
+    return lambda **sections: parse_recipe(recipe_data(photos, **sections), "test")
+
+
+@pytest.fixture(scope="session")
+def corpus(photos, tmp_path_factory):
+    """A finished small corpus; do not change it."""
+    out = tmp_path_factory.mktemp("corpus") / "small.zarr"
+    build(parse_recipe(recipe_data(photos), "test"), out, ClusterSpec("sync"))
+    return out
+
+
+@pytest.fixture
+def fathom_environment():
+    """Environment of a `fathom` process: this interpreter's packages, one thread per pool."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}

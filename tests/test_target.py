@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from properties import assert_adjoint, complex_normal
+
+from synth.images import SourceRejectedError
+from synth.target import Readout, TargetSpec
+
+
+@pytest.fixture
+def photo(rng):
+    return rng.random((30, 50)).astype(np.float32)
+
+
+def fitted(photo, matrix, rng, **options):
+    return TargetSpec(matrix=matrix, **options).apply(photo, matrix, rng)
+
+
+def test_crop_takes_the_centre_and_scales_to_one(photo, rng):
+    image, how = fitted(photo, (20, 40), rng)
+    np.testing.assert_allclose(image * how.scale, photo[5:25, 5:45], rtol=1e-6)
+    assert image.max() == 1
+    assert (how.turned, how.resized, how.top, how.left) == (False, 1.0, 5, 5)
+
+
+def test_portraits_are_turned_for_a_landscape_matrix(photo, rng):
+    image, how = fitted(photo.T.copy(), (20, 40), rng)
+    assert how.turned
+    np.testing.assert_allclose(image * how.scale, np.rot90(photo.T)[5:25, 5:45], rtol=1e-6)
+    with pytest.raises(SourceRejectedError, match="does not crop"):
+        fitted(photo.T, (20, 40), rng, turn=False)
+
+
+def test_square_matrices_turn_nothing(photo, rng):
+    assert not fitted(photo, (24, 24), rng)[1].turned
+    assert not fitted(photo.T, (24, 24), rng)[1].turned
+
+
+def test_bsds_sizes_fit_as_in_the_paper(rng):
+    for shape in ((321, 481), (481, 321)):
+        image, how = fitted(rng.random(shape).astype(np.float32), (320, 368), rng)
+        assert image.shape == (320, 368)
+        assert how.resized == 1
+        assert how.turned == (shape[0] > shape[1])
+
+
+def test_random_crops_differ_and_replay(photo):
+    def crop(seed):
+        return fitted(photo, (20, 40), np.random.default_rng(seed), position="random")
+
+    places = {(crop(k)[1].top, crop(k)[1].left) for k in range(40)}
+    assert len(places) > 15
+    assert {p[0] for p in places} <= set(range(11))
+    assert np.array_equal(crop(3)[0], crop(3)[0])
+
+
+def test_pad_puts_the_photo_into_zeros(photo, rng):
+    image, how = fitted(photo, (34, 61), rng, fit="pad")
+    np.testing.assert_allclose(image[2:32, 5:55] * how.scale, photo, rtol=1e-6)
+    assert (image[:2] == 0).all()
+    assert (image[:, 55:] == 0).all()
+    assert (how.top, how.left) == (-2, -5)
+
+
+def test_resize_covers_the_matrix_and_keeps_the_aspect(rng):
+    photo = np.ones((30, 50), np.float32)
+    photo[:, :25] = 0.5
+    image, how = fitted(photo, (60, 60), rng, fit="resize")
+    assert how.resized == 2.0
+    assert image.shape == (60, 60)
+    np.testing.assert_allclose(image[:, :20] * how.scale, 0.5, atol=0.02)
+    np.testing.assert_allclose(image[:, 40:] * how.scale, 1, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "matrix", "message"),
+    [
+        ({}, (40, 40), "'pad' or 'resize'"),
+        ({"fit": "pad"}, (20, 60), "'crop' or 'resize'"),
+        ({"fit": "resize"}, (200, 200), "enlarged 6.7 times"),
+    ],
+)
+def test_what_does_not_fit_is_rejected(photo, rng, options, matrix, message):
+    with pytest.raises(SourceRejectedError, match=message):
+        fitted(photo, matrix, rng, **options)
+
+
+def test_a_black_part_is_rejected(photo, rng):
+    photo[5:25, 5:45] = 0
+    with pytest.raises(SourceRejectedError, match="black"):
+        fitted(photo, (20, 40), rng)
+
+
+def test_readout_rows_of_the_paper():
+    readout = Readout(320, 640)
+    assert readout.image_rows == slice(161, 481)  # 161 rows before, 159 after
+    assert Readout(320, 320).image_rows == slice(0, 320)
+
+
+@pytest.mark.parametrize(("rows", "samples"), [(320, 640), (9, 18), (10, 30), (7, 7)])
+def test_crop_is_adjoint_of_pad(rows, samples, rng):
+    readout = Readout(rows, samples)
+    x, y = complex_normal(rng, 3, rows, 5), complex_normal(rng, 3, samples, 5)
+    assert_adjoint(readout.pad, readout.crop, x, y)
+    np.testing.assert_array_equal(readout.crop(readout.pad(x)), x)
