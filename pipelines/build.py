@@ -154,8 +154,10 @@ def _lock(root: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuildError(f"{root}: another `fathom build` is at work on it; wait for it to end") from None
-        yield
-        path.unlink()
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:

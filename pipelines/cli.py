@@ -21,6 +21,7 @@ from .build import BuildError, build
 from .cluster import ClusterError, ClusterSpec
 from .doctor import doctor
 from .inspect import inspect
+from .iterate import iterate
 from .verify import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -152,6 +153,21 @@ def inspect_command(
     with _kindly():
         for file in inspect(corpus, out):
             typer.echo(str(file))
+
+
+@app.command("iterate")
+def iterate_command(
+    corpus: CorpusPath, batch_size: Annotated[int, typer.Option(min=1)] = 4, as_json: Json = False
+) -> None:
+    """Read every pair once, as training would; show what a batch holds and how fast it comes."""
+    with _kindly():
+        found = iterate(corpus, batch_size)
+    if as_json:
+        _print_json(found)
+        return
+    for name, shape in found["batch"].items():
+        typer.echo(f"{name:14} {shape}")
+    typer.echo(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
 
 
 @app.command("doctor")

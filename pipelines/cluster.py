@@ -36,7 +36,7 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         return
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told by exceptions
+    _hush()
     if spec.scheduler == "local" and spec.scheduler_file is None:
         with local_cluster(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
             yield client
@@ -55,6 +55,13 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError("the scheduler has no workers; start `dask worker` for it first")
         yield client
+
+
+def _hush() -> None:
+    """Keep Dask's own log off the terminal: what matters is told by exceptions."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def cores() -> int:

@@ -13,13 +13,15 @@ import pipelines
 
 from .cluster import cores
 
+ROOMS = ("synth", "recon", "pipelines")
+HOME = Path(pipelines.__file__).resolve().parent.parent
 PACKAGES = ("numpy", "scipy", "torch", "h5py", "pillow", "sigpy", "dask", "distributed", "zarr", "pydantic", "typer")
 
 
 def doctor(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
     """Facts as (name, value), and problems, each with its remedy."""
     facts = [("fathom", pipelines.__version__), ("python", f"{platform.python_version()} ({sys.executable})")]
-    problems = import_clashes()
+    problems = [*shadowed_rooms(), *other_rooms()]
     for name in PACKAGES:
         try:
             facts.append((name, version(name)))
@@ -32,20 +34,24 @@ def doctor(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return facts, problems
 
 
-def import_clashes() -> list[str]:
-    """Other packages on the path that are called like Fathom's rooms: whichever comes first would be imported."""
-    home = Path(pipelines.__file__).resolve().parent.parent
+def shadowed_rooms() -> list[str]:
+    """Rooms that Python would import from somewhere else."""
     problems = []
-    for room in ("synth", "recon", "pipelines"):
+    for room in ROOMS:
         spec = importlib.util.find_spec(room)
-        imported = Path(spec.origin).resolve().parent if spec and spec.origin else None
-        if imported != home / room:
-            problems.append(
-                f"'{room}' is imported from {imported}, Fathom's is {home / room}; remove or rename the other"
-            )
-        for entry in map(Path, sys.path):
+        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if found != HOME / room:
+            problems.append(f"'{room}' is imported from {found}, Fathom's is {HOME / room}; remove or rename the other")
+    return problems
+
+
+def other_rooms() -> list[str]:
+    """Packages on the path that are called like Fathom's rooms, and come after them."""
+    problems = []
+    for room in ROOMS:
+        for entry in dict.fromkeys(map(Path, sys.path)):
             other = (entry / room).resolve()
-            if other != home / room and ((other / "__init__.py").exists() or other.with_suffix(".py").exists()):
+            if other != HOME / room and ((other / "__init__.py").exists() or other.with_suffix(".py").exists()):
                 problems.append(
                     f"another '{room}' is on the path at {other}; remove it or use an environment of its own"
                 )

@@ -75,7 +75,7 @@ def stored_attributes(root: Path) -> dict[str, Any]:
     """Fathom's attributes of a corpus or an unfinished one; raises CorpusError where there are none."""
     try:
         attributes = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(
             f"{root} is not a corpus: it has no zarr.json; give the folder that `fathom build` made"
         ) from None

@@ -71,7 +71,7 @@ def test_numbers_replay_the_coils(rng):
 
 
 def test_library_from_a_file(tmp_path, recipe, rng):
-    maps = coils.normalise((rng.standard_normal((4, 48, 56)) + 1j * rng.standard_normal((4, 48, 56))))
+    maps = coils.normalise(rng.standard_normal((4, 48, 56)) + 1j * rng.standard_normal((4, 48, 56)))
     for name, save in (("m.npy", np.save), ("m.npz", lambda f, a: np.savez(f, maps=a))):
         save(tmp_path / name, np.stack([maps, maps[::-1]]))
         made = recipe(coils={"kind": "library", "path": str(tmp_path / name)})

@@ -106,7 +106,7 @@ def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
-    with pytest.raises(RecipeError, match="binary.toml"):
+    with pytest.raises(RecipeError, match="binary"):
         load_recipe(tmp_path / "binary.toml")
     with pytest.raises(RecipeError, match="there are demo, knoll2019-17"):
         named_recipe("kn2019")

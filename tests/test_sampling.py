@@ -99,6 +99,7 @@ def test_fastmri_masks_are_as_recorded(kind):
 
 
 @pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FASTMRI)
 def test_fastmri_masks_equal_the_package(kind):
     subsample = pytest.importorskip("fastmri.data.subsample")

@@ -1,0 +1,45 @@
+# One word each: the same here and in CI. The environment is .venv, made from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+# PyPI's CPU wheel of torch where the machine's index has one; see constraints.txt
+PEERS := fastmri==0.3.0 deepinv==0.5.0 mrpro==0.261015 finufft==2.5.1 pytorch-finufft==0.1.0
+
+.PHONY: venv demo test check bench peers clean
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(BIN)/pip install --quiet --editable . --group dev --constraint constraints.txt
+	touch $@
+
+demo: venv
+	$(BIN)/fathom build demo --out demo/demo.zarr
+	$(BIN)/fathom verify demo/demo.zarr --replay 8
+	$(BIN)/fathom inspect demo/demo.zarr --out demo/report
+	$(BIN)/fathom iterate demo/demo.zarr
+	@echo "The corpus is demo/demo.zarr; look at demo/report/contact_sheet.png"
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# fastmri, deepinv and mrpro without their dependencies: they ask for a torchvision that would replace torch.
+.venv/peers: .venv/installed
+	$(BIN)/pip install --quiet --group peers --constraint constraints.txt
+	$(BIN)/pip install --quiet --no-deps $(PEERS)
+	touch $@
+
+peers: .venv/peers
+	$(BIN)/python -m pytest -m peers
+
+bench: .venv/peers
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,105 @@
+"""Real processes for tests: `fathom`, a Dask scheduler, workers; each ends with its context."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+FATHOM = Path(sys.executable).with_name("fathom")
+SECONDS = 120
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def fathom(*arguments, check=True, **options):
+    """Run `fathom` to its end: (exit code, stdout, stderr)."""
+    process = start(FATHOM, *arguments, **options)
+    out, err = process.communicate(timeout=SECONDS)
+    if check:
+        assert process.returncode == 0, err
+    return process.returncode, out, err
+
+
+def built(*arguments):
+    """Run `fathom build --json`; return what it says."""
+    return json.loads(fathom("build", *arguments, "--json")[1].splitlines()[-1])
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def ledger_lines(out):
+    """Finished shards of an unfinished corpus, in the order of the ledger."""
+    file = Path(f"{out}.building") / "ledger.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+@contextlib.contextmanager
+def running(*arguments, **options):
+    process = start(*arguments, **options)
+    try:
+        yield process
+    finally:
+        end_tree(process.pid)
+        process.communicate()
+
+
+def end_tree(pid):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@contextlib.contextmanager
+def dask_cluster(folder, workers=2):
+    """A scheduler and workers of one thread over tcp on the loopback: (address, scheduler process)."""
+    file = Path(folder) / f"scheduler-{time.monotonic_ns()}.json"
+    python = [sys.executable, "-m"]
+    with contextlib.ExitStack() as stack:
+        scheduler = stack.enter_context(
+            running(*python, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+                    "--no-dashboard", "--scheduler-file", file)
+        )  # fmt: skip
+        wait_for(lambda: file.exists() and file.stat().st_size > 0)
+        address = json.loads(file.read_text())["address"]
+        for _ in range(workers):
+            stack.enter_context(
+                running(*python, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", "--nthreads", "1",
+                        "--no-dashboard", "--local-directory", folder)
+            )  # fmt: skip
+        wait_for(lambda: count_workers(address) == workers)
+        yield address, scheduler
+
+
+def count_workers(address):
+    from distributed import Client
+
+    with Client(address, timeout=10) as client:
+        return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def busy_worker(driver_pid):
+    """A worker process of a local cluster: a child of the driver that is Python's spawned main."""
+    children = psutil.Process(driver_pid).children(recursive=True)
+    return next(p for p in children if any("spawn_main" in a for a in p.cmdline()))
+
+
+def clean_environment(**extra):
+    return {**os.environ, **extra}

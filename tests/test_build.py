@@ -1,0 +1,291 @@
+"""The build engine with real processes: the same corpus whatever runs it, and whatever is killed."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from conftest import recipe_data, write_photos
+from processes import (
+    FATHOM,
+    SECONDS,
+    built,
+    busy_worker,
+    dask_cluster,
+    fathom,
+    ledger_lines,
+    running,
+    start,
+    wait_for,
+)
+
+from pipelines.build import BuildError, CorpusExistsError, build, find_damage
+from pipelines.cluster import ClusterError, ClusterSpec
+from pipelines.verify import verify
+from synth.corpus import open_corpus
+from synth.ledger import Ledger
+from synth.recipe import parse_recipe
+from synth.store import building_path as building
+
+SYNC = ClusterSpec("sync")
+TOML = """
+name = "large"
+seed = 5
+pairs = {pairs}
+shard_pairs = 2
+[source]
+kind = "images"
+path = "{photos}"
+[target]
+matrix = [320, 368]
+[phase]
+kind = "sinusoidal"
+[coils]
+kind = "loops"
+count = 12
+sets = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A recipe that takes some seconds to build, and the hash of its pairs: (TOML file, hash)."""
+    folder = tmp_path_factory.mktemp("large")
+    file = folder / "large.toml"
+    file.write_text(TOML.format(pairs=60, photos=write_photos(folder / "photos", 4, (330, 400))))
+    return file, built(file, "--out", folder / "reference.zarr", "--scheduler", "sync")["content_hash"]
+
+
+def killed_midway(file, out, *arguments, victim):
+    """Start a build, kill `victim(driver)` when some shards are finished; return the driver, which may live on."""
+    driver = start(FATHOM, "build", file, "--out", out, "--json", *arguments)
+    wait_for(lambda: len(ledger_lines(out)) >= 6 or driver.poll() is not None)
+    assert driver.poll() is None, driver.communicate()
+    victim(driver)
+    return driver
+
+
+def assert_each_shard_once(out):
+    tasks = [json.loads(line)["task"] for line in (out / "ledger.jsonl").read_text().splitlines()]
+    assert len(tasks) == len(set(tasks))
+
+
+def test_the_same_corpus_from_any_scheduler_and_layout(recipe, photos, tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(TOML.format(pairs=12, photos=photos).replace("[320, 368]", "[48, 56]"))
+    made = [built(file, "--out", tmp_path / "sync.zarr", "--scheduler", "sync")]
+    made += [built(file, "--out", tmp_path / f"w{n}.zarr", "--workers", n) for n in (1, 2)]
+    for step in (4, 16):
+        arguments = ("--set", f"shard_pairs={step}", "--scheduler", "sync")
+        made.append(built(file, "--out", tmp_path / f"s{step}.zarr", *arguments))
+    with dask_cluster(tmp_path) as (address, _):
+        made.append(built(file, "--out", tmp_path / "external.zarr", "--scheduler", address))
+    assert len({m["content_hash"] for m in made}) == 1
+    assert {m["pairs"] for m in made} == {12}
+
+
+def test_a_killed_worker_costs_nothing(large, tmp_path):
+    file, expected = large
+    out = tmp_path / "w.zarr"
+    driver = killed_midway(file, out, "--workers", 2, victim=lambda d: busy_worker(d.pid).kill())
+    stdout, stderr = driver.communicate(timeout=SECONDS)
+    assert driver.returncode == 0, stderr
+    assert json.loads(stdout)["content_hash"] == expected
+    assert_each_shard_once(out)
+
+
+def test_a_killed_driver_goes_on_where_it_was(large, tmp_path):
+    file, expected = large
+    out = tmp_path / "d.zarr"
+    driver = killed_midway(file, out, "--workers", 2, victim=lambda d: d.send_signal(signal.SIGKILL))
+    driver.communicate(timeout=SECONDS)
+    finished = {line["task"] for line in ledger_lines(out)}
+    times = {p.relative_to(building(out)): p.stat().st_mtime_ns for t in finished for p in shards(building(out), t)}
+    resumed = built(file, "--out", out, "--workers", 2)
+    assert (resumed["content_hash"], resumed["status"]) == (expected, "resumed")
+    assert resumed["built"] <= 60 - 2 * (len(finished) - 1)
+    assert {p: (out / p).stat().st_mtime_ns for p in times} == times
+    assert_each_shard_once(out)
+
+
+def shards(root, task):
+    bucket, kind, number = task.split("/")
+    names = ("maps",) if kind == "maps" else ("kspace", "mask", "target")
+    return [p for name in names for p in (root / bucket / name / "c" / number).rglob("*") if p.is_file()]
+
+
+def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
+    file, expected = large
+    out = tmp_path / "s.zarr"
+    with dask_cluster(tmp_path) as (address, scheduler):
+        driver = killed_midway(
+            file, out, "--scheduler", address, victim=lambda _: os.kill(scheduler.pid, signal.SIGKILL)
+        )
+        _, stderr = driver.communicate(timeout=SECONDS)
+        assert driver.returncode == 1
+        assert "the scheduler is gone; start it, and run the same command again" in stderr
+        assert "Traceback" not in stderr
+    before = {line["task"] for line in ledger_lines(out)}
+    with dask_cluster(tmp_path) as (address, _):
+        resumed = built(file, "--out", out, "--scheduler", address)
+    assert resumed["content_hash"] == expected
+    assert resumed["built"] <= 60 - 2 * (len(before) - 1)
+    assert_each_shard_once(out)
+
+
+def test_two_drivers_do_not_share_a_corpus(large, tmp_path):
+    file, _ = large
+    out = tmp_path / "two.zarr"
+    with running(FATHOM, "build", file, "--out", out, "--scheduler", "sync"):
+        wait_for(lambda: len(ledger_lines(out)) >= 1)
+        code, _, stderr = fathom("build", file, "--out", out, "--scheduler", "sync", check=False)
+    assert code == 1
+    assert "another `fathom build` is at work" in stderr
+
+
+def test_already_there_and_another_recipe(recipe, corpus):
+    before = sorted((p, p.stat().st_mtime_ns) for p in corpus.rglob("*"))
+    assert build(recipe(), corpus, SYNC).status == "already there"
+    assert build(recipe(shard_pairs=7), corpus, SYNC).status == "already there"
+    with pytest.raises(CorpusExistsError, match=r"differs in noise\.snr"):
+        build(recipe(noise={"snr": 33}), corpus, SYNC)
+    assert sorted((p, p.stat().st_mtime_ns) for p in corpus.rglob("*")) == before
+
+
+def test_an_unfinished_build_refuses_another_recipe(recipe, tmp_path, corpus):
+    out = tmp_path / "c.zarr"
+    shutil.copytree(corpus, f"{out}.building")
+    with pytest.raises(CorpusExistsError, match="differs in seed"):
+        build(recipe(seed=99), out, SYNC)
+    assert build(recipe(), out, SYNC).content_hash == open_corpus(corpus).content_hash
+
+
+def test_something_else_under_the_name_is_left_alone(recipe, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").write_text("years of work")
+    with pytest.raises(CorpusExistsError, match="nothing was changed"):
+        build(recipe(), tmp_path / "thesis", SYNC)
+    assert (tmp_path / "thesis" / "text").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("array", ["kspace", "mask", "target", "maps"])
+@pytest.mark.parametrize("damage", ["flip", "delete"])
+def test_damage_is_named_and_mended(recipe, corpus, tmp_path, array, damage):
+    copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+    file = max(p for p in (copy / "c4-y48-x56" / array / "c").rglob("*") if p.is_file())
+    if damage == "flip":
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 4
+        file.write_bytes(data)
+    else:
+        file.unlink()
+    found = verify(copy)
+    assert not found.intact
+    assert len(found.problems) == 1
+    number = file.relative_to(copy / "c4-y48-x56" / array / "c").parts[0]
+    assert f"c4-y48-x56/{'maps' if array == 'maps' else 'pairs'}/{number}" in found.problems[0]
+    assert build(recipe(), copy, SYNC).status == "mended"
+    assert verify(copy, replay=3).intact
+    assert open_corpus(copy).content_hash == open_corpus(corpus).content_hash
+
+
+def test_changed_numbers_and_ledger_are_found(corpus, tmp_path):
+    copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+    sigma = next(p for p in (copy / "c4-y48-x56" / "sigma" / "c").rglob("*") if p.is_file())
+    data = bytearray(sigma.read_bytes())
+    data[3] ^= 1
+    sigma.write_bytes(data)
+    assert "sigma" in verify(copy).problems[0]
+    copy = shutil.copytree(corpus, tmp_path / "d.zarr")
+    text = (copy / "ledger.jsonl").read_text().splitlines()
+    (copy / "ledger.jsonl").write_text("\n".join(text[:-1]) + "\n")
+    assert any("not in the ledger" in p for p in verify(copy).problems)
+
+
+def test_replay_notices_a_changed_source(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    made = parse_recipe(recipe_data(folder), "t")
+    build(made, tmp_path / "c.zarr", SYNC)
+    assert verify(tmp_path / "c.zarr", replay=10).identical == 10
+    shutil.copy(folder / "photo1.png", folder / "photo0.png")
+    found = verify(tmp_path / "c.zarr", replay=10)
+    assert not found.intact
+    assert any("photo0.png has changed" in p for p in found.problems)
+
+
+def test_rejections_are_recorded_and_leave_holes(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "aaa.png").write_bytes(b"no image")
+    made = parse_recipe(recipe_data(folder, pairs=7, source={"max_rejected": 0.2}), "t")
+    result = build(made, tmp_path / "c.zarr", SYNC)
+    assert (result.pairs, result.rejected) == (6, 1)
+    assert verify(tmp_path / "c.zarr", replay=6).identical == 6
+    reasons = json.loads((tmp_path / "c.zarr" / "summary.json").read_text())["rejected"]
+    assert "aaa.png" in reasons[0]["reason"]
+    assert build(made, tmp_path / "c.zarr", SYNC).status == "already there"
+
+
+def test_too_many_rejections_stop_the_build_and_may_be_mended(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "photo2.png").write_bytes(b"no image")
+    made = parse_recipe(recipe_data(folder, pairs=6), "t")
+    with pytest.raises(BuildError, match=r"(?s)1 of 6 .*photo2\.png.*max_rejected"):
+        build(made, tmp_path / "c.zarr", SYNC)
+    assert not (tmp_path / "c.zarr").exists()
+    shutil.copy(photos / "photo2.png", folder / "photo2.png")
+    result = build(made, tmp_path / "c.zarr", SYNC)
+    assert (result.pairs, result.rejected, result.status) == (6, 0, "resumed")
+    more = parse_recipe(recipe_data(folder, pairs=6, source={"max_rejected": 0.5}), "t")
+    assert build(more, tmp_path / "c.zarr", SYNC).status == "already there"
+
+
+def test_a_folder_that_vanishes_loses_nothing(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    made = parse_recipe(recipe_data(folder, pairs=6, shard_pairs=1), "t")
+    (folder / "photo3.png").rename(tmp_path / "away.png")
+    plan_files = [f"photo{k}.png" for k in range(6)]
+    from synth.plan import Plan
+    from synth.store import prepare
+
+    prepare(tmp_path / "c.zarr", Plan.of(made, tuple(plan_files)))
+    with pytest.raises(BuildError, match=r"photo3\.png: the file is gone; put it back"):
+        build(made, tmp_path / "c.zarr", SYNC)
+    assert len(Ledger(building(tmp_path / "c.zarr")).read()) >= 3
+    (tmp_path / "away.png").rename(folder / "photo3.png")
+    assert build(made, tmp_path / "c.zarr", SYNC).pairs == 6
+
+
+def test_a_new_file_in_the_folder_shifts_nothing(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    made = parse_recipe(recipe_data(folder, pairs=None), "t")
+    build(made, tmp_path / "c.zarr", SYNC)
+    shutil.copy(photos / "photo1.png", folder / "aaa.png")
+    assert build(made, tmp_path / "c.zarr", SYNC).status == "already there"
+
+
+def test_plain_tcp_beyond_this_machine_needs_a_flag(recipe, tmp_path):
+    with pytest.raises(ClusterError, match="--insecure"):
+        build(recipe(), tmp_path / "c.zarr", ClusterSpec("tcp://192.0.2.1:8786"))
+    with pytest.raises(ClusterError, match="write local, sync"):
+        build(recipe(), tmp_path / "d.zarr", ClusterSpec("http://127.0.0.1"))
+
+
+def test_no_scheduler_answers(recipe, tmp_path):
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="no scheduler answers"):
+        build(recipe(), tmp_path / "c.zarr", ClusterSpec("tcp://127.0.0.1:9"))
+    assert time.monotonic() - started < 30
+
+
+def test_too_little_space_is_said_before_anything_is_written(recipe, tmp_path, monkeypatch):
+    import pipelines.build as engine
+
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(BuildError, match="the corpus needs"):
+        build(recipe(), tmp_path / "c.zarr", SYNC)
+
+
+def test_finding_no_damage(corpus):
+    assert find_damage(corpus) == {}

@@ -1,0 +1,248 @@
+"""What a person meets at the command line: each mistake gives one clear message, no traceback, a non-zero exit."""
+
+import contextlib
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import recipe_data, write_photos
+from PIL import Image
+from processes import fathom, ledger_lines
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from synth.store import building_path
+
+TOML = """
+name = "cli"
+seed = 5
+shard_pairs = 2
+[source]
+kind = "images"
+path = "{photos}"
+[target]
+matrix = [48, 56]
+[coils]
+kind = "loops"
+count = 3
+sets = 2
+[sampling]
+kind = "regular"
+reference_lines = 8
+"""
+
+
+@pytest.fixture
+def file(photos, tmp_path):
+    path = tmp_path / "cli.toml"
+    path.write_text(TOML.format(photos=photos))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def build(file, out, *arguments):
+    return run("build", file, "--out", out, "--scheduler", "sync", *arguments)
+
+
+def refused(result, *parts):
+    assert result.exit_code == 1, result.output
+    assert result.stderr.count("error:") == 1
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in result.stderr, result.stderr
+
+
+def test_build_verify_inspect_iterate(file, tmp_path):
+    out = tmp_path / "c.zarr"
+    made = build(file, out, "--json")
+    assert made.exit_code == 0
+    line = json.loads(made.stdout.splitlines()[-1])
+    assert {"content_hash", "pairs", "rejected", "seconds", "pairs_per_s"} <= line.keys()
+    assert (line["pairs"], line["rejected"]) == (6, 0)
+    text = build(file, out).stdout
+    assert "already there" in text
+    assert "net acceleration" in text
+    found = run("verify", out, "--replay", 2, "--json")
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["identical"] == 2
+    assert "intact" in run("verify", out).stdout
+    assert run("inspect", out, "--out", tmp_path / "report").exit_code == 0
+    summary = (tmp_path / "report" / "summary.md").read_text()
+    assert line["content_hash"] in summary
+    assert "net 2." in summary
+    with Image.open(tmp_path / "report" / "contact_sheet.png") as sheet:
+        assert sheet.width > 1000
+        assert np.asarray(sheet.convert("L")).std() > 20
+    read = json.loads(run("iterate", out, "--json").stdout)
+    assert (read["pairs"], read["batches"]) == (6, 2)
+    assert read["batch"]["masked_kspace"] == "[4, 3, 48, 56] complex64"
+
+
+def test_verify_says_what_is_damaged(file, tmp_path):
+    out = tmp_path / "c.zarr"
+    build(file, out)
+    shard = next(p for p in (out / "c3-y48-x56" / "kspace" / "c" / "1").rglob("*") if p.is_file())
+    shard.write_bytes(shard.read_bytes()[:-7])
+    found = run("verify", out)
+    assert found.exit_code == 1
+    assert "pairs/1" in found.stderr
+    assert json.loads(run("verify", out, "--json").stdout)["intact"] is False
+    assert "mended" in build(file, out).stdout
+    assert run("verify", out).exit_code == 0
+
+
+def test_wrong_recipes(file, tmp_path):
+    out = tmp_path / "c.zarr"
+    refused(build("nothing-like-it", out), "no ready recipe", "knoll2019-17")
+    refused(build(tmp_path / "gone.toml", out), "gone.toml", "cannot be read")
+    for change, parts in {
+        "sampling.acceleratoin=4": ("sampling.acceleratoin", "did you mean 'acceleration'"),
+        'coils.count="many"': ("coils.count", "many", "integer"),
+        "sampling.reference_lines=57": ("reference_lines 57", "56"),
+        "sampling.acceleration=60": ("acceleration 60", "cannot be met"),
+        "noise.snr=-1": ("noise.snr = -1", "greater than 0"),
+        "source.path=/nowhere": ("/nowhere", "not a folder"),
+    }.items():
+        refused(build(file, out, "--set", change), *parts)
+    assert not list(tmp_path.glob("c.zarr*"))
+
+
+@pytest.fixture
+def bad_photos(tmp_path):
+    """One photograph of each kind that cannot be used."""
+    folder = write_photos(tmp_path / "bad", 1)
+    good = (folder / "photo0.png").read_bytes()
+    (folder / "photo0.png").unlink()
+    image = Image.open(__import__("io").BytesIO(good))
+    (folder / "corrupt.png").write_bytes(good[:50] + b"?" * 20 + good[70:])
+    (folder / "truncated.png").write_bytes(good[: len(good) // 3])
+    (folder / "text.jpg").write_text("hello")
+    image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90)])
+    Image.new("L", (1, 1), 9).save(folder / "one.png")
+    image.resize((30, 30)).save(folder / "small.png")
+    return folder
+
+
+def test_each_bad_photo_is_named(file, bad_photos, tmp_path):
+    names = sorted(p.name for p in bad_photos.iterdir())
+    for name in names:
+        alone = tmp_path / f"only-{name}"
+        alone.mkdir()
+        (bad_photos / name).rename(alone / name)
+        refused(
+            build(file, tmp_path / f"{name}.zarr", "--set", f"source.path={alone}"), name, "rejected", "max_rejected"
+        )
+        assert not (tmp_path / f"{name}.zarr").exists()
+    assert len(names) == 6
+
+
+def test_an_empty_folder(file, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(build(file, tmp_path / "c.zarr", "--set", f"source.path={tmp_path / 'empty'}"), "no image file")
+
+
+def test_output_that_cannot_be_written(file, tmp_path):
+    (tmp_path / "a-file").write_text("")
+    refused(build(file, tmp_path / "a-file" / "c.zarr"), "a-file")
+    refused(build(file, "/proc/nothing/c.zarr"), "/proc/nothing")
+    refused(build(file, tmp_path / "a-file"), "nothing was changed")
+
+
+def test_things_that_are_no_corpus(tmp_path):
+    for command in (("verify",), ("iterate",), ("inspect", "--out", tmp_path / "o")):
+        refused(run(command[0], tmp_path / "none", *command[1:]), "none", "not a corpus")
+
+
+def test_an_unfinished_corpus_is_said(file, tmp_path):
+    out = tmp_path / "c.zarr"
+    build(file, out)
+    out.rename(building_path(out))
+    refused(run("verify", out), "unfinished", "run the same `fathom build` again")
+
+
+@contextlib.contextmanager
+def small_disk(folder, megabytes):
+    """A file system of its own in memory; skips where that needs rights that are not there."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing(photos, tmp_path, monkeypatch):
+    """The disk fills while shards are written: the check beforehand is passed by a file that takes the space."""
+    import pipelines.build as engine
+
+    file = tmp_path / "cli.toml"
+    file.write_text(TOML.format(photos=photos))
+    monkeypatch.setattr(engine, "_check_space", lambda *_: None)
+    with small_disk(tmp_path / "disk", 2) as disk:
+        (disk / "ballast").write_bytes(bytes(1_700_000))
+        refused(build(file, disk / "c.zarr"), "the disk is full", "run the same command again")
+        finished = {line["task"] for line in ledger_lines(disk / "c.zarr")}
+        assert finished
+        assert not (disk / "c.zarr").exists()
+        (disk / "ballast").unlink()
+        again = build(file, disk / "c.zarr", "--json")
+        assert again.exit_code == 0, again.output
+        assert run("verify", disk / "c.zarr", "--replay", 6).exit_code == 0
+
+
+def test_too_small_a_disk_is_said_beforehand(file, tmp_path):
+    with small_disk(tmp_path / "disk", 1) as disk:
+        result = build(file, disk / "c.zarr", "--set", "pairs=2000")
+        refused(result, "the corpus needs", "free some space")
+        assert "0.00 GB free" in result.stderr
+
+
+def test_a_read_only_disk(file, tmp_path):
+    with small_disk(tmp_path / "disk", 2) as disk:
+        build(file, disk / "there.zarr")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        refused(build(file, disk / "c.zarr"), str(disk), "read-only")
+        assert build(file, disk / "there.zarr").exit_code == 0  # already there: nothing need be written
+
+
+def test_debug_shows_the_traceback(file, tmp_path):
+    result = run("--debug", "build", file, "--out", tmp_path / "c.zarr", "--set", "noise.snr=-1")
+    assert result.exit_code == 1
+    assert "Traceback" in result.output
+
+
+def test_doctor_finds_clashes(tmp_path):
+    assert fathom("doctor")[0] == 0
+    (tmp_path / "recon").mkdir()
+    (tmp_path / "recon" / "__init__.py").write_text("")
+    code, _, err = fathom("doctor", check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert code == 1
+    assert f"'recon' is imported from {tmp_path / 'recon'}" in err
+    assert "Traceback" not in err
+
+
+def test_doctor_finds_copies_further_down_the_path(tmp_path, monkeypatch):
+    from pipelines.doctor import other_rooms, shadowed_rooms
+
+    (tmp_path / "synth.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path[1:], str(tmp_path)])
+    assert not shadowed_rooms()
+    assert any(str(tmp_path / "synth") in problem for problem in other_rooms())
+
+
+def test_version_help_and_schema():
+    assert run("--version").stdout.startswith("fathom ")
+    assert "build" in run("--help").stdout
+    assert "sampling" in json.loads(run("schema").stdout)["properties"]
+
+
+def test_recipe_data_is_what_the_toml_says(photos):
+    assert recipe_data(photos)["source"]["path"] == str(photos)

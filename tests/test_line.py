@@ -1,0 +1,59 @@
+"""From a folder of photographs to a batch, and back from what is stored: the whole line in some seconds."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED, recipe_data
+from processes import built, fathom
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from recon.batches import make_loader
+from recon.loader import PairDataset
+from synth.corpus import open_corpus
+from synth.physics import ifftc
+from synth.recipe import parse_recipe
+from synth.target import Readout
+
+
+def test_the_line(photos, tmp_path):
+    recipe = parse_recipe(recipe_data(photos, pairs=24, target={"readout_oversampling": 2}), "t")
+    out = tmp_path / "line.zarr"
+    made = build(recipe, out, ClusterSpec(workers=2))
+    assert (made.pairs, made.rejected) == (24, 0)
+    pairs = PairDataset(out)
+    mean = torch.zeros(())
+    for batch in make_loader(pairs, 4):
+        mean = mean + batch["target"].abs().mean() / 6
+    assert 0.1 < mean < 1
+    assert_calibrated(out)
+
+
+def assert_calibrated(path):
+    """What a corpus claims, measured back from its stored samples."""
+    for bucket in open_corpus(path).buckets:
+        number = {n: bucket.numbers(n) for n in ("snr_wanted", "snr_rms", "sigma", "acceleration_net")}
+        np.testing.assert_allclose(number["snr_rms"], number["snr_wanted"], rtol=0.01 if "320" in str(path) else 0.03)
+        rows = bucket.arrays["target"].shape[1]
+        for row in range(bucket.arrays["kspace"].shape[0]):
+            sigma = sigma_measured_back(bucket.arrays["kspace"][row], rows)
+            assert sigma == pytest.approx(number["sigma"][row], rel=0.02 if rows > 300 else 0.06)
+
+
+def sigma_measured_back(kspace, rows):
+    """sigma of stored lines [coil y line] from the rows that an oversampled readout leaves empty."""
+    images = ifftc(np.asarray(kspace), (-2,))
+    inside = Readout(rows, images.shape[1]).image_rows
+    empty = np.concatenate([images[:, : inside.start], images[:, inside.stop :]], axis=1)
+    return np.sqrt(np.mean(np.abs(empty.astype(np.complex128)) ** 2) / 2)
+
+
+def test_knolls_experiment_17_on_real_photographs(bsds, tmp_path):
+    """A tenth of the 200 pairs here; all of them are in `benchmarks/knoll.py`."""
+    out = tmp_path / "knoll-320.zarr"
+    made = built("knoll2019-17", "--out", out, "--set", f"source.path={bsds}", "--set", "pairs=20", "--workers", 2)
+    assert (made["pairs"], made["rejected"]) == (20, 0)
+    assert made["acceleration_net"] == pytest.approx(368 / 110)
+    assert_calibrated(out)
+    assert fathom("verify", out, "--replay", "2")[0] == 0
+    assert SHARED.exists()

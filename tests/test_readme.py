@@ -1,0 +1,57 @@
+"""The README's Python runs, its commands exist, and its files are there."""
+
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from pipelines.build import build
+from pipelines.cli import app
+from pipelines.cluster import ClusterSpec
+from synth.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[64,64]"])
+    build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
+    code = blocks("python")
+    assert code
+    for block in code:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_toml_blocks_are_recipes(tmp_path):
+    for k, block in enumerate(blocks("toml")):
+        (tmp_path / f"{k}.toml").write_text(block)
+        load_recipe(tmp_path / f"{k}.toml")
+
+
+def test_commands_and_options_exist():
+    commands = re.findall(r"^fathom (\w+)(.*)$", "\n".join(blocks("sh")), re.MULTILINE)
+    assert len(commands) >= 4
+    for name, rest in commands:
+        shown = CliRunner().invoke(app, [name, "--help"])
+        assert shown.exit_code == 0, name
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in shown.output, f"fathom {name} {option}"
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+    for path in re.findall(r"`((?:synth|recon|pipelines|tests|benchmarks|data_manifests)/[\w./-]*)`", README):
+        assert (ROOT / path).exists(), path

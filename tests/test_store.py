@@ -1,0 +1,226 @@
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+from conftest import recipe_data
+from zarr.codecs import Crc32cCodec
+
+from synth.corpus import check_shard, open_corpus
+from synth.ledger import Ledger, content_hash
+from synth.plan import Plan
+from synth.recipe import parse_recipe
+from synth.shard import ShardedArray, ShardError, ShardWriter
+from synth.store import (
+    CorpusError,
+    UnfinishedCorpusError,
+    building_path,
+    finalize,
+    prepare,
+    shard_files,
+    tasks_of,
+    write_shard,
+)
+
+
+def zarr_array(path, shape, step):
+    return zarr.create_array(
+        path,
+        shape=shape,
+        dtype="complex64",
+        chunks=(1, *shape[1:]),
+        shards=(step, *shape[1:]),
+        compressors=Crc32cCodec(),
+        filters=None,
+        fill_value=complex(np.nan, np.nan),
+        config={"write_empty_chunks": True},
+    )
+
+
+def test_zarr_reads_what_the_shard_writer_writes(tmp_path, rng):
+    data = (rng.standard_normal((7, 3, 5)) + 1j).astype(np.complex64)
+    array = zarr_array(tmp_path / "a", (7, 3, 5), 4)
+    for shard in range(2):
+        with ShardWriter(tmp_path / "a" / "c" / str(shard) / "0" / "0", 4) as out:
+            for row in data[4 * shard : 4 * shard + 4]:
+                out.append(row)
+    np.testing.assert_array_equal(array[:], data)
+
+
+def test_the_shard_reader_reads_what_zarr_writes(tmp_path, rng):
+    data = (rng.standard_normal((7, 3, 5)) + 1j).astype(np.complex64)
+    zarr_array(tmp_path / "a", (7, 3, 5), 4)[:] = data
+    reader = ShardedArray(tmp_path / "a")
+    assert (len(reader), reader.shape, reader.dtype) == (7, (7, 3, 5), np.complex64)
+    for row in range(7):
+        np.testing.assert_array_equal(reader[row], data[row])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(reader))[3], data[3])
+
+
+def test_a_failed_shard_leaves_nothing(tmp_path):
+    file = tmp_path / "c" / "0"
+
+    def fail():
+        with ShardWriter(file, 2) as out:
+            out.append(np.zeros(3))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not file.exists()
+
+
+def test_every_flipped_byte_is_found(tmp_path, rng):
+    data = (rng.standard_normal((2, 2, 3)) + 1j).astype(np.complex64)
+    zarr_array(tmp_path / "a", (2, 2, 3), 2)[:] = data
+    file = tmp_path / "a" / "c" / "0" / "0" / "0"
+    good = file.read_bytes()
+    for place in range(len(good)):
+        file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        reader = ShardedArray(tmp_path / "a")
+        with pytest.raises(ShardError, match=str(file)):
+            [reader[row] for row in range(2)]
+    file.write_bytes(good[:-1])
+    with pytest.raises(ShardError, match="damaged"):
+        ShardedArray(tmp_path / "a")[0]
+    file.unlink()
+    with pytest.raises(ShardError, match="gone"):
+        ShardedArray(tmp_path / "a")[0]
+
+
+def test_a_hole_reads_as_nan_for_zarr_and_as_an_error_here(tmp_path):
+    array = zarr_array(tmp_path / "a", (4, 2), 2)
+    array[:2] = 1
+    assert np.isnan(array[2:]).all()
+    with pytest.raises(ShardError, match="gone"):
+        ShardedArray(tmp_path / "a")[3]
+
+
+def test_compressed_arrays_are_refused_by_the_fast_reader(tmp_path):
+    zarr.create_array(tmp_path / "a", shape=(4,), dtype="f4", chunks=(2,))
+    with pytest.raises(ShardError, match="plain bytes"):
+        ShardedArray(tmp_path / "a")
+
+
+def test_a_forked_reader_reads_although_the_parents_lock_is_held(tmp_path, rng):
+    data = (rng.standard_normal((2, 3)) + 1j).astype(np.complex64)
+    zarr_array(tmp_path / "a", (2, 3), 2)[:] = data
+    reader = ShardedArray(tmp_path / "a")
+    _ = reader[0]
+    with reader._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if np.array_equal(reader[1], data[1]) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_ledger_survives_a_torn_line_and_takes_back(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append({"task": "b/pairs/0", "rows": []})
+    ledger.append({"task": "b/pairs/1", "rows": []})
+    with ledger.path.open("ab") as file:
+        file.write(b'{"task": "b/pairs/2", "ro')
+    assert set(ledger.read()) == {"b/pairs/0", "b/pairs/1"}
+    ledger.append({"task": "b/pairs/3", "rows": []})
+    ledger.append({"void": "b/pairs/0"})
+    assert set(ledger.read()) == {"b/pairs/1", "b/pairs/3"}
+
+
+def built_by_hand(photos, out, **sections):
+    plan = Plan.of(parse_recipe(recipe_data(photos, **sections), "t"))
+    prepare(out, plan)
+    ledger = Ledger(building_path(out))
+    for task in tasks_of(plan):
+        ledger.append(write_shard(building_path(out), plan, task))
+    return plan, ledger
+
+
+def test_zarr_alone_can_read_a_corpus(corpus):
+    bucket = open_corpus(corpus).buckets[0]
+    plan = open_corpus(corpus).plan
+    pair = plan.pair(5)
+    np.testing.assert_array_equal(bucket.arrays["kspace"][5], pair.kspace)
+    np.testing.assert_array_equal(bucket.arrays["mask"][5], pair.mask.sampled)
+    np.testing.assert_array_equal(bucket.arrays["target"][5], pair.target)
+    for name, value in pair.numbers.items():
+        assert bucket.numbers(name)[5] == value
+    assert bucket.arrays["kspace"].metadata.dimension_names == ("pair", "coil", "y", "line")
+
+
+def test_an_unfinished_corpus_is_refused(photos, tmp_path):
+    out = tmp_path / "c.zarr"
+    plan, _ = built_by_hand(photos, out)
+    for path in (out, building_path(out)):
+        with pytest.raises(UnfinishedCorpusError, match="run the same `fathom build` again"):
+            open_corpus(path)
+    finalize(out, plan, {"buckets": {"c4-y48-x56": 10}})
+    assert open_corpus(out).content_hash
+    assert not building_path(out).exists()
+
+
+def test_finalize_refuses_a_missing_shard(photos, tmp_path):
+    out = tmp_path / "c.zarr"
+    plan, _ = built_by_hand(photos, out)
+    bucket = plan.buckets[0]
+    shard_files(building_path(out), bucket, tasks_of(plan)[-1])[0].unlink()
+    with pytest.raises(CorpusError, match="1 shards are missing"):
+        finalize(out, plan, {})
+    assert not out.exists()
+
+
+def test_other_folders_are_no_corpora(tmp_path):
+    with pytest.raises(CorpusError, match=r"no zarr\.json"):
+        open_corpus(tmp_path)
+    zarr.create_group(tmp_path / "g")
+    with pytest.raises(CorpusError, match="not a corpus of Fathom's"):
+        open_corpus(tmp_path / "g")
+    (tmp_path / "g" / "zarr.json").write_text("{")
+    with pytest.raises(CorpusError, match="not a corpus"):
+        open_corpus(tmp_path / "g")
+
+
+def test_another_schema_and_other_codecs_are_refused(corpus, tmp_path):
+    copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+    document = json.loads((copy / "zarr.json").read_text())
+    document["attributes"]["fathom"]["schema"] = 99
+    (copy / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(CorpusError, match="schema 99"):
+        open_corpus(copy)
+    shutil.copytree(corpus, copy, dirs_exist_ok=True)
+    file = copy / "c4-y48-x56" / "sigma" / "zarr.json"
+    array = json.loads(file.read_text())
+    array["codecs"].append({"name": "numcodecs.pickle", "configuration": {}})
+    file.write_text(json.dumps(array))
+    with pytest.raises((CorpusError, ValueError, KeyError), match="pickle"):
+        open_corpus(copy)
+
+
+def test_check_shard_names_what_is_wrong(photos, tmp_path):
+    out = tmp_path / "c.zarr"
+    plan, ledger = built_by_hand(photos, out)
+    root, entries = building_path(out), ledger.read()
+    task = tasks_of(plan)[-1]
+    assert check_shard(root, plan, task, entries[task.name]) is None
+    assert "not in the ledger" in check_shard(root, plan, task, None)
+    cut = {**entries[task.name], "rows": []}
+    assert "0 rows" in check_shard(root, plan, task, cut)
+    for number in range(3):
+        file = shard_files(root, plan.buckets[0], task)[number]
+        good = file.read_bytes()
+        file.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        assert task.name in check_shard(root, plan, task, entries[task.name])
+        file.write_bytes(good)
+
+
+def test_content_hash_is_of_pairs_not_of_their_layout(photos, tmp_path):
+    hashes = set()
+    for step in (1, 3, 10):
+        _, ledger = built_by_hand(photos, tmp_path / f"{step}.zarr", shard_pairs=step)
+        hashes.add(content_hash(ledger.read()))
+    assert len(hashes) == 1
+    _, ledger = built_by_hand(photos, tmp_path / "other.zarr", seed=4)
+    assert content_hash(ledger.read()) not in hashes
