@@ -14,7 +14,6 @@ from synth.physics import ifft2c, rss
 from synth.target import Readout
 
 PAIRS_SHOWN = 4
-COILS_SHOWN = 4
 
 
 def inspect(path: Path, out: Path) -> list[Path]:
@@ -65,9 +64,9 @@ def contact_sheet(corpus: Corpus, file: Path, pairs: int = PAIRS_SHOWN) -> None:
     from matplotlib.figure import Figure
 
     chosen = _spread(corpus, pairs)
-    figure = Figure(figsize=(15, 2.75 * len(chosen) + 0.5), layout="constrained")
+    figure = Figure(figsize=(14, 2.75 * len(chosen) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(chosen), 5, squeeze=False, width_ratios=[1, 1, 2, 1, 1])
+    axes = figure.subplots(len(chosen), 5, squeeze=False)
     for row, (bucket, position) in zip(axes, chosen, strict=True):
         _draw_pair(row, corpus, bucket, position)
     figure.suptitle(f"{corpus.recipe.name}: {corpus.attributes['summary']['pairs']} pairs", fontsize=13)
@@ -86,14 +85,13 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
     numbers = {n: float(bucket.numbers(n)[row]) for n in ("snr_wanted", "sigma", "acceleration_net")}
     size = (np.asarray(bucket.arrays["kspace"].shape)[2] if sampled.ndim == 1 else sampled.shape[0], sampled.shape[-1])
     zero_filled = zero_filled_image(corpus, bucket, row, maps)
-    shown = np.abs(maps[:: max(1, len(maps) // COILS_SHOWN)][:COILS_SHOWN])
     top = float(np.abs(target).max())
     panels: list[tuple[NDArray[Any], str, dict[str, Any]]] = [
         (np.abs(target), f"pair {int(bucket.numbers('index')[row])}: target", {"cmap": "gray", "vmin": 0, "vmax": top}),
         (np.angle(target), "target phase, -π to π", {"cmap": "twilight", "vmin": -np.pi, "vmax": np.pi}),
         (
-            np.concatenate(shown, axis=1),
-            f"{len(shown)} of {len(maps)} coil maps, magnitude",
+            _quartered(np.abs(maps)),
+            f"coil maps, {min(4, len(maps))} of {len(maps)}",
             {"cmap": "viridis", "vmin": 0},
         ),
         (
@@ -111,6 +109,13 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
         axis.imshow(image, interpolation="nearest", aspect="auto" if "mask" in title else "equal", **style)
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
+
+
+def _quartered(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Four maps [coil y x], spread over the coils, in one image of two by two; fewer leave quarters empty."""
+    chosen = maps[np.unique(np.linspace(0, len(maps) - 1, 4).round().astype(int))]
+    four = np.concatenate([chosen, np.full((4 - len(chosen), *maps.shape[1:]), np.nan, maps.dtype)])
+    return np.block([[four[0], four[1]], [four[2], four[3]]])
 
 
 def zero_filled_image(corpus: Corpus, bucket: Bucket, row: int, maps: NDArray[np.complex64]) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ def normalise(maps: NDArray[Any]) -> Maps:
     norm = rss(maps)
     if not norm.min() > 0:
         raise ValueError("coil maps vanish at some pixel in every coil; they cannot be normalised there")
-    return np.asarray(maps / norm, np.complex64)
+    return np.asarray(maps * (1 / norm), np.complex64)
 
 
 def loop_field(points: Vectors, centre: Vectors, normal: Vectors, radius: float) -> Vectors:

@@ -112,4 +112,4 @@ def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
 
 def rss(coil_images: Array) -> Array:
     """Root sum of squares over the coil axis: [... coil y x] to a real [... y x]."""
-    return (coil_images.real**2 + coil_images.imag**2).sum(-3) ** 0.5
+    return coil_combine(coil_images, coil_images).real ** 0.5

@@ -25,6 +25,7 @@ KINDS = {
     "random counts": {"sampling": {"kind": "fastmri-random", "center_fraction": 0.1}},
     "points": {"sampling": {"kind": "poisson", "acceleration": 3, "reference_lines": 8}},
     "full points": {"kspace": "full", "sampling": {"kind": "regular-2d", "reference_lines": 8}},
+    "odd": {"target": {"matrix": [47, 55]}, "kspace": "full"},
     "two buckets": {"target": {"matrix": [[48, 56], [40, 40]]}},
 }
 

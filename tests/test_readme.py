@@ -20,7 +20,7 @@ def blocks(language):
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[64,64]"])
+    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[128,128]"])
     build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
     code = blocks("python")
     assert code
@@ -46,7 +46,7 @@ def test_commands_and_options_exist():
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)", README):
+    for target in re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
