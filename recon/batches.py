@@ -54,8 +54,8 @@ class BatchOrder:
 class PairLoader:
     """Iterates batches of items on a device; made by `make_loader`.
 
-    Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each ``iter`` is one
-    epoch, unless `load_state_dict` has put it in the middle of one. Single use at a time.
+    Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each ``iter`` is a new
+    epoch, unless `load_state_dict` has put it in the middle of one. One iterator at a time.
     """
 
     def __init__(
@@ -64,13 +64,17 @@ class PairLoader:
         self.order, self.device = order, device
         self._threads, self._workers, self._ahead, self._context = threads, workers, ahead, context
         self._epoch = self._given = 0
+        self._resumed = False
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return len(self.order.epoch(self._epoch))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """The rest of the present epoch; the next ``iter`` starts the next one."""
+        """The next epoch; the rest of the present one after `load_state_dict`."""
+        if self._given and not self._resumed:  # the last iterator was left before its end
+            self._epoch, self._given = self._epoch + 1, 0
+        self._resumed = False
         batches = self.order.epoch(self._epoch)[self._given :]
         read = self._by_processes(batches) if self._workers else self._by_threads(batches)
         for packed in read:
@@ -89,6 +93,7 @@ class PairLoader:
                 f"the state is of seed {state['seed']}, this loader has {self.order.seed}; make it with that one"
             )
         self._epoch, self._given = int(state["epoch"]), int(state["given"])
+        self._resumed = True
 
     def _by_threads(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
         pin = self.device.type == "cuda"

@@ -77,7 +77,8 @@ class ImagesSpec(Spec):
             return [name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()]
         if not self.folder.is_dir():
             raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
-        files = [p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        named = (p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        files = [p for p in named if p.is_file()]
         if not files:
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
@@ -92,6 +93,8 @@ def read_photo(path: Path) -> Photo:
     several frames is refused: which frame is the picture, nobody can say.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise SourceRejectedError(f"{path}: is not a file; remove it")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise SourceRejectedError(

@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from .arrays import load_array
+from .physics import ifftc
 from .spec import PositiveRange, Spec, draw_uniform
+from .target import Readout
 
 SnrDefinition = Literal["rms", "knoll", "knoll-rms", "image"]
 BLOCK = 16384  # samples: the Box-Muller work arrays stay in the first-level caches
@@ -125,6 +127,14 @@ class NoiseSpec(Spec):
         factor = covariance_factor(self.covariance, maps.shape[0])
         projected = factor.conj().T @ maps.reshape(maps.shape[0], -1)
         return 2.0 * float(np.mean(np.sum(np.abs(projected) ** 2, axis=0)))
+
+
+def sigma_of_empty_rows(kspace: NDArray[np.complex64], readout: Readout) -> float:
+    """The sigma of packed lines [coil y line], from the rows that an oversampled readout leaves empty: noise alone."""
+    images = ifftc(kspace, (-2,))
+    inside = readout.image_rows
+    empty = np.concatenate([images[:, : inside.start], images[:, inside.stop :]], axis=1)
+    return float(np.sqrt(np.mean(np.abs(empty.astype(np.complex128)) ** 2) / 2))
 
 
 def snr_per_sigma(

@@ -51,6 +51,8 @@ def pair_digest(index: int, source_sha256: str, kspace: Any, sampled: Any, targe
 
 def matrix_of(recipe: Recipe, index: int) -> tuple[int, int]:
     """The matrix [y x] of pair `index`."""
+    if len(recipe.target.matrix) == 1:
+        return recipe.target.matrix[0]
     return recipe.target.draw_matrix(rng(recipe.seed, "matrix", index))
 
 

@@ -62,7 +62,10 @@ class Plan:
             files = tuple(recipe.source.list_files()) if files is None else files
         except OSError as error:
             raise RecipeError(str(error)) from None
-        return cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
+        plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
+        if recipe.shard_pairs is None:  # settled once and stored: another version may have another default
+            plan = cls(plan.recipe.model_copy(update={"shard_pairs": plan._default_shard_pairs()}), files)
+        return plan
 
     def __len__(self) -> int:
         """Number of pairs, before any is rejected."""
@@ -97,8 +100,11 @@ class Plan:
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
         return BucketPlan(self.recipe.coils.count, matrix, size[0], capacity, lines, indices)
 
-    def shard_pairs(self, bucket: BucketPlan) -> int:
-        """Pairs per shard: the recipe's, or about 128 MB, but sixteen shards where pairs suffice."""
-        if self.recipe.shard_pairs is not None:
-            return self.recipe.shard_pairs
-        return max(1, min(SHARD_BYTES // bucket.pair_bytes, -(-len(bucket.indices) // 16)))
+    @property
+    def shard_pairs(self) -> int:
+        """Pairs per shard."""
+        return self.recipe.shard_pairs or self._default_shard_pairs()
+
+    def _default_shard_pairs(self) -> int:
+        """About 128 MB, but sixteen shards where pairs suffice."""
+        return max(1, min(min(SHARD_BYTES // b.pair_bytes, -(-len(b.indices) // 16)) for b in self.buckets))

@@ -69,7 +69,7 @@ def tasks_of(plan: Plan) -> list[Task]:
     for bucket in plan.buckets:
         sizes: dict[Kind, tuple[int, int]] = {
             "maps": (plan.recipe.coils.sets, map_shard_sets(bucket)),
-            "pairs": (len(bucket.indices), plan.shard_pairs(bucket)),
+            "pairs": (len(bucket.indices), plan.shard_pairs),
         }
         for kind, (rows, step) in sizes.items():
             starts = range(0, rows, step)
@@ -88,7 +88,7 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
     root = zarr.create_group(store=store, zarr_format=3, attributes={"fathom": corpus_attributes(plan)})
     for bucket in plan.buckets:
         group = root.create_group(bucket.name)
-        pairs, step = len(bucket.indices), plan.shard_pairs(bucket)
+        pairs, step = len(bucket.indices), plan.shard_pairs
         maps_shape = (bucket.coils, *bucket.matrix)
         _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
         _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
@@ -177,7 +177,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     rejected: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         files = shard_files(root, bucket, task)
-        writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs(bucket))) for file in files]
+        writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
         for index in bucket.indices[slice(*task.rows)]:
             row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
             try:

@@ -11,7 +11,7 @@ from pipelines.cluster import ClusterSpec
 from recon.batches import make_loader
 from recon.loader import PairDataset
 from synth.corpus import open_corpus
-from synth.physics import ifftc
+from synth.noise import sigma_of_empty_rows
 from synth.recipe import parse_recipe
 from synth.target import Readout
 
@@ -36,16 +36,9 @@ def assert_calibrated(path):
         np.testing.assert_allclose(number["snr_rms"], number["snr_wanted"], rtol=0.01 if "320" in str(path) else 0.03)
         rows = bucket.arrays["target"].shape[1]
         for row in range(bucket.arrays["kspace"].shape[0]):
-            sigma = sigma_measured_back(bucket.arrays["kspace"][row], rows)
+            kspace = np.asarray(bucket.arrays["kspace"][row])
+            sigma = sigma_of_empty_rows(kspace, Readout(rows, kspace.shape[1]))
             assert sigma == pytest.approx(number["sigma"][row], rel=0.02 if rows > 300 else 0.06)
-
-
-def sigma_measured_back(kspace, rows):
-    """sigma of stored lines [coil y line] from the rows that an oversampled readout leaves empty."""
-    images = ifftc(np.asarray(kspace), (-2,))
-    inside = Readout(rows, images.shape[1]).image_rows
-    empty = np.concatenate([images[:, : inside.start], images[:, inside.stop :]], axis=1)
-    return np.sqrt(np.mean(np.abs(empty.astype(np.complex128)) ** 2) / 2)
 
 
 def test_knolls_experiment_17_on_real_photographs(bsds, tmp_path):

@@ -151,6 +151,15 @@ def test_resuming_in_mid_epoch(corpus, options):
         make_loader(stored, 2, seed=2).load_state_dict(state)
 
 
+def test_an_epoch_left_early_is_not_taken_up_again(corpus):
+    stored = PairDataset(corpus)
+    loader = make_loader(stored, 2, seed=1)
+    next(iter(loader))
+    reference = make_loader(stored, 2, seed=1)
+    ids(reference)
+    assert ids(loader) == ids(reference)
+
+
 def test_ranks_share_an_epoch(corpus):
     stored = PairDataset(corpus)
     parts = [ids(make_loader(stored, 2, seed=1, rank=r, world_size=2)) for r in range(2)]

@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import recipe_data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipelines.cli import RECIPES, named_recipe
 from synth.recipe import Recipe, RecipeError, load_recipe, parse_recipe
@@ -149,3 +151,45 @@ def test_several_matrices_make_several_buckets(photos):
     plan = Plan.of(parse_recipe(recipe_data(photos, target={"matrix": [[48, 56], [40, 40]]}, pairs=30), "t"))
     assert {b.name for b in plan.buckets} == {"c4-y48-x56", "c4-y40-x40"}
     assert sorted(i for b in plan.buckets for i in b.indices) == list(range(30))
+
+
+KEYS = [
+    (section, key)
+    for section, keys in {
+        None: ["name", "seed", "pairs", "kspace", "shard_pairs", "source", "noise"],
+        "source": ["kind", "path", "max_rejected"],
+        "target": ["matrix", "fit", "position", "turn", "reference", "readout_oversampling"],
+        "phase": ["kind", "cycles", "amplitude"],
+        "coils": ["kind", "count", "sets", "distance", "height", "jitter", "overlap"],
+        "noise": ["kind", "snr", "law", "definition", "covariance"],
+        "sampling": ["kind", "acceleration", "reference_lines", "offset"],
+    }.items()
+    for key in keys
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(KEYS), value=VALUES)
+def test_any_value_anywhere_is_a_recipe_or_an_error_that_names_the_key(photos, place, value):
+    section, key = place
+    data = recipe_data(photos)
+    (data if section is None else data[section])[key] = value
+    error = ""
+    try:
+        parse_recipe(data, "fuzz")
+    except RecipeError as refusal:
+        error = str(refusal)
+    assert not error or (section or key) in error
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=60))
+def test_any_text_is_a_recipe_or_an_error(tmp_path, text):
+    (tmp_path / "any.toml").write_text(text, encoding="utf-8", errors="replace")
+    with pytest.raises(RecipeError):
+        load_recipe(tmp_path / "any.toml")
