@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import os
 import platform
 import shutil
 import time
@@ -16,14 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from synth.corpus import check_shard, open_corpus, stored_attributes, stored_plan
-from synth.images import SourceGoneError
+from synth.corpus import open_corpus, stored_plan
+from synth.images import SourceUnreadableError
+from synth.layout import CorpusError, Task, building_path, tasks_of
 from synth.ledger import Ledger
 from synth.plan import Plan
 from synth.recipe import Recipe
-from synth.store import Task, building_path, finalize, prepare, tasks_of, write_shard
+from synth.store import finalize, finished, prepare, write_shard
 
-from .cluster import ClusterError, ClusterSpec, open_cluster, run_tasks
+from .cluster import ClusterSpec, open_cluster, run_tasks
+from .damage import find_damage
 from .progress import Meter
 from .summary import summarise
 
@@ -58,69 +61,108 @@ class Built:
 def build(recipe: Recipe, out: Path, cluster: ClusterSpec) -> Built:
     """Build `recipe` as the corpus `out`; goes on with an unfinished one, mends a damaged one, refuses any other.
 
-    Raises RecipeError, CorpusExistsError, BuildError, ClusterError, or OSError of the file system.
+    Raises RecipeError, CorpusError, CorpusExistsError, BuildError, ClusterError, or OSError of the file system.
     """
-    status = _take_up(recipe, out)
+    out = Path(os.path.abspath(out))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
+    if out.is_symlink():
+        raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
+    try:
+        with _claimed(out) as place:
+            status, plan = _begin(recipe, out, place)
+            return _already_there(out) if status == "already there" else _finish(plan, out, cluster, status)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"
+            raise BuildError(message) from None
+        raise
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[Path]:
+    """The folder of the corpus, finished or not, for this driver alone; the claim ends with its process, however."""
     root = building_path(out)
-    if status == "already there":
-        return _already_there(out)
-    with _lock(root):
-        if out.exists():  # another driver has finished it since
-            return _already_there(out)
-        plan = _begin(recipe, root, out)
-        ledger = Ledger(root)
-        done = ledger.read()
-        missing = [task for task in tasks_of(plan) if task.name not in done]
-        _check_space(plan, missing, root)
-        finished = sum(_pairs_in(t) for t in tasks_of(plan) if t.name in done)
-        started = time.perf_counter()
-        with Meter(f"build {recipe.name}", len(plan), done=finished) as meter:
-            if missing:
-                _run(plan, missing, root, ledger, cluster, meter)
-            seconds, rate = meter.seconds, meter.rate
-        summary = summarise(plan, ledger.read())
-        content = finalize(out, plan, {**summary, "versions": versions()})
+    place = out if out.exists() else root
+    if place is root:
+        root.mkdir(parents=True, exist_ok=True)
+    claim = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not place.exists() or place.stat().st_ino != os.fstat(claim).st_ino:
+            raise BlockingIOError  # it was finished, and renamed, in this moment
+        yield place
+    except BlockingIOError:
+        raise BuildError(f"{place}: another `fathom build` is at work on it; wait for it to end") from None
+    finally:
+        os.close(claim)
+        if root.is_dir() and not any(root.iterdir()):  # the recipe was refused before anything was written
+            root.rmdir()
+
+
+def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
+    """What there is to do, and the plan: of a corpus that was begun, with its own list of sources and shard size."""
+    if place != out and not (place / "recipe.json").exists():
+        plan = Plan.of(recipe)
+        _check_space(plan, tasks_of(plan), place)
+        prepare(out, plan)
+        return "built", plan
+    try:
+        stored = stored_plan(place)
+    except CorpusError as error:
+        raise CorpusExistsError(f"{error}; nothing was changed") from None
+    _same_recipe(recipe, stored, place)
+    damaged = find_damage(place, stored, complete=place == out)
+    if place == out and not damaged:
+        return "already there", stored
+    names = {task.name for task in tasks_of(stored)}
+    for name in names & damaged.keys() & finished(place, stored).keys():
+        Ledger(place).append({"void": name})
+    if place == out:
+        out.rename(building_path(out))
+    plan = Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files)
+    prepare(out, plan)
+    return ("mended" if place == out else "resumed"), plan
+
+
+def _finish(plan: Plan, out: Path, cluster: ClusterSpec, status: str) -> Built:
+    root = building_path(out)
+    done = finished(root, plan)
+    missing = [task for task in tasks_of(plan) if task.name not in done]
+    _check_space(plan, missing, root)
+    with Meter(f"build {plan.recipe.name}", len(plan), done=len(plan) - sum(t.pairs for t in missing)) as meter:
+        if missing:
+            _run(plan, missing, root, cluster, meter)
+        seconds, rate = meter.seconds, meter.rate
+    summary = summarise(plan, finished(root, plan))
+    if summary["pairs"] == 0:
+        reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
+        raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
+    content = finalize(out, plan, {**summary, "versions": versions()})
     return Built(
         corpus=str(out),
         content_hash=content,
         pairs=summary["pairs"],
         rejected=len(summary["rejected"]),
-        built=sum(_pairs_in(t) for t in missing),
-        seconds=round(seconds if missing else time.perf_counter() - started, 3),
-        pairs_per_s=round(rate, 2),
+        built=sum(task.pairs for task in missing),
+        seconds=round(seconds, 3),
+        pairs_per_s=round(rate, 2) if missing else 0.0,
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
         status=status,
     )
 
 
-def _take_up(recipe: Recipe, out: Path) -> str:
-    """Decide what there is to do; a damaged corpus goes back to being unfinished."""
-    if not out.exists():
-        return "resumed" if building_path(out).exists() else "built"
-    try:
-        attributes = stored_attributes(out)
-    except RuntimeError as error:
-        raise CorpusExistsError(f"{error}; nothing was changed: choose another --out") from None
-    _same_recipe(recipe, stored_plan(out), attributes, out)
-    damaged = find_damage(out)
-    if not damaged:
-        return "already there"
-    ledger = Ledger(out)
-    for task in damaged:
-        ledger.append({"void": task})
-    out.rename(building_path(out))
-    return "mended"
-
-
-def _same_recipe(recipe: Recipe, stored: Plan, attributes: dict[str, Any], where: Path) -> None:
+def _same_recipe(recipe: Recipe, stored: Plan, where: Path) -> None:
     wanted = Plan.of(recipe, stored.files).recipe
-    if wanted.hash() != attributes["recipe_hash"]:
-        old, new = stored.recipe.model_dump(mode="json"), wanted.model_dump(mode="json")
-        changed = ", ".join(sorted(_differences(old, new))) or "a file that the recipe names"
-        raise CorpusExistsError(
-            f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
-            "choose another --out, or move the old corpus away"
-        )
+    moved = recipe.source.folder != stored.recipe.source.folder
+    same_files = not moved or (recipe.source.folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
+    if wanted.hash() == stored.recipe.hash() and same_files:
+        return
+    old, new = stored.recipe.model_dump(mode="json"), wanted.model_dump(mode="json")
+    free = {"shard_pairs", "source.max_rejected", *(() if not same_files else ("source.path",))}
+    changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
+    raise CorpusExistsError(
+        f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
+        "choose another --out, or move the old corpus away"
+    )
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
@@ -131,38 +173,9 @@ def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-def _begin(recipe: Recipe, root: Path, out: Path) -> Plan:
-    """The plan of this build: the stored list of sources, where there is one, so that a new file shifts nothing."""
-    if (root / "zarr.json").exists():
-        stored = stored_plan(root)
-        _same_recipe(recipe, stored, stored_attributes(root), out)
-        settled = {"shard_pairs": stored.recipe.shard_pairs}  # files are laid out already
-        plan = Plan.of(recipe.model_copy(update=settled), stored.files)
-    else:
-        plan = Plan.of(recipe)
-    prepare(out, plan)
-    return plan
-
-
-@contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Only one driver may build a corpus; the lock ends with its process, however that ends."""
-    path = root.with_name(root.name + ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BuildError(f"{root}: another `fathom build` is at work on it; wait for it to end") from None
-        try:
-            yield
-        finally:
-            path.unlink()
-
-
 def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
     per_pair = {bucket.name: bucket.pair_bytes for bucket in plan.buckets}
-    needed = sum(per_pair[t.bucket] * (t.rows[1] - t.rows[0]) for t in missing if t.kind == "pairs")
+    needed = sum(per_pair[task.bucket] * task.pairs for task in missing)
     free = shutil.disk_usage(root).free
     if needed > free:
         raise BuildError(
@@ -171,45 +184,39 @@ def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
         )
 
 
-def _run(plan: Plan, missing: list[Task], root: Path, ledger: Ledger, spec: ClusterSpec, meter: Meter) -> None:
-    allowed = plan.recipe.source.max_rejected * len(plan)
-    rejected: list[dict[str, Any]] = []
-    holes: list[str] = []
+def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: Meter) -> None:
+    ledger = Ledger(root)
+    entries = list(finished(root, plan).values())
+    _stop_at_too_many_rejections(ledger, entries, plan)
     try:
         with (
             open_cluster(spec) as client,
-            contextlib.closing(run_tasks(client, run_task, missing, str(root.resolve()))) as outcomes,
+            contextlib.closing(run_tasks(client, run_task, missing, str(root))) as outcomes,
         ):
             meter.restart()
             for task, entry in outcomes:
                 ledger.append(entry)
-                meter.advance(_pairs_in(task))
-                rejected += entry["rejected"]
-                holes += [task.name] if entry["rejected"] else []
-                if len(rejected) > allowed:
-                    _stop_for_rejections(ledger, holes, rejected, plan)
-    except SourceGoneError as error:
+                entries.append(entry)
+                meter.advance(task.pairs)
+                if entry["rejected"]:
+                    _stop_at_too_many_rejections(ledger, entries, plan)
+    except SourceUnreadableError as error:
         raise BuildError(f"source.path: {error}") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{root}: the disk is full; free some space and run the same command again: finished shards stay"
-            raise BuildError(message) from None
-        raise
 
 
-def _stop_for_rejections(ledger: Ledger, holes: list[str], rejected: list[dict[str, Any]], plan: Plan) -> None:
-    for task in holes:  # their sources may be mended before the next try
-        ledger.append({"void": task})
-    reasons = "\n".join(f"  {r['reason']}" for r in rejected[:5])
+def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], plan: Plan) -> None:
     share = plan.recipe.source.max_rejected
+    rejected = [r for entry in entries for r in entry["rejected"]]
+    if len(rejected) <= share * len(plan):
+        return
+    for entry in entries:  # their sources may be mended before the next try
+        if entry["rejected"]:
+            ledger.append({"void": entry["task"]})
+    reasons = "\n".join(f"  {r['reason']}" for r in rejected[:5])
     raise BuildError(
-        f"{len(rejected)} of {len(plan)} sources were rejected, more than source.max_rejected = {share:g} allows:\n"
+        f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
         f"{reasons}\nmend or remove them, or raise --set source.max_rejected, and run the same command again"
     )
-
-
-def _pairs_in(task: Task) -> int:
-    return task.rows[1] - task.rows[0] if task.kind == "pairs" else 0
 
 
 def _already_there(out: Path) -> Built:
@@ -221,20 +228,6 @@ def _already_there(out: Path) -> Built:
     )
 
 
-def find_damage(root: Path) -> dict[str, str]:
-    """Damaged shards of a corpus, by task name, with what is wrong with each."""
-    plan, entries = stored_plan(root), Ledger(root).read()
-    tasks = tasks_of(plan)
-    found = {}
-    with Meter(f"check {root.name}", len(plan)) as meter:
-        for task in tasks:
-            problem = check_shard(root, plan, task, entries.get(task.name))
-            meter.advance(_pairs_in(task))
-            if problem:
-                found[task.name] = problem
-    return found
-
-
 @lru_cache(maxsize=2)
 def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes are the key: a plan may be replaced
     return stored_plan(Path(root))
@@ -244,7 +237,7 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
     """Make and write one shard, on whatever worker; the paths must mean the same there."""
     _keep_memory()
     started = time.perf_counter()
-    documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "zarr.json")]
+    documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions()}
@@ -268,6 +261,3 @@ def versions() -> dict[str, str]:
     """Versions of what decides the bits of a pair."""
     names = ("fathom-mri", "numpy", "scipy", "pillow", "zarr")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-__all__ = ["BuildError", "Built", "ClusterError", "CorpusExistsError", "build", "find_damage"]

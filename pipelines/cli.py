@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from synth.layout import CorpusError
 from synth.recipe import Recipe, RecipeError, load_recipe
-from synth.store import CorpusError
+from synth.shard import ShardError
 
 from . import __version__
 from .build import BuildError, build
@@ -53,7 +54,7 @@ def _kindly() -> Iterator[None]:
     """Turn what a user can mend into one message and exit code 1."""
     try:
         yield
-    except (RecipeError, CorpusError, BuildError, ClusterError, OSError, ValueError) as error:
+    except (RecipeError, CorpusError, ShardError, BuildError, ClusterError, OSError, ValueError, MemoryError) as error:
         if _debug:
             traceback.print_exc()
         typer.echo(f"error: {_message(error)}", err=True)
@@ -66,6 +67,8 @@ def _kindly() -> Iterator[None]:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); use fewer --workers, a smaller target.matrix or fewer coils"
     return str(error)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import json
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
-Outcome = Any
 
 
 class ClusterError(RuntimeError):
@@ -41,16 +43,12 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         with local_cluster(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
             yield client
         return
-    if spec.scheduler_file is None:
-        _refuse_open_tcp(spec)
+    address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
+    _refuse_open_tcp(address, insecure=spec.insecure)
     try:
-        address = {"scheduler_file": spec.scheduler_file} if spec.scheduler_file else {"address": spec.scheduler}
-        client = distributed.Client(**address, timeout=10)
+        client = distributed.Client(address, timeout=10)
     except (OSError, ValueError) as error:
-        where = spec.scheduler_file or spec.scheduler
-        raise ClusterError(
-            f"--scheduler {where}: no scheduler answers ({error}); start it or correct the address"
-        ) from None
+        raise ClusterError(f"{address}: no scheduler answers ({error}); start it or correct the address") from None
     with client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError("the scheduler has no workers; start `dask worker` for it first")
@@ -85,21 +83,41 @@ def local_cluster(workers: int) -> Any:
     )
 
 
-def _refuse_open_tcp(spec: ClusterSpec) -> None:
-    scheme, _, host = spec.scheduler.rpartition("://")
-    if scheme not in ("tcp", "tls"):
-        raise ClusterError(f"--scheduler {spec.scheduler}: write local, sync, tcp://host:port or tls://host:port")
-    is_loopback = host.startswith(("127.", "localhost", "[::1]"))
-    if scheme == "tcp" and not is_loopback and not spec.insecure:
+def _address_in(scheduler_file: str) -> str:
+    try:
+        return str(json.loads(Path(scheduler_file).read_text())["address"])
+    except FileNotFoundError:
         raise ClusterError(
-            f"--scheduler {spec.scheduler}: plain tcp to another machine is neither encrypted nor authenticated; "
+            f"--scheduler-file {scheduler_file} does not exist; start the scheduler that writes it"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClusterError(f"--scheduler-file {scheduler_file} is not a scheduler's file ({error})") from None
+
+
+def _refuse_open_tcp(address: str, *, insecure: bool) -> None:
+    scheme, _, place = address.rpartition("://")
+    if scheme not in ("tcp", "tls"):
+        raise ClusterError(f"--scheduler {address}: write local, sync, tcp://host:port or tls://host:port")
+    if scheme == "tcp" and not _is_loopback(place) and not insecure:
+        raise ClusterError(
+            f"--scheduler {address}: plain tcp to another machine is neither encrypted nor authenticated; "
             "use tls://, or say --insecure if you trust the network"
         )
 
 
+def _is_loopback(place: str) -> bool:
+    host = place.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may lead anywhere
+
+
 def run_tasks(
-    client: Any, function: Callable[..., Outcome], tasks: Sequence[Task], *constants: Any
-) -> Generator[tuple[Task, Outcome]]:
+    client: Any, function: Callable[..., Any], tasks: Sequence[Task], *constants: Any
+) -> Generator[tuple[Task, Any]]:
     """Yield (task, function(task, *constants)) in the order of completion, with a small window of tasks in flight."""
     if client is None:
         yield from ((task, function(task, *constants)) for task in tasks)

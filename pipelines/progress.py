@@ -13,10 +13,10 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Meter:
-    """Counts `total` things of one `unit` and shows how many per second, and the time left."""
+    """Counts `total` pairs and shows how many per second, and the time left."""
 
-    def __init__(self, what: str, total: int, unit: str = "pairs", done: int = 0) -> None:
-        self._what, self._total, self._unit, self._done, self._skipped = what, total, unit, done, done
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self._what, self._total, self._done, self._skipped = what, total, done, done
         self._start = self._told = time.perf_counter()
         self._bar: Progress | None = None
 
@@ -53,16 +53,16 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Things per second since the start."""
+        """Pairs per second since the start."""
         return (self._done - self._skipped) / max(self.seconds, 1e-9)
 
     def advance(self, count: int) -> None:
         """Count `count` more."""
         self._done += count
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=f"{self.rate:.1f} {self._unit}/s")
+            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=f"{self.rate:.1f} pairs/s")
         elif time.perf_counter() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.perf_counter()
             left = (self._total - self._done) / max(self.rate, 1e-9)
-            line = f"{self._what}: {self._done} of {self._total} {self._unit}, {self.rate:.1f}/s, {left:.0f} s left"
+            line = f"{self._what}: {self._done} of {self._total} pairs, {self.rate:.1f}/s, {left:.0f} s left"
             sys.stderr.write(line + "\n")

@@ -17,7 +17,7 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
     names = sorted({n for t in tables.values() for n, v in t.items() if v.ndim == 1} - {"index", "valid"})
     numbers = {}
     for name in names:
-        values = np.concatenate([t[name][t["valid"]] for t in tables.values() if name in t])
+        values = np.concatenate([t[name][t["valid"] == 1] for t in tables.values() if name in t])
         values = values[np.isfinite(values)]
         if values.size:
             stats = {"min": values.min(), "mean": values.mean(), "max": values.max()}

@@ -43,7 +43,7 @@ class _Fastmri(_Adapted):
         return FastmriSample(
             masked_kspace=torch.view_as_real(item["masked_kspace"]),
             mask=item["mask"][..., None],
-            num_low_frequencies=centre_run(item["mask"]),
+            num_low_frequencies=int(centre_block_of(item["mask"]).any(-2).sum()),
             target=item["target"].abs(),
             fname=f"{self.pairs.recipe.name}-{int(item['pair_id']):06d}",
             slice_num=0,
@@ -68,39 +68,32 @@ class _Direct(_Adapted):
     def __getitem__(self, position: int) -> dict[str, Any]:
         item = self.pairs[position]
         size = item["target"].shape
-        mask = item["mask"].expand(1, *size)[..., None]
-        reference = torch.zeros_like(mask)
-        start, stop = centre_bounds(item["mask"])
-        reference[:, :, start:stop] = mask[:, :, start:stop]
         return {
             "masked_kspace": torch.view_as_real(item["masked_kspace"]),
-            "sampling_mask": mask.contiguous(),
-            "acs_mask": reference,
+            "sampling_mask": item["mask"].expand(1, *size)[..., None].contiguous(),
+            "acs_mask": centre_block_of(item["mask"]).expand(1, *size)[..., None].contiguous(),
             "sensitivity_map": torch.view_as_real(item["sens_maps"]),
             "target": item["target"].abs(),
-            "scaling_factor": item["max_value"],
+            "scaling_factor": torch.tensor(1.0),  # what the data were divided by
             "filename": f"{self.pairs.recipe.name}-{int(item['pair_id']):06d}",
             "slice_no": 0,
         }
 
 
-def centre_bounds(mask: Tensor) -> tuple[int, int]:
-    """First column and last + 1 of the fully sampled block around the centre of a mask [1 y|1 x]; may be empty."""
-    columns = mask.reshape(-1, mask.shape[-1])
-    sampled = columns[columns.shape[0] // 2].tolist()
-    centre = len(sampled) // 2
-    start = stop = centre
-    while start > 0 and sampled[start - 1]:
-        start -= 1
-    while stop < len(sampled) and sampled[stop]:
-        stop += 1
-    return start, stop
+def centre_block_of(mask: Tensor) -> Tensor:
+    """The largest centred block of a mask [1 y|1 x] that is sampled fully, as a mask of the same shape.
 
-
-def centre_run(mask: Tensor) -> int:
-    """Number of columns in the fully sampled centre of a mask: fastMRI's ``num_low_frequencies``."""
-    start, stop = centre_bounds(mask)
-    return stop - start
+    Lines: the columns of fastMRI's centre, ``pad = (n - width + 1) // 2``; points: the same in both axes, a square.
+    """
+    block = torch.zeros_like(mask)
+    rows, columns = mask.shape[-2:]
+    for width in range(min(rows, columns) if rows > 1 else columns, 0, -1):
+        x = (columns - width + 1) // 2
+        y, height = ((rows - width + 1) // 2, width) if rows > 1 else (0, 1)
+        if mask[..., y : y + height, x : x + width].all():
+            block[..., y : y + height, x : x + width] = True
+            break
+    return block
 
 
 def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:

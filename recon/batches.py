@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,18 @@ class BatchOrder:
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no order."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be 0 ... world_size - 1, got rank {self.rank} of {self.world_size}")
+
+    def state(self) -> dict[str, int]:
+        """What decides the order, besides the pairs themselves."""
+        names = ("batch_size", "shuffle", "seed", "drop_last", "rank", "world_size")
+        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs)}
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch, for this rank."""
@@ -84,14 +95,13 @@ class PairLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Where it stands: the epoch, and how many batches of it have been given."""
-        return {"epoch": self._epoch, "given": self._given, "seed": self.order.seed}
+        return {"epoch": self._epoch, "given": self._given, **self.order.state()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from `state_dict`; raises ValueError for the state of another order."""
-        if state["seed"] != self.order.seed:
-            raise ValueError(
-                f"the state is of seed {state['seed']}, this loader has {self.order.seed}; make it with that one"
-            )
+        for name, mine in self.order.state().items():
+            if state[name] != mine:
+                raise ValueError(f"the state is of {name} {state[name]}, this loader has {mine}; make it with that one")
         self._epoch, self._given = int(state["epoch"]), int(state["given"])
         self._resumed = True
 
@@ -150,20 +160,20 @@ def make_loader(
     device: str | torch.device | None = None,
     threads: int | None = None,
     workers: int = 0,
-    **options: Any,
+    ahead: int | None = None,
+    context: str | None = None,
+    drop_last: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> PairLoader:
     """Loader of batches on `device` (default: the GPU where there is one), in an order that `seed` decides.
 
     `threads` read ahead in this process (default: one per two cores, up to 4). `workers` > 0 reads in as many processes
-    instead, which pays only for `VirtualPairs`, whose synthesis is work for a core; what crosses to this process is
-    packed. Further options: `ahead` (batches in flight, default 4 per thread or worker), `drop_last`, `rank` and
-    `world_size` (data-parallel training), `context` ("fork", "forkserver" or "spawn", for workers).
+    instead, started by `context` ("fork", "forkserver" or "spawn"): that pays only for `VirtualPairs`, whose synthesis
+    is work for a core; what crosses to this process is packed. `ahead` batches are in flight (default: twice the
+    threads or workers). `rank` and `world_size` share an epoch among the processes of data-parallel training.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     count = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
-    ahead = options.pop("ahead", 2 * max(count, workers))
-    context = options.pop("context", None)
-    order = BatchOrder(pairs, batch_size, shuffle, seed, **options)
+    order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return PairLoader(order, chosen, count, workers, ahead, context)
+    return PairLoader(order, chosen, count, workers, ahead or 2 * (workers or count), context)

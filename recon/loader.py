@@ -29,12 +29,13 @@ from torch.utils.data import Dataset
 
 from synth.coils import map_cache
 from synth.corpus import open_corpus
+from synth.layout import CorpusError
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.shard import ShardedArray
 from synth.store import padded
 
-from .packed import Geometry, PackedBatch, from_numpy, unpack
+from .packed import Geometry, PackedBatch, unpack
 
 NUMBERS = {"max_value": "max_value", "scale": "scale", "sigma": "sigma", "acceleration": "acceleration_net"}
 MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
@@ -72,8 +73,8 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return len(self.bucket_of)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """One item."""
-        return self.__getitems__([position])[0]
+        """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
+        return self.__getitems__([range(len(self))[position]])[0]
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:
         """Items of several positions, each read in one go with those of its bucket."""
@@ -119,13 +120,18 @@ class PairDataset(Pairs):
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        buckets = [(b, np.flatnonzero(b.numbers("valid"))) for b in corpus.buckets]
+        buckets = [(b, np.flatnonzero(b.numbers("valid") == 1)) for b in corpus.buckets]
         self._where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
         self._bucket_of = np.array([k for k, _ in self._where], np.int64)
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]
         columns = {**NUMBERS, "pair_id": "index", "maps_index": "maps_index"}
         self._numbers = [{name: b.numbers(column) for name, column in columns.items()} for b, _ in buckets]
+        for (bucket, rows), numbers in zip(buckets, self._numbers, strict=True):
+            if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in numbers.values()):
+                raise CorpusError(
+                    f"{corpus.path}/{bucket.name}: its numbers are damaged; the same `fathom build` mends it"
+                )
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
 
     def _geometry(self, bucket: int) -> Geometry:
@@ -154,7 +160,7 @@ class PairDataset(Pairs):
             out = np.empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype)
             for row, place in zip(rows, out, strict=True):
                 arrays[name].read_into(row, place)
-            tensors[name] = from_numpy(out)
+            tensors[name] = torch.from_numpy(out)
         floats = {name: torch.tensor(numbers[name][rows], dtype=torch.float32) for name in NUMBERS}
         return PackedBatch(
             geometry=self._geometries[bucket],
@@ -205,9 +211,9 @@ class VirtualPairs(Pairs):
         }
         return PackedBatch(
             geometry=self.geometries[number],
-            kspace=from_numpy(np.stack([padded(p.kspace, capacity) for p in pairs])),
-            mask=from_numpy(np.stack([p.mask.sampled for p in pairs])),
-            target=from_numpy(np.stack([p.target for p in pairs])),
+            kspace=torch.from_numpy(np.stack([padded(p.kspace, capacity) for p in pairs])),
+            mask=torch.from_numpy(np.stack([p.mask.sampled for p in pairs])),
+            target=torch.from_numpy(np.stack([p.target for p in pairs])),
             maps_index=torch.tensor([p.maps_index for p in pairs]),
             pair_id=torch.tensor([p.index for p in pairs]),
             **floats,

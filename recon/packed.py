@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,8 +125,3 @@ def _scattered(packed: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
         places = sampled.reshape(-1).nonzero()[:, 0]
         into.index_copy_(-1, places, samples[..., : len(places)])
     return kspace
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """Tensor that shares an array's memory."""
-    return torch.from_numpy(array)

@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 
 
+def stamp(path: str) -> tuple[int, int]:
+    """Time and size of a file (of a corpus: of its zarr.json), for caches of what was read from it."""
+    place = Path(path) / "zarr.json" if Path(path).is_dir() else Path(path)
+    status = place.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def load_array(path: str, key: str, name: str | None = None) -> Any:
     """Array of an .npy file (memory-mapped), or array `name` of an .npz file.
 

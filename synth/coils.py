@@ -7,6 +7,7 @@ used ESPIRiT maps; cropped ones would cut the photo to the outline of a knee).
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -15,14 +16,15 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from .arrays import load_array
+from .arrays import load_array, stamp
 from .physics import rss
 from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
 from .threads import one_blas_thread
 
+MAX_RADIUS = 0.5  # of a loop, over the distance of its centre: few coils do not become one around the object
 Maps = NDArray[np.complex64]
 Vectors = NDArray[np.float64]
 
@@ -30,8 +32,8 @@ Vectors = NDArray[np.float64]
 def normalise(maps: NDArray[Any]) -> Maps:
     """Divide maps [coil y x] by their root sum of squares, so that sum_c |map|^2 = 1."""
     norm = rss(maps)
-    if not norm.min() > 0:
-        raise ValueError("coil maps vanish at some pixel in every coil; they cannot be normalised there")
+    if not (norm.min() > 0 and np.isfinite(norm).all()):
+        raise ValueError("the maps vanish in all coils at some pixel, or are not numbers there; mend them")
     return np.asarray(maps * (1 / norm), np.complex64)
 
 
@@ -135,21 +137,19 @@ class LibraryCoils:
 
     def maps(self, shape: tuple[int, int]) -> Maps:
         """Maps [coil y x] as they stand in the library, normalised."""
-        library = open_library(self.path)
-        if library.shape[-2:] != tuple(shape):
-            raise ValueError(
-                f"coils.path {self.path}: its maps are {library.shape[-2]}x{library.shape[-1]}, target.matrix is "
-                f"{shape[0]}x{shape[1]}; set target.matrix to the library's size or harvest maps of this size"
-            )
-        return normalise(np.asarray(library[self.index]))
+        maps = np.asarray(open_library(self.path, shape)[self.index])
+        try:
+            return normalise(maps)
+        except ValueError as error:
+            raise ValueError(f"coils.path {self.path}, set {self.index}: {error}") from None
 
     def numbers(self) -> dict[str, Any]:
         """What was drawn."""
         return {"coils_library_index": self.index}
 
 
-def open_library(path: str) -> Any:
-    """Open maps [set coil y x] lazily from a corpus (.zarr), .npy, or .npz (array ``maps``); nothing is unpickled."""
+def open_library(path: str, shape: tuple[int, int]) -> Any:
+    """Open maps [set coil y x] of a shape from a corpus (.zarr), .npy, or .npz (array ``maps``), lazily; no pickles."""
     if path.endswith((".npy", ".npz")):
         maps = load_array(path, "coils.path", "maps")
     else:
@@ -161,6 +161,11 @@ def open_library(path: str) -> Any:
         maps = buckets[0].arrays["maps"]
     if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.complexfloating):
         raise ValueError(f"coils.path {path} holds {maps.dtype} {maps.shape}; need complex [set coil y x]")
+    if maps.shape[-2:] != tuple(shape):
+        raise ValueError(
+            f"coils.path {path}: its maps are {maps.shape[-2]}x{maps.shape[-1]}, target.matrix is "
+            f"{shape[0]}x{shape[1]}; set target.matrix to the library's size or harvest maps of this size"
+        )
     return maps
 
 
@@ -191,6 +196,17 @@ class LoopsSpec(Spec):
     jitter: float = Field(default=0.25, ge=0, le=0.5)  # of the angle between neighbours
     overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
 
+    @model_validator(mode="after")
+    def _wires_stay_outside(self) -> LoopsSpec:
+        radius = min(np.pi / self.count * self.overlap[1], MAX_RADIUS)  # over the distance
+        inward = radius * np.sin(min(max(np.abs(self.tilt)), np.pi / 2))
+        if self.distance[0] * (1 - inward) <= 1:
+            raise ValueError(
+                f"distance {self.distance[0]:g} with tilts up to {max(np.abs(self.tilt)):g} rad brings wires into the "
+                "field of view; raise coils.distance or lower coils.tilt"
+            )
+        return self
+
     def draw(self, rng: np.random.Generator, index: int) -> LoopCoils:
         """Draw the ring's rotation and each loop's place, tilt, size and receiver phase."""
         n = self.count
@@ -203,7 +219,7 @@ class LoopsSpec(Spec):
         angles = tuple(start + spacing * (i + j) for i, j in enumerate(each((-self.jitter, self.jitter))))
         distance = each(self.distance)
         overlap = each(self.overlap)
-        radius = tuple(min(spacing / 2 * o, 0.5) * d for o, d in zip(overlap, distance, strict=True))
+        radius = tuple(min(spacing / 2 * o, MAX_RADIUS) * d for o, d in zip(overlap, distance, strict=True))
         return LoopCoils(
             angles, distance, each(self.height), each(self.tilt), each(self.tilt), radius, each((0.0, 2 * np.pi))
         )
@@ -248,12 +264,17 @@ class MapCache:
 
     def __init__(self, max_bytes: int = 512 * 2**20) -> None:
         self._maps: OrderedDict[tuple[Any, ...], Maps] = OrderedDict()
-        self._lock = threading.Lock()
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        """In a forked process the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
 
     def get(self, spec: LoopsSpec | BirdcageSpec | LibrarySpec, seed: int, index: int, shape: tuple[int, int]) -> Maps:
-        """Maps [coil y x] of a set, computed at most once while they fit."""
-        key = (spec, seed, index, shape)
+        """Maps [coil y x] of a set, computed again only when they no longer fit."""
+        key = (spec, seed, index, shape, stamp(spec.path) if isinstance(spec, LibrarySpec) else None)
         with self._lock:
             if key in self._maps:
                 self._maps.move_to_end(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from .ledger import Entries, Ledger
+from .layout import ARRAYS, SCHEMA, CorpusError, Task, UnfinishedCorpusError, building_path
+from .ledger import Entries
 from .pair import pair_digest
 from .plan import Plan
 from .recipe import Recipe
 from .shard import ShardedArray, ShardError
-from .store import ARRAYS, SCHEMA, CorpusError, Task, UnfinishedCorpusError, building_path, sha256_of
+from .store import finished, named_numbers, sha256_of
 
 CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzip"})  # none of them runs code
 
@@ -34,13 +36,6 @@ class Bucket:
     def numbers(self, name: str) -> NDArray[Any]:
         """All rows of a number."""
         return np.asarray(self.arrays[name][:])
-
-    @cached_property
-    def number_names(self) -> list[str]:
-        """Names of the per-pair numbers."""
-        return [
-            n for n in self.arrays if n not in (*ARRAYS, "maps", "index", "valid") and not n.startswith("maps_coils")
-        ]
 
 
 @dataclass(frozen=True)
@@ -67,52 +62,80 @@ class Corpus:
         return stored_plan(self.path)
 
     def entries(self) -> Entries:
-        """Its ledger."""
-        return Ledger(self.path).read()
+        """Its ledger's entries."""
+        return finished(self.path, self.plan)
 
 
 def stored_attributes(root: Path) -> dict[str, Any]:
-    """Fathom's attributes of a corpus or an unfinished one; raises CorpusError where there are none."""
+    """Fathom's attributes of a corpus, finished or not; raises CorpusError where there are none."""
     try:
-        attributes = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
+        attributes = dict(json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"])
     except (FileNotFoundError, NotADirectoryError):
-        raise CorpusError(
-            f"{root} is not a corpus: it has no zarr.json; give the folder that `fathom build` made"
-        ) from None
+        attributes = None
     except (ValueError, KeyError, TypeError):
-        raise CorpusError(f"{root} is not a corpus of Fathom's: its zarr.json does not say so") from None
+        attributes = None
+    if attributes is None:
+        if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
+            raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
+        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made")
     if attributes.get("schema") != SCHEMA:
         raise CorpusError(
             f"{root} has corpus schema {attributes.get('schema')}, this Fathom reads {SCHEMA}; build it again"
         )
-    return dict(attributes)
+    return attributes
 
 
 def stored_plan(root: Path) -> Plan:
-    """The plan that a corpus, finished or not, was begun with."""
-    recipe = Recipe.model_validate_json(json.dumps(stored_attributes(root)["recipe"]))
-    return Plan(recipe, tuple(json.loads((root / "sources.json").read_bytes())))
+    """The plan that a corpus, finished or not, was begun with; raises CorpusError where that cannot be read."""
+    try:
+        attributes = json.loads((root / "recipe.json").read_bytes())
+        files = json.loads((root / "sources.json").read_bytes())
+        if attributes["schema"] != SCHEMA:
+            raise CorpusError(
+                f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
+            )
+        return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so nobody can say what was "
+            "built; restore them, or build under another name"
+        ) from None
 
 
 def open_corpus(path: str | Path) -> Corpus:
     """Open a finished corpus; raises CorpusError, or UnfinishedCorpusError, with the remedy."""
     path = Path(path)
-    if not path.exists() and building_path(path).exists():
-        raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
+    refuse_unfinished(path)
     attributes = stored_attributes(path)
-    if not attributes.get("complete"):
+    names = [bucket.name for bucket in stored_plan(path).buckets]
+    try:
+        return Corpus(path, attributes, [_open_bucket(path, name) for name in names])
+    except (KeyError, ValueError, OSError) as error:
+        raise CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it") from None
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raise UnfinishedCorpusError where the build of a corpus has not ended."""
+    unfinished = not path.exists() and building_path(path).exists()
+    with contextlib.suppress(CorpusError):  # damaged, or none at all: not for this function to say
+        unfinished = unfinished or not stored_attributes(path).get("complete")
+    if unfinished:
         raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
-    root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
-    buckets = []
-    for name in sorted(attributes["summary"]["buckets"]):
-        group = root[name]
-        if not isinstance(group, zarr.Group):
-            raise CorpusError(f"{path}/{name} is not a group; run `fathom verify`")
-        arrays = dict(group.arrays())
-        for key, array in arrays.items():
-            _check_codecs(f"{path}/{name}/{key}", array)
-        buckets.append(Bucket(name, arrays))
-    return Corpus(path, attributes, buckets)
+
+
+def _open_bucket(path: Path, name: str) -> Bucket:
+    group = zarr.open_group(
+        LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3, use_consolidated=False
+    )
+    arrays = dict(group.arrays())
+    for key, array in arrays.items():
+        _check_codecs(f"{path}/{name}/{key}", array)
+    bucket = Bucket(name, arrays)
+    if not np.isin(bucket.numbers("valid"), (0, 1)).all():
+        raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
+    return bucket
 
 
 def _check_codecs(where: str, array: zarr.Array[Any]) -> None:
@@ -135,6 +158,10 @@ def check_shard(root: Path, plan: Plan, task: Task, entry: dict[str, Any] | None
         return f"{task.name}: is not in the ledger"
     if len(entry["rows"]) != task.rows[1] - task.rows[0]:
         return f"{task.name}: the ledger has {len(entry['rows'])} rows of it, not {task.rows[1] - task.rows[0]}"
+    if task.kind == "pairs":
+        indices = next(b.indices for b in plan.buckets if b.name == task.bucket)[slice(*task.rows)]
+        if [row.get("index") for row in entry["rows"]] != list(indices):
+            return f"{task.name}: the ledger has other pairs in it than the recipe"
     check = _map_is_good if task.kind == "maps" else _pair_is_good
     try:
         names = ("maps",) if task.kind == "maps" else ARRAYS
@@ -162,3 +189,17 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
         kspace = kspace[..., :count]
     digest = pair_digest(stored["index"], stored["source_sha256"], kspace, mask, target, stored["numbers"])
     return digest == str(stored["digest"])
+
+
+def wrong_numbers(root: Path, bucket: str, entries: Entries) -> list[str]:
+    """Arrays of numbers that are not what the ledger says, each as one sentence that names it."""
+    problems = []
+    for name, values in named_numbers(bucket, entries).items():
+        try:
+            stored = zarr.open_array(LocalStore(root, read_only=True), path=f"{bucket}/{name}", mode="r", zarr_format=3)
+            same = np.array_equal(np.asarray(stored[...]), values, equal_nan=values.dtype.kind == "f")
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError):
+            same = False
+        if not same:
+            problems.append(f"{bucket}/{name}: is not what the ledger says")
+    return problems

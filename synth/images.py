@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ SKIMAGE_PHOTOS = (
 )
 
 
-class SourceGoneError(OSError):
-    """A source file that was listed and is no longer there: not a rejection, the build waits for its return."""
+class SourceUnreadableError(OSError):
+    """A source file that is gone or cannot be read now: no rejection, a later try may succeed."""
 
 
 class SourceRejectedError(ValueError):
@@ -86,12 +87,40 @@ class ImagesSpec(Spec):
 
 
 def read_photo(path: Path) -> Photo:
-    """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceGoneError with the reason.
+    """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceUnreadableError.
 
     Size and pixel count are checked before anything is decoded. Transparency is shown on black (no signal, as
     air in a scan), palettes and CMYK become RGB, 16 bits are kept, EXIF orientation is followed, and a file of
     several frames is refused: which frame is the picture, nobody can say.
     """
+    data = _read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
+            with Image.open(io.BytesIO(data)) as file:
+                image = _decode(path, file)
+    except SourceRejectedError:
+        raise
+    except UnidentifiedImageError:
+        raise SourceRejectedError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
+    except Image.DecompressionBombError:
+        raise SourceRejectedError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; resize it first") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        ArithmeticError,
+        struct.error,
+    ) as error:
+        raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
+    return Photo(image, hashlib.sha256(data).hexdigest())
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
         if not path.is_file() and path.exists():
             raise SourceRejectedError(f"{path}: is not a file; remove it")
@@ -100,22 +129,12 @@ def read_photo(path: Path) -> Photo:
             raise SourceRejectedError(
                 f"{path}: {size / 2**20:.0f} MB, over the limit of {MAX_BYTES >> 20} MB; shrink it"
             )
-        data = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
-            with Image.open(io.BytesIO(data)) as file:
-                image = _decode(path, file)
-    except SourceRejectedError:
-        raise
+        return path.read_bytes()
     except FileNotFoundError:
-        raise SourceGoneError(f"{path}: the file is gone; put it back and run the same command again") from None
-    except UnidentifiedImageError:
-        raise SourceRejectedError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
-    except Image.DecompressionBombError:
-        raise SourceRejectedError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; resize it first") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
-        raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
-    return Photo(image, hashlib.sha256(data).hexdigest())
+        raise SourceUnreadableError(f"{path}: the file is gone; put it back and run the same command again") from None
+    except OSError as error:
+        remedy = "make it readable or remove it, and run the same command again"
+        raise SourceUnreadableError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
 
 
 def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
@@ -123,11 +142,13 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
         raise SourceRejectedError(
             f"{path}: {file.width}x{file.height} is over the limit of {MAX_PIXELS:,} pixels; resize it first"
         )
-    if getattr(file, "n_frames", 1) > 1:
+    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # MPO: a JPEG with previews or a gain map behind it
         raise SourceRejectedError(f"{path}: has {file.n_frames} frames; save the one you want as a still image")  # type: ignore[attr-defined]
     grey = _grey(ImageOps.exif_transpose(file))
     if not np.isfinite(grey).all():
         raise SourceRejectedError(f"{path}: has pixels that are not numbers; save it anew")
+    if grey.min() < 0:
+        raise SourceRejectedError(f"{path}: has negative values, which no photograph has; save its magnitude")
     if grey.min() == grey.max():
         raise SourceRejectedError(f"{path}: every pixel has the same value, there is nothing to reconstruct; remove it")
     return grey
@@ -136,7 +157,7 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
 def _grey(file: Image.Image) -> NDArray[np.float32]:
     if file.mode.startswith("I") or file.mode == "F":  # 16 or 32 bits, or float: already grey
         values = np.asarray(file, np.float32)
-        return values / np.float32(65535 if file.mode.startswith("I") else max(float(np.abs(values).max()), 1e-30))
+        return values / np.float32(max(65535.0 if file.mode != "F" else 1e-30, float(np.abs(values).max())))
     if file.mode in ("1", "L"):
         return np.asarray(file.convert("L"), np.float32) / np.float32(255)
     has_alpha = "A" in file.getbands() or "transparency" in file.info

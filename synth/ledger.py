@@ -79,5 +79,5 @@ def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[A
         table[name] = np.stack([np.asarray(row["numbers"].get(name, hole), float) for row in rows])
     if kind == "pairs":
         table["index"] = np.array([row["index"] for row in rows], np.int64)
-        table["valid"] = np.array([bool(row["numbers"]) for row in rows])
+        table["valid"] = np.array([bool(row["numbers"]) for row in rows], np.int8)
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -167,7 +168,7 @@ class FastmriSpec(Spec):
     center_fraction: float = Field(default=0.08, gt=0, lt=1)
 
     def capacity(self, size: Size) -> int:
-        """Lines that a pair needs room for; for random lines six standard deviations above the mean."""
+        """Lines that a pair needs room for; random lines are more with a probability below 1e-12."""
         n, low = size[1], self._low(size[1])
         if self.kind == "fastmri-equispaced":
             return min(n, low + -(-n // self.acceleration))
@@ -177,12 +178,15 @@ class FastmriSpec(Spec):
                 f"{self.acceleration} cannot be met; lower one of them"
             )
         p = (n / self.acceleration - low) / (n - low)
-        margin = 6 * np.sqrt((n - low) * p * (1 - p)) if self.kind == "fastmri-random" else 2
-        return min(n, int(np.ceil(n / self.acceleration + margin)))
+        if self.kind == "fastmri-equispaced-fraction":
+            return min(n, int(np.ceil(n / self.acceleration + 2)))
+        exceeded = scipy.special.bdtrc(np.arange(n - low + 1), n - low, p)  # P(more lines than k outside the centre)
+        return low + int(np.argmax(exceeded < 1e-12))
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw a seed, and the mask that fastMRI makes of it."""
-        return Mask(self.mask(size[1], int(rng.integers(2**32))), float(self.acceleration))
+        seed = int(rng.integers(2**32))
+        return Mask(self.mask(size[1], seed), float(self.acceleration), {"mask_seed": float(seed)})
 
     def mask(self, n: int, seed: int) -> Sampled:
         """The mask [x] of fastMRI's function of this kind for `n` columns and this seed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class Mask:
 
     sampled: Sampled
     acceleration: float  # nominal
+    drawn: dict[str, float] = field(default_factory=dict)  # what is not in the mask itself, by name
 
     @property
     def net_acceleration(self) -> float:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from .arrays import load_array
+from .arrays import load_array, stamp
 from .physics import ifftc
 from .spec import PositiveRange, Spec, draw_uniform
 from .target import Readout
@@ -62,16 +62,24 @@ def complex_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator
     return noise.reshape(shape)
 
 
-@lru_cache(maxsize=8)
 def covariance_factor(path: str, coils: int) -> NDArray[np.complex64]:
     """Lower Cholesky factor [coil coil] of the covariance in `path`, scaled to trace N_c per real part.
 
     The file is .npy (complex [coil coil]) or a JSON noise profile with ``covariance`` = {real, imag}.
     Complex noise with unit variance in each part, times this factor, has covariance Psi / mean sigma^2.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"noise.covariance {path} does not exist; write 'white' or the path of a profile")
+    return _covariance_factor(path, stamp(path), coils)
+
+
+@lru_cache(maxsize=8)
+def _covariance_factor(path: str, version: tuple[int, int], coils: int) -> NDArray[np.complex64]:
     psi = _read_covariance(path)
     if psi.shape != (coils, coils):
         raise ValueError(f"noise.covariance {path} is {psi.shape}, coils.count is {coils}: need {coils}x{coils}")
+    if not np.isfinite(psi).all():
+        raise ValueError(f"noise.covariance {path} has entries that are not numbers; measure it again")
     if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * np.abs(psi).max()):
         raise ValueError(f"noise.covariance {path} is not Hermitian; give E[n n^H]")
     try:
@@ -84,8 +92,6 @@ def covariance_factor(path: str, coils: int) -> NDArray[np.complex64]:
 def _read_covariance(path: str) -> NDArray[np.complex128]:
     if path.endswith(".npy"):
         return np.asarray(load_array(path, "noise.covariance"), np.complex128)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"noise.covariance {path} does not exist; write 'white' or the path of a profile")
     try:
         stored = json.loads(Path(path).read_text())["covariance"]
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])

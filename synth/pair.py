@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ from .mask import Mask
 from .noise import snr_per_sigma
 from .recipe import Recipe
 from .rng import rng
+from .target import Readout
 from .threads import one_blas_thread
+
+Image = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +61,11 @@ def matrix_of(recipe: Recipe, index: int) -> tuple[int, int]:
 
 
 def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
-    """Make pair `index` of a recipe from a photo: the same arguments give the same bits on any worker.
+    """Make pair `index` of a recipe from a photo: the same arguments give the same pair on any worker.
 
-    Noise is drawn on all of k-space; a noisy reference sees the same draw, coil-combined. BLAS is held to one
-    thread: its sums would otherwise depend on the number of cores.
+    The same to the last bit on processors of one kind with the same libraries; others round the last digits of single
+    precision differently, which `fathom verify` knows. BLAS is held to one thread: its sums would otherwise depend on
+    the number of cores. Noise is drawn on all of k-space; a noisy reference has the same draw in it, coil-combined.
     """
     with one_blas_thread():
         return _pair_from_image(recipe, photo, index)
@@ -82,18 +87,10 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     kept = mask if packed else Mask(np.ones_like(mask.sampled), 1.0)
     acquired = slice(None) if packed else mask.sampled.ravel()  # the part of what is kept that the SNR speaks of
 
-    clean = np.empty(kept.sampled_shape(len(maps), matrix[0]), np.complex64)
-    for coil_map, sampled in zip(maps, clean, strict=True):  # coil by coil: one fits in the cache, fifteen do not
-        kept.sample(kept.spectrum(image * coil_map), out=sampled)
-    clean = readout.pad(clean)
-
-    kspace = np.empty(clean.shape, np.complex64)  # the noise, first
-    combined_noise = np.zeros(matrix, np.complex64)
+    clean = readout.pad(_sampled_signal(image, maps, kept))
     noise = recipe.noise.draw_unit((len(maps), readout.samples, matrix[1]), rng(seed, "noise", index))
-    for coil_noise, coil_map, sampled in zip(noise, maps, kspace, strict=True):
-        kept.sample(coil_noise, out=sampled)
-        if recipe.target.reference == "noisy":
-            combined_noise += coil_map.conj() * kept.image(readout.crop(coil_noise))
+    heard = recipe.target.reference == "noisy"  # the reference has the noise in it, too
+    kspace, combined_noise = _sampled_noise(noise, maps, kept, readout, combine=heard)
 
     per_sigma = snr_per_sigma(
         power=_mean_power(clean[..., acquired]),
@@ -103,21 +100,47 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     )
     wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
     sigma = per_sigma[recipe.noise.definition] / wanted_snr
-    measured_sigma = sigma * float(np.sqrt(_mean_power(kspace[..., acquired]) / 2))
+    measured_sigma = sigma * (_mean_power(kspace[..., acquired]) / 2) ** 0.5
+    snrs = {f"snr_{name.replace('-', '_')}": value / measured_sigma for name, value in per_sigma.items() if sigma > 0}
+    if heard and sigma > 0:
+        snrs["snr_image"] = (_mean_power(image) / _mean_power(combined_noise)) ** 0.5 / sigma
 
     target = image + sigma * combined_noise
     kspace *= sigma
     kspace += clean
     kspace = kept.finish(kspace)
 
-    snrs = {f"snr_{name.replace('-', '_')}": value / measured_sigma for name, value in per_sigma.items() if sigma > 0}
     numbers = {
         **{"sigma": sigma, "sigma_measured": measured_sigma, "snr_wanted": wanted_snr, **snrs},
-        **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, "maps_index": maps_index},
-        **{"max_value": float(np.abs(target).max()), **fitting.numbers()},
+        **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
+        **{"maps_index": maps_index, "max_value": float(np.abs(target).max()), **fitting.numbers()},
         **phase.numbers(),
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers)
+
+
+# Coil by coil, because one coil fits in the cache and fifteen do not.
+
+
+def _sampled_signal(image: Image, maps: NDArray[np.complex64], mask: Mask) -> NDArray[np.complex64]:
+    """The sampled part of every coil's spectrum of an image [y x]."""
+    sampled = np.empty(mask.sampled_shape(len(maps), len(image)), np.complex64)
+    for coil_map, out in zip(maps, sampled, strict=True):
+        mask.sample(mask.spectrum(image * coil_map), out)
+    return sampled
+
+
+def _sampled_noise(
+    noise: Iterable[NDArray[np.complex64]], maps: NDArray[np.complex64], mask: Mask, readout: Readout, *, combine: bool
+) -> tuple[NDArray[np.complex64], Image]:
+    """The sampled part of noise spectra, given coil by coil, and the coil-combined image [y x] of all noise, or 0."""
+    sampled = np.empty(mask.sampled_shape(len(maps), readout.samples), np.complex64)
+    combined = np.zeros(maps.shape[1:], np.complex64)
+    for spectrum, coil_map, out in zip(noise, maps, sampled, strict=True):
+        mask.sample(spectrum, out)
+        if combine:
+            combined += coil_map.conj() * mask.image(readout.crop(spectrum))
+    return sampled, combined
 
 
 def _mean_power(x: NDArray[np.complex64]) -> float:

@@ -107,4 +107,4 @@ class Plan:
 
     def _default_shard_pairs(self) -> int:
         """About 128 MB, but sixteen shards where pairs suffice."""
-        return max(1, min(min(SHARD_BYTES // b.pair_bytes, -(-len(b.indices) // 16)) for b in self.buckets))
+        return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16)))

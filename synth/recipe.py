@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .coils import CoilsSpec, LibrarySpec, open_library
+from .coils import CoilsSpec, LibrarySpec, draw_coils, open_library
 from .images import ImagesSpec
 from .lines import RegularSpec
 from .noise import NoiseSpec, covariance_factor
@@ -21,6 +21,8 @@ from .phase import PhaseSpec, SinusoidalSpec
 from .sampling import SamplingSpec, samples_points
 from .spec import Spec
 from .target import TargetSpec
+
+PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", "covariance"))
 
 
 class RecipeError(ValueError):
@@ -46,15 +48,18 @@ class Recipe(Spec):
 
     def resolved(self) -> Recipe:
         """Fill in what the files it names decide, and refuse what cannot work; raises ValueError or OSError."""
-        coils = self.coils
+        recipe = self._with_absolute_paths()
+        coils = recipe.coils
         if isinstance(coils, LibrarySpec):
-            sets, count = open_library(coils.path).shape[:2]
+            for matrix in self.target.matrix:
+                sets, count = open_library(coils.path, matrix).shape[:2]
             for key, found in (("count", count), ("sets", sets)):
                 if key in coils.model_fields_set and getattr(coils, key) != found:
                     raise ValueError(f"coils.{key} = {getattr(coils, key)}, but the library {coils.path} has {found}")
             coils = LibrarySpec(path=coils.path, count=count, sets=sets)
+            draw_coils(coils, self.seed, 0).maps(self.target.matrix[0])
         if self.noise.covariance != "white":
-            covariance_factor(self.noise.covariance, coils.count)
+            covariance_factor(recipe.noise.covariance, coils.count)
         if samples_points(self.sampling) and self.target.readout_oversampling > 1:
             raise ValueError(
                 f"target.readout_oversampling = {self.target.readout_oversampling} with sampling.kind "
@@ -62,18 +67,29 @@ class Recipe(Spec):
             )
         for y, x in self.target.matrix:
             self.sampling.capacity((y * self.target.readout_oversampling, x))
-        return self.model_copy(update={"coils": coils})
+        return recipe.model_copy(update={"coils": coils})
+
+    def _with_absolute_paths(self) -> Recipe:
+        """Paths as they are from here, so that a worker or a later command elsewhere finds the same files."""
+        update: dict[str, Any] = {}
+        for name, key in PATHS:
+            section = getattr(self, name)
+            path = getattr(section, key, None)
+            if path is not None and path != "white":
+                update[name] = section.model_copy(update={key: str(Path(path).absolute())})
+        return self.model_copy(update=update)
 
     def hash(self) -> str:
-        """sha256 of what determines the pairs: the resolved recipe, and the files it names.
+        """sha256 of what determines the pairs: the resolved recipe, and the content of the files it names.
 
-        `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a pair is.
+        Where files are does not count; `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a
+        pair is. The photographs are not in it: each pair keeps the sha256 of its own.
         """
-        how: Any = {"shard_pairs": True, "source": {"max_rejected"}}
+        how: Any = {"shard_pairs": True, "source": {"max_rejected", "path"}}
+        how |= {name: {key} for name, key in PATHS if name != "source"}
         identity = self.model_dump(mode="json", exclude=how, exclude_none=True)
-        paths = (self.coils, "path"), (self.sampling, "path"), (self.noise, "covariance")
-        named = [getattr(section, key, "white") for section, key in paths]
-        identity["files"] = [file_hash(Path(path)) for path in named if path != "white"]
+        named = [getattr(getattr(self, name), key, None) for name, key in PATHS if name != "source"]
+        identity["files"] = [file_hash(Path(path)) if path not in (None, "white") else path for path in named]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

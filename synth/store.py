@@ -1,10 +1,4 @@
-"""The corpus on disk: its layout, its ledger, its writer and its reader. Format: zarr v3, described in the README.
-
-A corpus is built under ``NAME.building`` and gets its name when it is whole. One group per shape holds the arrays
-``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`` (first axis: map set); one chunk is one pair, one
-shard one file, written by one task. Every drawn or measured number is a 1-D array (or one more axis), written at the
-end from the ledger. Chunks are uncompressed (noise does not compress) and carry a crc32c; a hole reads as NaN.
-"""
+"""Writing a corpus: its metadata, its shards, its numbers, and its name when it is whole."""
 
 from __future__ import annotations
 
@@ -13,7 +7,6 @@ import hashlib
 import json
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,124 +14,63 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from .coils import draw_coils, map_cache
 from .images import SourceRejectedError
-from .ledger import Entries, Kind, Ledger, content_hash, numbers_of
+from .layout import (
+    NAN,
+    CorpusError,
+    Task,
+    building_path,
+    corpus_attributes,
+    map_shard_sets,
+    metadata_documents,
+    shard_files,
+    tasks_of,
+)
+from .ledger import Entries, Ledger, content_hash, numbers_of
 from .plan import BucketPlan, Plan
 from .shard import ShardWriter
-
-SCHEMA = 1  # raised by every change of what is stored
-MAP_SHARD_BYTES = 64 * 2**20
-ARRAYS = ("kspace", "mask", "target")
-NAN = complex(np.nan, np.nan)
-
-
-class CorpusError(RuntimeError):
-    """A corpus that cannot be used as it is; the message names it and the remedy."""
-
-
-class UnfinishedCorpusError(CorpusError):
-    """A corpus whose build has not ended."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One shard of one bucket: what one worker writes, alone."""
-
-    bucket: str
-    kind: Kind
-    number: int
-    rows: tuple[int, int]  # first and last + 1, along the first axis of the arrays
-
-    @property
-    def name(self) -> str:
-        """Its name in the ledger."""
-        return f"{self.bucket}/{self.kind}/{self.number}"
-
-
-def building_path(path: Path) -> Path:
-    """Where a corpus stands until it is finished."""
-    return path.with_name(path.name + ".building")
-
-
-def tasks_of(plan: Plan) -> list[Task]:
-    """All shards of a corpus, maps first: pairs need them, and a reader can look at them early."""
-    tasks = []
-    for bucket in plan.buckets:
-        sizes: dict[Kind, tuple[int, int]] = {
-            "maps": (plan.recipe.coils.sets, map_shard_sets(bucket)),
-            "pairs": (len(bucket.indices), plan.shard_pairs),
-        }
-        for kind, (rows, step) in sizes.items():
-            starts = range(0, rows, step)
-            tasks += [Task(bucket.name, kind, n, (a, min(a + step, rows))) for n, a in enumerate(starts)]
-    return tasks
-
-
-def map_shard_sets(bucket: BucketPlan) -> int:
-    """Map sets per shard."""
-    return max(1, MAP_SHARD_BYTES // (8 * bucket.coils * bucket.matrix[0] * bucket.matrix[1]))
-
-
-def metadata_documents(plan: Plan) -> dict[str, bytes]:
-    """Every zarr.json of an unfinished corpus by its path: groups, and arrays without their data."""
-    store = MemoryStore()
-    root = zarr.create_group(store=store, zarr_format=3, attributes={"fathom": corpus_attributes(plan)})
-    for bucket in plan.buckets:
-        group = root.create_group(bucket.name)
-        pairs, step = len(bucket.indices), plan.shard_pairs
-        maps_shape = (bucket.coils, *bucket.matrix)
-        _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
-        _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
-        _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN)
-        sets = plan.recipe.coils.sets
-        _create(group, "maps", (sets, *maps_shape), map_shard_sets(bucket), "complex64", NAN)
-    return {key: value.to_bytes() for key, value in store._store_dict.items()}
-
-
-def corpus_attributes(plan: Plan) -> dict[str, Any]:
-    """What the root group says of a corpus."""
-    return {
-        "schema": SCHEMA,
-        "complete": False,
-        "name": plan.recipe.name,
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "recipe_hash": plan.recipe.hash(),
-    }
-
-
-def _create(group: zarr.Group, name: str, shape: tuple[int, ...], step: int, dtype: str, fill: Any) -> None:
-    axes = {
-        "kspace": ["pair", "coil", "y", "line"] if len(shape) == 4 else ["pair", "coil", "point"],
-        "mask": ["pair", "y", "x"][-len(shape) :] if len(shape) == 3 else ["pair", "x"],
-        "target": ["pair", "y", "x"],
-        "maps": ["set", "coil", "y", "x"],
-    }[name]
-    group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=(1, *shape[1:]),
-        shards=(step, *shape[1:]),
-        compressors=Crc32cCodec(),
-        filters=None,
-        fill_value=fill,
-        dimension_names=axes,
-        config={"write_empty_chunks": True},
-    )
 
 
 def prepare(path: Path, plan: Plan) -> None:
     """Write sources and metadata of an unfinished corpus; what is there already and right stays untouched."""
     building = building_path(path)
     building.mkdir(parents=True, exist_ok=True)
-    write_whole(building / "sources.json", json.dumps(list(plan.files)).encode())
-    for key, document in metadata_documents(plan).items():
+    documents = {
+        "sources.json": json.dumps(list(plan.files)).encode(),
+        "recipe.json": json.dumps(corpus_attributes(plan), indent=2).encode(),
+        **metadata_documents(plan),
+    }
+    for key, document in documents.items():
         target = building / key
         if not target.exists() or target.read_bytes() != document:
             write_whole(target, document)
+
+
+def wrong_documents(root: Path, plan: Plan) -> list[str]:
+    """Metadata of a corpus, finished or not, that is not what its plan says; the root's changes when it is finished."""
+    expected = {k: v for k, v in metadata_documents(plan).items() if k != "zarr.json"}
+    wrong = [key for key, document in expected.items() if not _holds(root / key, document)]
+    try:
+        same = (
+            json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]["recipe"]
+            == corpus_attributes(plan)["recipe"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    return wrong if same else [*wrong, "zarr.json"]
+
+
+def _holds(file: Path, document: bytes) -> bool:
+    return file.is_file() and file.read_bytes() == document
+
+
+def finished(root: Path, plan: Plan) -> Entries:
+    """The ledger's entries of this plan's tasks; whatever else stands in the ledger does not count."""
+    entries = Ledger(root).read()
+    return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -224,7 +156,7 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
     Raises CorpusError where a shard is missing from the ledger or from the disk.
     """
     root = building_path(path)
-    entries = Ledger(root).read()
+    entries = finished(root, plan)
     buckets = {bucket.name: bucket for bucket in plan.buckets}
     missing = [
         task.name
@@ -249,18 +181,21 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
     return content
 
 
-def shard_files(root: Path, bucket: BucketPlan, task: Task) -> list[Path]:
-    """The files that a task writes: of kspace, mask and target, or of maps."""
-    ndims = {"kspace": 1 + len(bucket.kspace_shape), "mask": 1 + len(bucket.mask_shape), "target": 3, "maps": 4}
-    names = ("maps",) if task.kind == "maps" else ARRAYS
-    return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * (ndims[n] - 1)) for n in names]
-
-
 def write_numbers(root: Path, bucket: str, entries: Entries) -> None:
     """Write the numbers of pairs and of map sets as arrays, in one chunk each."""
     group = zarr.open_group(LocalStore(root), path=bucket, mode="r+", zarr_format=3)
     for name, values in named_numbers(bucket, entries).items():
-        group.create_array(name, data=values, compressors=Crc32cCodec(), chunks=values.shape, overwrite=True)
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=values.shape,
+            compressors=Crc32cCodec(),
+            fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
+            overwrite=True,
+            config={"write_empty_chunks": True},
+        )
+        array[...] = values
 
 
 def named_numbers(bucket: str, entries: Entries) -> dict[str, NDArray[Any]]:

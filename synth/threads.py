@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ _controller = ThreadpoolController()
 _lock = threading.Lock()
 _inside = 0
 _limiter: Any = None
+
+
+def _after_fork() -> None:
+    """In a forked process no other thread is inside, and the lock is free."""
+    global _lock, _inside
+    _lock, _inside = threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

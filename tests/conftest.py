@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +74,3 @@ def corpus(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("corpus") / "small.zarr"
     build(parse_recipe(recipe_data(photos), "test"), out, ClusterSpec("sync"))
     return out
-
-
-@pytest.fixture
-def fathom_environment():
-    """Environment of a `fathom` process: this interpreter's packages, one thread per pool."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}

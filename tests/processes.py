@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -99,7 +98,3 @@ def busy_worker(driver_pid):
     """A worker process of a local cluster: a child of the driver that is Python's spawned main."""
     children = psutil.Process(driver_pid).children(recursive=True)
     return next(p for p in children if any("spawn_main" in a for a in p.cmdline()))
-
-
-def clean_environment(**extra):
-    return {**os.environ, **extra}

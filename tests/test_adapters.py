@@ -8,7 +8,7 @@ import torch
 from conftest import recipe_data
 from torch.utils.data import DataLoader
 
-from recon.adapters import as_deepinv, as_direct, as_fastmri
+from recon.adapters import as_deepinv, as_direct, as_fastmri, centre_block_of
 from recon.loader import PairDataset, VirtualPairs
 from synth.recipe import parse_recipe
 
@@ -32,7 +32,7 @@ def test_fastmri_item(pairs):
     assert sample.masked_kspace.shape == (4, 48, 56, 2)
     assert sample.mask.shape == (1, 1, 56, 1)
     assert sample.mask.dtype == torch.bool
-    assert sample.num_low_frequencies == 9  # 8 reference lines, and one regular line beside them
+    assert sample.num_low_frequencies == 9  # 8 reference lines, and a regular line that completes fastMRI's odd centre
     assert sample.target.shape == sample.crop_size == (48, 56)
     assert sample.max_value == pytest.approx(float(item["target"].abs().max()))
     batch = next(iter(DataLoader(as_fastmri(pairs), batch_size=2)))
@@ -52,9 +52,24 @@ def test_direct_item(pairs):
     item = as_direct(pairs)[3]
     assert item["masked_kspace"].shape == item["sensitivity_map"].shape == (4, 48, 56, 2)
     assert item["sampling_mask"].shape == item["acs_mask"].shape == (1, 48, 56, 1)
-    assert item["acs_mask"].sum() == 48 * 9
+    assert torch.equal(item["acs_mask"][0, 0, :, 0].nonzero()[:, 0], torch.arange(24, 33))
+    assert (item["acs_mask"] == item["acs_mask"][:, :1]).all()
+    assert item["scaling_factor"] == 1
     assert item["target"].shape == (48, 56)
     assert next(iter(DataLoader(as_direct(pairs), batch_size=2)))["masked_kspace"].shape == (2, 4, 48, 56, 2)
+
+
+def test_centre_block_is_centred_and_full():
+    lines = torch.zeros(1, 1, 11, dtype=torch.bool)
+    lines[..., [1, 4, 5, 6, 7, 9]] = True  # fastMRI centres an even width to the left: 4 ... 7
+    assert centre_block_of(lines)[0, 0].nonzero()[:, 0].tolist() == [4, 5, 6, 7]
+    lines[..., 4] = False
+    assert centre_block_of(lines)[0, 0].nonzero()[:, 0].tolist() == [5, 6]
+    points = torch.zeros(1, 8, 10, dtype=torch.bool)
+    points[:, 2:6, 3:7] = True
+    points[:, 3, 7:] = True
+    assert torch.equal(centre_block_of(points)[0].nonzero().amin(0), torch.tensor([2, 3]))
+    assert centre_block_of(points).sum() == 16
 
 
 @pytest.mark.peers

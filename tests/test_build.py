@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 from conftest import recipe_data, write_photos
 from processes import (
@@ -21,13 +22,14 @@ from processes import (
     wait_for,
 )
 
-from pipelines.build import BuildError, CorpusExistsError, build, find_damage
+from pipelines.build import BuildError, CorpusExistsError, build
 from pipelines.cluster import ClusterError, ClusterSpec
+from pipelines.damage import find_damage
 from pipelines.verify import verify
 from synth.corpus import open_corpus
+from synth.layout import building_path as building
 from synth.ledger import Ledger
 from synth.recipe import parse_recipe
-from synth.store import building_path as building
 
 SYNC = ClusterSpec("sync")
 TOML = """
@@ -266,8 +268,14 @@ def test_a_new_file_in_the_folder_shifts_nothing(photos, tmp_path):
 
 
 def test_plain_tcp_beyond_this_machine_needs_a_flag(recipe, tmp_path):
-    with pytest.raises(ClusterError, match="--insecure"):
-        build(recipe(), tmp_path / "c.zarr", ClusterSpec("tcp://192.0.2.1:8786"))
+    for address in ("tcp://192.0.2.1:8786", "tcp://127.evil.example:8786", "tcp://localhost.evil.example:1"):
+        with pytest.raises(ClusterError, match="--insecure"):
+            build(recipe(), tmp_path / "c.zarr", ClusterSpec(address))
+        (tmp_path / "file.json").write_text(json.dumps({"address": address}))
+        with pytest.raises(ClusterError, match="--insecure"):
+            build(recipe(), tmp_path / "c.zarr", ClusterSpec(scheduler_file=str(tmp_path / "file.json")))
+    with pytest.raises(ClusterError, match="does not exist"):
+        build(recipe(), tmp_path / "c.zarr", ClusterSpec(scheduler_file=str(tmp_path / "none.json")))
     with pytest.raises(ClusterError, match="write local, sync"):
         build(recipe(), tmp_path / "d.zarr", ClusterSpec("http://127.0.0.1"))
 
@@ -285,7 +293,104 @@ def test_too_little_space_is_said_before_anything_is_written(recipe, tmp_path, m
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(BuildError, match="the corpus needs"):
         build(recipe(), tmp_path / "c.zarr", SYNC)
+    assert not list(tmp_path.iterdir())
 
 
 def test_finding_no_damage(corpus):
-    assert find_damage(corpus) == {}
+    assert find_damage(corpus, open_corpus(corpus).plan) == {}
+
+
+@pytest.mark.parametrize("damage", ["flip", "delete", "truncate"])
+def test_every_damaged_file_is_named_and_mended_or_refused(recipe, corpus, tmp_path, damage):
+    expected = open_corpus(corpus).content_hash
+    for relative in sorted(p.relative_to(corpus) for p in corpus.rglob("*") if p.is_file()):
+        copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+        file = copy / relative
+        data = file.read_bytes()
+        if damage == "delete":
+            file.unlink()
+        else:
+            half = len(data) // 2
+            file.write_bytes(data[:half] + (bytes([data[half] ^ 1]) + data[half + 1 :] if damage == "flip" else b""))
+        if relative.name in ("recipe.json", "sources.json"):
+            with pytest.raises(CorpusExistsError, match="nothing was changed"):
+                build(recipe(), copy, SYNC)
+        else:
+            assert build(recipe(), copy, SYNC).content_hash == expected, relative
+            assert verify(copy, replay=1).intact, relative
+        shutil.rmtree(copy)
+
+
+def test_damage_in_an_unfinished_build_is_mended_when_it_goes_on(recipe, corpus, tmp_path):
+    out = tmp_path / "c.zarr"
+    for damage in (lambda f: f.unlink(), lambda f: f.write_bytes(f.read_bytes()[:-9])):
+        shutil.copytree(corpus, building(out))
+        damage(shards(building(out), "c4-y48-x56/pairs/1")[0])
+        result = build(recipe(), out, SYNC)
+        assert (result.status, result.built) == ("resumed", 3)
+        assert verify(out).intact
+        assert result.content_hash == open_corpus(corpus).content_hash
+        shutil.rmtree(out)
+
+
+def test_rejections_of_an_earlier_run_count(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for k in (0, 2, 4):
+        (folder / f"photo{k}.png").write_bytes(b"no image")
+    made = parse_recipe(recipe_data(folder, pairs=6, shard_pairs=2, source={"max_rejected": 0.4}), "t")
+    whole = tmp_path / "whole.zarr"
+    with pytest.raises(BuildError, match="3 of 6"):
+        build(made, whole, SYNC)
+    kept = parse_recipe(recipe_data(folder, pairs=6, shard_pairs=2, source={"max_rejected": 0.9}), "t")
+    build(kept, whole, SYNC)
+    shutil.copytree(whole, building(tmp_path / "c.zarr"))
+    Ledger(building(tmp_path / "c.zarr")).append({"void": "c4-y48-x56/pairs/2"})
+    with pytest.raises(BuildError, match=r"[23] of 6"):
+        build(made, tmp_path / "c.zarr", SYNC)
+
+
+def test_no_pair_at_all_is_an_error_before_anything_gets_its_name(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
+    made = parse_recipe(recipe_data(tmp_path / "photos", pairs=2, source={"max_rejected": 1.0}), "t")
+    with pytest.raises(BuildError, match="no pair to keep"):
+        build(made, tmp_path / "c.zarr", SYNC)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_moved_folder_is_the_same_source_and_another_is_not(photos, tmp_path, corpus):
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    assert build(parse_recipe(recipe_data(moved), "t"), corpus, SYNC).status == "already there"
+    other = write_photos(tmp_path / "other", 4)
+    with pytest.raises(CorpusExistsError, match=r"source\.path"):
+        build(parse_recipe(recipe_data(other), "t"), corpus, SYNC)
+
+
+def test_paths_in_a_recipe_are_from_where_it_was_loaded(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    made = parse_recipe(recipe_data(photos.name), "t")
+    monkeypatch.chdir(tmp_path)
+    build(made, tmp_path / "c.zarr", SYNC)
+    assert verify(tmp_path / "c.zarr", replay=2).identical == 2
+
+
+def test_replay_tells_close_from_different(corpus, monkeypatch):
+    from dataclasses import replace
+
+    from synth.pair import Pair
+    from synth.plan import Plan
+
+    original = Plan.pair
+    with monkeypatch.context() as patch:
+        patch.setattr(Pair, "digest", lambda _: "another processor's")
+        found = verify(corpus, replay=4)
+        assert (found.intact, found.identical, found.close) == (True, 0, 4)
+
+    def changed(plan, index):
+        pair = original(plan, index)
+        return replace(pair, kspace=pair.kspace * np.float32(1.001))
+
+    monkeypatch.setattr(Plan, "pair", changed)
+    found = verify(corpus, replay=4)
+    assert (found.intact, found.identical, found.close) == (False, 0, 0)
+    assert all("differs from what is stored" in p for p in found.problems)

@@ -13,7 +13,7 @@ from processes import fathom, ledger_lines
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from synth.store import building_path
+from synth.layout import building_path
 
 TOML = """
 name = "cli"
@@ -109,7 +109,7 @@ def test_wrong_recipes(file, tmp_path):
         "source.path=/nowhere": ("/nowhere", "not a folder"),
     }.items():
         refused(build(file, out, "--set", change), *parts)
-    assert not list(tmp_path.glob("c.zarr*"))
+    assert not list(tmp_path.glob("c.zarr*"))  # not even an empty folder
 
 
 @pytest.fixture

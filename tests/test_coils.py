@@ -92,6 +92,28 @@ def test_library_runs_no_pickle(tmp_path, recipe):
         recipe(coils={"kind": "library", "path": str(tmp_path / "bad.npy")})
 
 
+def test_wires_inside_the_field_of_view_are_refused():
+    for bad in ({"distance": (0.9, 1.0)}, {"tilt": (-1.2, 1.2)}, {"distance": (1.01, 1.5)}):
+        with pytest.raises(ValueError, match="field of view"):
+            coils.LoopsSpec(count=8, **bad)
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (np.ones((2, 4, 40, 56), complex), "its maps are 40x56"),
+        (np.zeros((2, 4, 48, 56), complex), "set 0.*vanish"),
+        (np.full((2, 4, 48, 56), np.nan + 0j), "set 0.*not numbers"),
+        (np.ones((4, 48, 56), complex), r"need complex \[set coil y x\]"),
+        (np.ones((2, 4, 48, 56)), "need complex"),
+    ],
+)
+def test_bad_libraries_are_refused_with_the_recipe(tmp_path, recipe, maps, message):
+    np.save(tmp_path / "m.npy", maps)
+    with pytest.raises(ValueError, match=f"coils.path.*{message}"):
+        recipe(coils={"kind": "library", "path": str(tmp_path / "m.npy")})
+
+
 def test_cache_holds_to_its_bytes():
     cache = coils.MapCache(max_bytes=3 * 4 * 20 * 20 * 8)
     spec = coils.LoopsSpec(count=4)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from synth import images
-from synth.images import SourceGoneError, SourceRejectedError, read_photo
+from synth.images import SourceRejectedError, SourceUnreadableError, read_photo
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_other_modes_are_read(tmp_path, grey):
     Image.fromarray(grey).convert("CMYK").save(tmp_path / "c.jpg")
     Image.fromarray(grey > 128).save(tmp_path / "1.png")
     Image.fromarray(grey.astype(np.float32)).save(tmp_path / "f.tif")
-    for name in ("c.jpg", "1.png", "f.tif"):
+    Image.fromarray(grey.astype(np.int32) * 1000).save(tmp_path / "i.tif")
+    for name in ("c.jpg", "1.png", "f.tif", "i.tif"):
         image = read_photo(tmp_path / name).image
         assert image.shape == (20, 30)
         assert 0 <= image.min() < image.max() <= 1
@@ -97,6 +98,8 @@ def test_bad_files_are_rejected_with_a_reason(tmp_path, grey):
     frames = [Image.fromarray(np.roll(grey, k)) for k in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     rejected(tmp_path, "moving.gif", (tmp_path / "moving.gif").read_bytes(), "3 frames")
+    Image.fromarray(grey.astype(np.float32) - 128).save(tmp_path / "minus.tif")
+    rejected(tmp_path, "minus.tif", (tmp_path / "minus.tif").read_bytes(), "negative")
     nan = grey.astype(np.float32)
     nan[3, 4] = np.nan
     Image.fromarray(nan).save(tmp_path / "nan.tif")
@@ -109,8 +112,49 @@ def test_huge_files_are_not_even_read(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_gone_is_no_rejection(tmp_path):
-    with pytest.raises(SourceGoneError, match="put it back"):
+    with pytest.raises(SourceUnreadableError, match="put it back"):
         read_photo(tmp_path / "gone.png")
+
+
+def test_passing_faults_are_no_rejections(tmp_path, grey, monkeypatch):
+    """A rejection is kept for ever: only what is in the file's bytes may cause one."""
+    Image.fromarray(grey).save(tmp_path / "g.png")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_bytes", fail)
+        with pytest.raises(SourceUnreadableError, match="Input/output error"):
+            read_photo(tmp_path / "g.png")
+
+    def exhausted(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_grey", exhausted)
+        with pytest.raises(MemoryError):
+            read_photo(tmp_path / "g.png")
+
+
+def test_jpegs_of_phones_with_more_behind_the_picture(tmp_path, grey):
+    Image.fromarray(grey).save(tmp_path / "p.mpo", save_all=True, append_images=[Image.fromarray(grey[::-1])])
+    (tmp_path / "p.mpo").rename(tmp_path / "p.jpg")
+    with Image.open(tmp_path / "p.jpg") as file:
+        assert file.n_frames == 2
+    np.testing.assert_allclose(read_photo(tmp_path / "p.jpg").image, grey / 255, atol=0.15)
+
+
+def test_things_that_are_no_files_neither_hang_nor_crash(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(SourceRejectedError, match="not a file"):
+            read_photo(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no image file"):
+        images.ImagesSpec(kind="images", path=str(tmp_path)).list_files()
 
 
 def test_listing_is_sorted_deep_and_only_images(tmp_path):

@@ -12,10 +12,10 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from recon.batches import make_loader
 from recon.loader import PairDataset, VirtualPairs
+from synth.layout import CorpusError, UnfinishedCorpusError, building_path
 from synth.physics import sense_adjoint, sense_forward
 from synth.recipe import parse_recipe
 from synth.shard import ShardError
-from synth.store import UnfinishedCorpusError, building_path
 
 SYNC = ClusterSpec("sync")
 KINDS = {
@@ -147,8 +147,10 @@ def test_resuming_in_mid_epoch(corpus, options):
     resumed = make_loader(stored, 2, seed=1, **options)
     resumed.load_state_dict(state)
     assert given + ids(resumed) + ids(resumed) == expected
-    with pytest.raises(ValueError, match="seed 1"):
-        make_loader(stored, 2, seed=2).load_state_dict(state)
+    for options in ({"seed": 2}, {"batch_size": 3}, {"shuffle": False}, {"rank": 1, "world_size": 2}):
+        other = make_loader(stored, **{"batch_size": 2, "seed": 1, **options})
+        with pytest.raises(ValueError, match="the state is of"):
+            other.load_state_dict(state)
 
 
 def test_an_epoch_left_early_is_not_taken_up_again(corpus):
@@ -219,8 +221,32 @@ def test_virtual_pairs_through_processes(recipe):
 
 
 def test_bad_arguments(corpus):
-    with pytest.raises(ValueError, match="batch_size"):
-        make_loader(PairDataset(corpus), 0)
+    for options in ({"batch_size": 0}, {"rank": 5, "world_size": 2}, {"rank": -1}):
+        with pytest.raises(ValueError, match="must be"):
+            make_loader(PairDataset(corpus), **options)
+    with pytest.raises(IndexError):
+        PairDataset(corpus)[10]
+
+
+def test_negative_positions_count_from_the_end(corpus, recipe):
+    for pairs in (PairDataset(corpus), VirtualPairs(recipe())):
+        assert int(pairs[-1]["pair_id"]) == 9
+
+
+def test_stored_and_virtual_pairs_come_in_the_same_order(made):
+    out, recipe = made
+    orders = [ids(make_loader(pairs, 3, seed=7)) for pairs in (PairDataset(out), VirtualPairs(recipe))]
+    assert orders[0] == orders[1] or len(PairDataset(out).geometries) > 1
+    buckets = [[g.matrix for g in pairs.geometries] for pairs in (PairDataset(out), VirtualPairs(recipe))]
+    assert buckets[0] == buckets[1]
+
+
+def test_damaged_numbers_are_refused(corpus, tmp_path):
+    for name in ("sigma", "valid", "index"):
+        copy = shutil.copytree(corpus, tmp_path / f"{name}.zarr")
+        shutil.rmtree(copy / "c4-y48-x56" / name / "c")
+        with pytest.raises(CorpusError, match="mends it"):
+            PairDataset(copy)
 
 
 def test_the_adjoint_of_a_batch_is_an_image(corpus):

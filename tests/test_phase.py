@@ -49,6 +49,8 @@ def test_polynomial_has_the_degree_it_says(rng):
     radians = phase.PolynomialSpec(order=2, amplitude=1).draw(rng).radians((33, 33)).astype(float)
     assert np.abs(np.diff(radians, 3, axis=0)).max() < 1e-4
     assert np.abs(np.diff(radians, 2, axis=0)).max() > 1e-4
+    assert np.abs(np.diff(np.diff(radians, 2, axis=0), axis=1)).max() < 1e-4  # y^2 x is of degree 3
+    assert np.abs(np.diff(np.diff(radians, axis=0), axis=1)).max() > 1e-4
 
 
 def test_smooth_random_has_the_rms_it_says(rng):

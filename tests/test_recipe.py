@@ -76,7 +76,13 @@ def test_errors_name_line_key_value_and_remedy(tmp_path):
     refused(tmp_path, "matrix = [256, 256]", "matrix = [2, 256]", "target.matrix", "8 ... 4096")
     refused(tmp_path, 'name = "mine"', 'name = "../mine"', "name", "pattern")
     refused(tmp_path, "[coils]", "[coils", "not valid TOML", "line 11")
-    refused(tmp_path, 'kind = "loops"\ncount = 4', 'kind = "library"\npath = "gone.npy"', "coils.path gone.npy")
+    refused(
+        tmp_path,
+        'kind = "loops"\ncount = 4',
+        'kind = "library"\npath = "gone.npy"',
+        "coils.path",
+        "gone.npy does not exist",
+    )
 
 
 def test_points_refuse_an_oversampled_readout(tmp_path):
