@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from synth.corpus import Bucket, Corpus, open_corpus
 from synth.mask import Mask
 from synth.physics import ifft2c, rss
+from synth.store import write_whole
 from synth.target import Readout
 
 PAIRS_SHOWN = 4
@@ -20,10 +22,13 @@ def inspect(path: Path, out: Path) -> list[Path]:
     """Write ``summary.md`` and ``contact_sheet.png`` of a corpus to `out`; raises CorpusError or OSError."""
     corpus = open_corpus(path)
     out.mkdir(parents=True, exist_ok=True)
-    summary, sheet = out / "summary.md", out / "contact_sheet.png"
-    summary.write_text(summary_text(corpus), encoding="utf-8")
-    contact_sheet(corpus, sheet)
-    return [summary, sheet]
+    documents = {"summary.md": summary_text(corpus).encode(), "contact_sheet.png": contact_sheet(corpus)}
+    for name, document in documents.items():
+        if (out / name).exists() and (out / name).read_bytes() != document:
+            raise FileExistsError(f"{out / name} is there already and says something else; choose another --out")
+    for name, document in documents.items():
+        write_whole(out / name, document)
+    return [out / name for name in documents]
 
 
 def summary_text(corpus: Corpus) -> str:
@@ -58,8 +63,8 @@ def _noise_text(noise: Any) -> str:
     return f"SNR ({noise.definition}) {low:g} to {high:g} wanted, {noise.law}; covariance {noise.covariance}"
 
 
-def contact_sheet(corpus: Corpus, file: Path, pairs: int = PAIRS_SHOWN) -> None:
-    """Draw some pairs as rows: target magnitude and phase, coil maps, mask, zero-filled image."""
+def contact_sheet(corpus: Corpus, pairs: int = PAIRS_SHOWN) -> bytes:
+    """A PNG of some pairs as rows: target magnitude and phase, coil maps, mask, zero-filled image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -70,11 +75,13 @@ def contact_sheet(corpus: Corpus, file: Path, pairs: int = PAIRS_SHOWN) -> None:
     for row, (bucket, position) in zip(axes, chosen, strict=True):
         _draw_pair(row, corpus, bucket, position)
     figure.suptitle(f"{corpus.recipe.name}: {corpus.attributes['summary']['pairs']} pairs", fontsize=13)
-    figure.savefig(file, dpi=90)
+    sheet = io.BytesIO()
+    figure.savefig(sheet, format="png", dpi=90, metadata={"Software": "fathom"})
+    return sheet.getvalue()
 
 
 def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
-    valid = [(b, int(row)) for b in corpus.buckets for row in np.flatnonzero(b.numbers("valid"))]
+    valid = [(b, int(row)) for b in corpus.buckets for row in np.flatnonzero(b.numbers("valid") == 1)]
     return [valid[int(k)] for k in np.linspace(0, len(valid) - 1, min(pairs, len(valid)))]
 
 

@@ -23,7 +23,7 @@ MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow and MATLAB's rgb2gray use
 
-# Photographs in the scikit-image wheel whose docstrings say public domain, CC0 or no known copyright.
+# Photographs in the scikit-image wheel whose docstrings say public domain, CC0 or no known copyright restrictions.
 SKIMAGE_PHOTOS = (
     *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png"),
     *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "rocket.jpg"),

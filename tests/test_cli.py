@@ -78,9 +78,27 @@ def test_build_verify_inspect_iterate(file, tmp_path):
     with Image.open(tmp_path / "report" / "contact_sheet.png") as sheet:
         assert sheet.width > 1000
         assert np.asarray(sheet.convert("L")).std() > 20
+    assert run("inspect", out, "--out", tmp_path / "report").exit_code == 0  # the same again
+    (tmp_path / "report" / "summary.md").write_text("my notes")
+    refused(run("inspect", out, "--out", tmp_path / "report"), "summary.md", "choose another --out")
+    assert (tmp_path / "report" / "summary.md").read_text() == "my notes"
     read = json.loads(run("iterate", out, "--json").stdout)
     assert (read["pairs"], read["batches"]) == (6, 2)
     assert read["batch"]["masked_kspace"] == "[4, 3, 48, 56] complex64"
+
+
+def test_the_contact_sheet_shows_what_is_stored(corpus):
+    from pipelines.inspect import zero_filled_image
+    from synth.corpus import open_corpus
+    from synth.mask import Mask
+    from synth.physics import ifft2c, rss
+
+    opened = open_corpus(corpus)
+    (bucket,) = opened.buckets
+    pair = opened.plan.pair(4)
+    maps = np.asarray(bucket.arrays["maps"][pair.maps_index])
+    kspace = Mask(pair.mask.sampled, 1.0).unpack(pair.kspace, (48, 56))
+    np.testing.assert_allclose(zero_filled_image(opened, bucket, 4, maps), rss(ifft2c(kspace)), rtol=1e-6)
 
 
 def test_verify_says_what_is_damaged(file, tmp_path):
