@@ -11,13 +11,13 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from synth.corpus import open_corpus, stored_plan
+from synth.corpus import open_corpus, stored_attributes, stored_plan
 from synth.images import SourceUnreadableError
 from synth.layout import CorpusError, Task, building_path, tasks_of
 from synth.ledger import Ledger
@@ -52,6 +52,7 @@ class Built:
     pairs_per_s: float
     acceleration_net: float
     status: str  # built | resumed | already there | mended
+    hash_before: str | None = None  # of a mended corpus; another hash was mended on another kind of processor
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -68,8 +69,11 @@ def build(recipe: Recipe, out: Path, cluster: ClusterSpec) -> Built:
         raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
     try:
         with _claimed(out) as place:
+            before = _hash_of(place)
             status, plan = _begin(recipe, out, place)
-            return _already_there(out) if status == "already there" else _finish(plan, out, cluster, status)
+            if status == "already there":
+                return _already_there(out)
+            return replace(_finish(plan, out, cluster), status=status, hash_before=before)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"
@@ -109,6 +113,12 @@ def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
         stored = stored_plan(place)
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
+    if place != out and not any("/pairs/" in name for name in finished(place, stored)) and not _is_same(recipe, stored):
+        for (
+            old
+        ) in place.iterdir():  # no pair is lost: a try that made none does not stand in the way of a better recipe
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        return _begin(recipe, out, place)
     _same_recipe(recipe, stored, place)
     damaged = find_damage(place, stored, complete=place == out)
     if place == out and not damaged:
@@ -123,7 +133,13 @@ def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
     return ("mended" if place == out else "resumed"), plan
 
 
-def _finish(plan: Plan, out: Path, cluster: ClusterSpec, status: str) -> Built:
+def _hash_of(place: Path) -> str | None:
+    with contextlib.suppress(CorpusError):
+        return stored_attributes(place).get("content_hash")
+    return None
+
+
+def _finish(plan: Plan, out: Path, cluster: ClusterSpec) -> Built:
     root = building_path(out)
     done = finished(root, plan)
     missing = [task for task in tasks_of(plan) if task.name not in done]
@@ -132,7 +148,8 @@ def _finish(plan: Plan, out: Path, cluster: ClusterSpec, status: str) -> Built:
         if missing:
             _run(plan, missing, root, cluster, meter)
         seconds, rate = meter.seconds, meter.rate
-    summary = summarise(plan, finished(root, plan))
+    entries = finished(root, plan)
+    summary = summarise(plan, entries)
     if summary["pairs"] == 0:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
@@ -142,22 +159,29 @@ def _finish(plan: Plan, out: Path, cluster: ClusterSpec, status: str) -> Built:
         content_hash=content,
         pairs=summary["pairs"],
         rejected=len(summary["rejected"]),
-        built=sum(task.pairs for task in missing),
+        built=sum(bool(row["numbers"]) for task in missing if task.pairs for row in entries[task.name]["rows"]),
         seconds=round(seconds, 3),
         pairs_per_s=round(rate, 2) if missing else 0.0,
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
-        status=status,
+        status="built",
     )
 
 
+def _same_files(recipe: Recipe, stored: Plan) -> bool:
+    folder = recipe.source.folder
+    moved = folder != stored.recipe.source.folder
+    return not moved or (folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
+
+
+def _is_same(recipe: Recipe, stored: Plan) -> bool:
+    return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
+
+
 def _same_recipe(recipe: Recipe, stored: Plan, where: Path) -> None:
-    wanted = Plan.of(recipe, stored.files).recipe
-    moved = recipe.source.folder != stored.recipe.source.folder
-    same_files = not moved or (recipe.source.folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
-    if wanted.hash() == stored.recipe.hash() and same_files:
+    if _is_same(recipe, stored):
         return
-    old, new = stored.recipe.model_dump(mode="json"), wanted.model_dump(mode="json")
-    free = {"shard_pairs", "source.max_rejected", *(() if not same_files else ("source.path",))}
+    old, new = stored.recipe.model_dump(mode="json"), Plan.of(recipe, stored.files).recipe.model_dump(mode="json")
+    free = {"shard_pairs", "source.max_rejected", *(("source.path",) if _same_files(recipe, stored) else ())}
     changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
     raise CorpusExistsError(
         f"{where} was made from another recipe (differs in {changed}); nothing was changed: "

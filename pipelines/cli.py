@@ -20,6 +20,7 @@ from synth.shard import ShardError
 from . import __version__
 from .build import BuildError, build
 from .cluster import ClusterError, ClusterSpec
+from .command import stopped
 from .doctor import doctor
 from .inspect import inspect
 from .iterate import iterate
@@ -60,8 +61,7 @@ def _kindly() -> Iterator[None]:
         typer.echo(f"error: {_message(error)}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        raise typer.Exit(130) from None
+        stopped()
 
 
 def _message(error: Exception) -> str:
@@ -104,6 +104,12 @@ def build_command(
             load_recipe(named_recipe(recipe), changes or ()),
             out,
             ClusterSpec(scheduler, scheduler_file, workers, insecure),
+        )
+    if made.hash_before not in (None, made.content_hash):
+        typer.echo(
+            "note: what was mended differs from what was lost in the last digits, because another kind of processor or "
+            f"other libraries made it; the content hash was {made.hash_before}",
+            err=True,
         )
     if as_json:
         _print_json(made.as_dict())

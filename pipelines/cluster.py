@@ -76,10 +76,11 @@ def local_cluster(workers: int) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # Dask's own status page, without the dashboard, on any free port
+        scheduler_kwargs={"dashboard": False},
         memory_limit=0,  # a shard is bounded by its plan; Dask's own limit would pause a worker that fills its cache
         silence_logs=logging.CRITICAL,
-        preload=["pipelines.build"],  # imports are part of the start, not of the first shard
+        preload=["pipelines.worker"],
     )
 
 

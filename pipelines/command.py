@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 from .doctor import shadowed_rooms
 
@@ -13,6 +15,17 @@ def main() -> None:
     if problems:
         sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
         sys.exit(1)
-    from .cli import app
+    try:
+        from .cli import app
 
-    app()
+        app()
+    except KeyboardInterrupt:
+        stopped()
+
+
+def stopped() -> NoReturn:
+    """End at once after Ctrl-C: a cluster that is half started would complain from its own exit handlers."""
+    sys.stdout.flush()
+    sys.stderr.write("stopped; run the same command again to go on\n")
+    sys.stderr.flush()
+    os._exit(130)

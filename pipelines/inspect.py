@@ -108,12 +108,12 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
         ),
         (
             zero_filled,
-            f"zero-filled, SNR ({corpus.recipe.noise.definition}) {numbers['snr_wanted']:.0f}",
+            f"zero-filled; SNR ({corpus.recipe.noise.definition}) {numbers['snr_wanted']:.0f}",
             {"cmap": "gray", "vmin": 0},
         ),
     ]
     for axis, (image, title, style) in zip(axes, panels, strict=True):
-        axis.imshow(image, interpolation="nearest", aspect="auto" if "mask" in title else "equal", **style)
+        axis.imshow(image, interpolation="nearest", **style)
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
 

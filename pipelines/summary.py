@@ -29,8 +29,10 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
         "rejected": rejected,
         "fitted": {
             "fit": plan.recipe.target.fit,
-            "turned": int(sum(np.nansum(t["fit_turned"]) for t in tables.values() if "fit_turned" in t)),
-            "resized": int(sum(np.nansum(t["fit_resized"] != 1) for t in tables.values() if "fit_resized" in t)),
+            "turned": sum(int((t["fit_turned"] == 1).sum()) for t in tables.values() if "fit_turned" in t),
+            "resized": sum(
+                int((t["fit_resized"][t["valid"] == 1] != 1).sum()) for t in tables.values() if "fit_resized" in t
+            ),
         },
         "numbers": numbers,
     }

@@ -29,7 +29,11 @@ class FastmriSample(NamedTuple):
 
 
 class _Adapted(Dataset[Any]):
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: Pairs, *, needs_maps: bool = True) -> None:
+        if pairs.oversampled:
+            raise ValueError("adapters take pairs without the readout's oversampling; make them with oversampled=False")
+        if needs_maps and not pairs.with_maps:
+            raise ValueError("this adapter gives coil maps; make the pairs with with_maps=True")
         self.pairs = pairs
 
     def __len__(self) -> int:
@@ -98,7 +102,7 @@ def centre_block_of(mask: Tensor) -> Tensor:
 
 def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:
     """Pairs as ``fastmri``'s VarNet training takes them: tuples like ``VarNetSample``."""
-    return _Fastmri(pairs)
+    return _Fastmri(pairs, needs_maps=False)
 
 
 def as_deepinv(pairs: Pairs) -> Dataset[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -42,10 +43,14 @@ class BatchOrder:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be 0 ... world_size - 1, got rank {self.rank} of {self.world_size}")
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, int | str]:
         """What decides the order, besides the pairs themselves."""
         names = ("batch_size", "shuffle", "seed", "drop_last", "rank", "world_size")
-        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs)}
+        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs), "recipe": self._recipe}
+
+    @cached_property
+    def _recipe(self) -> str:
+        return self.pairs.recipe.hash()
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch, for this rank."""
@@ -93,11 +98,11 @@ class PairLoader:
             yield self.order.pairs.unpacked(packed.to(self.device))
         self._epoch, self._given = self._epoch + 1, 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | str]:
         """Where it stands: the epoch, and how many batches of it have been given."""
         return {"epoch": self._epoch, "given": self._given, **self.order.state()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Go on from `state_dict`; raises ValueError for the state of another order."""
         for name, mine in self.order.state().items():
             if state[name] != mine:

@@ -121,7 +121,9 @@ class PairDataset(Pairs):
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
         buckets = [(b, np.flatnonzero(b.numbers("valid") == 1)) for b in corpus.buckets]
-        self._where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
+        index = [b.numbers("index") for b, _ in buckets]
+        where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
+        self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices
         self._bucket_of = np.array([k for k, _ in self._where], np.int64)
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]

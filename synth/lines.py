@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 import numpy as np
@@ -129,13 +130,21 @@ class VariableDensitySpec(LinesSpec):
     """``kind = "variable-density"``: Lustig 2007, genPDF and genSampling: the best of `tries` draws is kept."""
 
     kind: Literal["variable-density"] = "variable-density"
-    power: float = Field(default=4.0, gt=0)
+    power: float | None = Field(default=None, gt=0, description="default: the least of 4, 5, 6 ... that fits")
     tries: int = Field(default=10, ge=1, le=1000)
 
     def capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; also finds out whether the density exists."""
-        lustig_density(size[1], self.line_count(size[1]), self.reference_lines, self.power)
+        self._density(size[1])
         return self.line_count(size[1])
+
+    def _density(self, n: int) -> NDArray[np.float64]:
+        wanted = self.line_count(n)
+        powers = [float(p) for p in range(4, 65)] if self.power is None else [self.power]
+        for power in powers[:-1]:
+            with contextlib.suppress(ValueError):
+                return lustig_density(n, wanted, self.reference_lines, power)
+        return lustig_density(n, wanted, self.reference_lines, powers[-1])
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw `tries` masks with exactly the wanted lines; keep the one of least peak interference.
@@ -145,7 +154,7 @@ class VariableDensitySpec(LinesSpec):
         """
         n = size[1]
         wanted = self.line_count(n)
-        density = lustig_density(n, wanted, self.reference_lines, self.power)
+        density = self._density(n)
         density[centre_block(n, self.reference_lines)] = 1.0
         best, least = np.ones(n, bool), np.inf
         for _ in range(self.tries):

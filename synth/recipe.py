@@ -7,7 +7,7 @@ import hashlib
 import json
 import tomllib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,8 +103,9 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a TOML recipe, apply ``section.key=value`` overrides, validate; raises RecipeError."""
+    path, overrides = Path(path), tuple(overrides)
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
@@ -114,15 +115,18 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: is not valid TOML: {error}") from None
     for override in overrides:
         _override(data, override)
-    return parse_recipe(data, str(path), text)
+    return parse_recipe(data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
 
 
-def parse_recipe(data: dict[str, Any], where: str, text: str = "") -> Recipe:
-    """Validate recipe data; raises RecipeError that names each wrong key of `where`, by its line in `text`."""
+def parse_recipe(data: dict[str, Any], where: str, text: str = "", overridden: Sequence[str] = ()) -> Recipe:
+    """Validate recipe data; raises RecipeError that names each wrong key of `where`, by its line in `text`.
+
+    Keys in `overridden` came from the command line, so no line of the text is to blame.
+    """
     try:
         return Recipe.model_validate_json(json.dumps(data, default=str), strict=True).resolved()
     except ValidationError as error:
-        lines = [_explain(problem, data, where, text) for problem in error.errors(include_url=False)]
+        lines = [_explain(problem, data, where, text, overridden) for problem in error.errors(include_url=False)]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
     except (ValueError, OSError) as error:
         raise RecipeError(f"{where}: {error}") from None
@@ -143,12 +147,14 @@ def _override(data: dict[str, Any], override: str) -> None:
         data[last] = value  # a bare word is a string: --set source.path=photos
 
 
-def _explain(problem: Any, data: dict[str, Any], where: str, text: str) -> str:
+def _explain(problem: Any, data: dict[str, Any], where: str, text: str, overridden: Sequence[str]) -> str:
     keys, value, model = _locate(problem["loc"], data)
     if problem["type"].startswith("union_tag"):
         keys = [*keys, "kind"]
-    line = _line_of(keys, text)
-    place = f"{where}{f', line {line}' if line else ''}: {'.'.join(keys) or 'recipe'}"
+    line, key = _line_of(keys, text), ".".join(keys) or "recipe"
+    place = f"{where}{f', line {line}' if line else ''}: {key}"
+    if any(key == o or key.startswith(f"{o}.") for o in overridden):
+        place = f"--set {key}"
     if problem["type"] == "extra_forbidden":
         known = sorted(model)
         near = difflib.get_close_matches(keys[-1], known, 1)
@@ -159,6 +165,8 @@ def _explain(problem: Any, data: dict[str, Any], where: str, text: str) -> str:
         return f"{place}: is missing; it says which kind of {keys[0]} is wanted"
     if problem["type"] == "union_tag_invalid":
         return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
+    if problem["type"] == "tuple_type":
+        return f"{place} = {json.dumps(value, default=str)}: must be a list of numbers, such as [2, 2]"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
 

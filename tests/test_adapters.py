@@ -59,6 +59,16 @@ def test_direct_item(pairs):
     assert next(iter(DataLoader(as_direct(pairs), batch_size=2)))["masked_kspace"].shape == (2, 4, 48, 56, 2)
 
 
+def test_pairs_that_do_not_fit_an_adapter_are_refused(corpus):
+    for adapter in (as_fastmri, as_deepinv, as_direct):
+        with pytest.raises(ValueError, match="oversampled=False"):
+            adapter(PairDataset(corpus, oversampled=True))
+    for adapter in (as_deepinv, as_direct):
+        with pytest.raises(ValueError, match="with_maps=True"):
+            adapter(PairDataset(corpus, with_maps=False))
+    assert as_fastmri(PairDataset(corpus, with_maps=False))[0].target.shape == (48, 56)
+
+
 def test_centre_block_is_centred_and_full():
     lines = torch.zeros(1, 1, 11, dtype=torch.bool)
     lines[..., [1, 4, 5, 6, 7, 9]] = True  # fastMRI centres an even width to the left: 4 ... 7

@@ -137,6 +137,27 @@ def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
     assert_each_shard_once(out)
 
 
+@pytest.mark.parametrize("moment", [0.3, 1.5, 2.2, None])
+def test_ctrl_c_says_one_line(large, tmp_path, moment):
+    """As a terminal sends it, to the whole process group: while importing, starting workers, and building."""
+    file, expected = large
+    out = tmp_path / "c.zarr"
+    driver = start(FATHOM, "build", file, "--out", out, "--workers", 2, start_new_session=True)
+    if moment is None:
+        wait_for(lambda: len(ledger_lines(out)) >= 4)
+    else:
+        time.sleep(moment)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, stderr = driver.communicate(timeout=SECONDS)
+    if moment == 0.3:
+        return  # Python itself may not have come to Fathom's first line
+    assert driver.returncode == 130
+    lines = [line for line in stderr.splitlines() if " of 60 pairs" not in line]
+    assert lines == ["stopped; run the same command again to go on"]
+    if moment is None:
+        assert built(file, "--out", out, "--workers", 2)["content_hash"] == expected
+
+
 def test_two_drivers_do_not_share_a_corpus(large, tmp_path):
     file, _ = large
     out = tmp_path / "two.zarr"
@@ -162,6 +183,13 @@ def test_an_unfinished_build_refuses_another_recipe(recipe, tmp_path, corpus):
     with pytest.raises(CorpusExistsError, match="differs in seed"):
         build(recipe(seed=99), out, SYNC)
     assert build(recipe(), out, SYNC).content_hash == open_corpus(corpus).content_hash
+
+
+def test_a_first_try_without_a_pair_does_not_stand_in_the_way(recipe, tmp_path):
+    out = tmp_path / "c.zarr"
+    with pytest.raises(BuildError, match="'pad' or 'resize'"):
+        build(recipe(target={"matrix": [80, 90]}), out, SYNC)
+    assert build(recipe(target={"matrix": [80, 90], "fit": "resize"}), out, SYNC).pairs == 10
 
 
 def test_something_else_under_the_name_is_left_alone(recipe, tmp_path):
@@ -222,7 +250,7 @@ def test_rejections_are_recorded_and_leave_holes(photos, tmp_path):
     (folder / "aaa.png").write_bytes(b"no image")
     made = parse_recipe(recipe_data(folder, pairs=7, source={"max_rejected": 0.2}), "t")
     result = build(made, tmp_path / "c.zarr", SYNC)
-    assert (result.pairs, result.rejected) == (6, 1)
+    assert (result.pairs, result.rejected, result.built) == (6, 1, 6)
     assert verify(tmp_path / "c.zarr", replay=6).identical == 6
     reasons = json.loads((tmp_path / "c.zarr" / "summary.json").read_text())["rejected"]
     assert "aaa.png" in reasons[0]["reason"]
@@ -303,7 +331,9 @@ def test_finding_no_damage(corpus):
 @pytest.mark.parametrize("damage", ["flip", "delete", "truncate"])
 def test_every_damaged_file_is_named_and_mended_or_refused(recipe, corpus, tmp_path, damage):
     expected = open_corpus(corpus).content_hash
-    for relative in sorted(p.relative_to(corpus) for p in corpus.rglob("*") if p.is_file()):
+    alike = {"kspace", "mask", "target", "maps", "sigma", "valid", "index"}  # of the numbers some stand for all
+    files = [p.relative_to(corpus) for p in corpus.rglob("*") if p.is_file()]
+    for relative in sorted(f for f in files if len(f.parts) < 3 or f.parts[1] in alike):
         copy = shutil.copytree(corpus, tmp_path / "c.zarr")
         file = copy / relative
         data = file.read_bytes()
@@ -317,7 +347,7 @@ def test_every_damaged_file_is_named_and_mended_or_refused(recipe, corpus, tmp_p
                 build(recipe(), copy, SYNC)
         else:
             assert build(recipe(), copy, SYNC).content_hash == expected, relative
-            assert verify(copy, replay=1).intact, relative
+            assert verify(copy).intact, relative
         shutil.rmtree(copy)
 
 

@@ -101,6 +101,8 @@ def test_overrides(tmp_path):
     )
     assert (recipe.pairs, recipe.noise.snr, recipe.coils.count, recipe.shard_pairs) == (7, (5, 6), 3, 2)
     assert recipe.target.fit == "crop"
+    with pytest.raises(RecipeError, match=r"^--set noise\.snr = -3: must be greater than 0"):
+        load_recipe(str(tmp_path / "mine.toml"), ["noise.snr=-3"])
     for bad, message in (
         ("noise", "write section.key=value"),
         ("name.x=1", "is a value"),

@@ -78,6 +78,12 @@ def test_lustig_density_and_draw_of_the_reference_case():
             lines.lustig_density(330, 82, 24, power)
 
 
+def test_variable_density_finds_a_power_for_every_acceleration():
+    for acceleration in (2, 3, 4, 6, 8, 10):
+        spec = spec_of(kind="variable-density", acceleration=acceleration, reference_lines=24)
+        assert spec.draw(address(1, "m"), (8, 368)).sampled.sum() == 368 // acceleration
+
+
 def test_variable_density_is_denser_in_the_middle():
     spec = lines.VariableDensitySpec(reference_lines=0, power=3)
     mean = np.mean([spec.draw(address(1, "m", k), (8, 128)).sampled for k in range(200)], axis=0)
