@@ -36,7 +36,11 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 class ShardWriter:
-    """Writes the chunks of one shard in order; the file gets its name when it is whole and on disk."""
+    """Writes the chunks of one shard in order; the file gets its name when it is whole.
+
+    It is not forced to the disk here, which would hold the writers up: a corpus does that before it gets its own name,
+    and a build that goes on after a crash checks every finished shard.
+    """
 
     def __init__(self, path: Path, chunks: int) -> None:
         self._path, self._partial = path, path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
@@ -71,7 +75,6 @@ class ShardWriter:
             if kind is None:
                 index = _bytes_of(self._index.astype("<u8"))
                 self._write(index, _crc32c(index))
-                os.fsync(self._file.fileno())
                 self._partial.replace(self._path)
         finally:
             self._file.close()

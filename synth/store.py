@@ -167,6 +167,9 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
         raise CorpusError(f"{path}: {len(missing)} shards are missing ({missing[0]} ...); run the build again")
     for stray in root.rglob("*.partial"):
         stray.unlink()
+    for task in tasks_of(plan):
+        for file in shard_files(root, buckets[task.bucket], task):
+            _force_to_disk(file)
     for bucket in plan.buckets:
         write_numbers(root, bucket.name, entries)
     content = content_hash(entries)
@@ -179,6 +182,14 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
         zarr.consolidate_metadata(group.store)
     root.rename(path)
     return content
+
+
+def _force_to_disk(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_numbers(root: Path, bucket: str, entries: Entries) -> None:
