@@ -15,6 +15,8 @@ def main() -> None:
     if problems:
         sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
         sys.exit(1)
+    # A stopped driver leaves semaphores to Python's resource tracker, which removes them and need not say so.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     try:
         from .cli import app
 
