@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
 
     _hush()
     if spec.scheduler == "local" and spec.scheduler_file is None:
-        with local_cluster(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
+        with _started(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
             yield client
         return
     address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
@@ -53,6 +54,15 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError("the scheduler has no workers; start `dask worker` for it first")
         yield client
+
+
+def _started(workers: int) -> Any:
+    """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit that it is blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return local_cluster(workers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hush() -> None:

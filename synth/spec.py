@@ -14,12 +14,15 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+LARGEST = 1e12  # of any number in a recipe; whole numbers in TOML have no limit of their own
+
+
 def _as_range(value: Any) -> tuple[float, float]:
     numbers = list(value) if isinstance(value, list | tuple) else [value, value]
     if len(numbers) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in numbers):
         raise ValueError("must be a number, or two: [low, high]")
-    if not np.isfinite(numbers).all():
-        raise ValueError("must be finite")
+    if not all(-LARGEST <= v <= LARGEST for v in numbers):
+        raise ValueError(f"must be finite, and at most {LARGEST:g}")
     if numbers[0] > numbers[1]:
         raise ValueError(f"a range goes from low to high: write [{numbers[1]}, {numbers[0]}]")
     return (float(numbers[0]), float(numbers[1]))
