@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from .spec import Spec
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
+FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # others start helpers, as PostScript
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow and MATLAB's rgb2gray use
@@ -97,7 +98,7 @@ def read_photo(path: Path) -> Photo:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
-            with Image.open(io.BytesIO(data)) as file:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
                 image = _decode(path, file)
     except SourceRejectedError:
         raise
@@ -114,6 +115,8 @@ def read_photo(path: Path) -> Photo:
         KeyError,
         TypeError,
         ArithmeticError,
+        AttributeError,
+        RuntimeError,
         struct.error,
     ) as error:
         raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
