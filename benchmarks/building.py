@@ -27,7 +27,7 @@ def write_photos(folder):
     return folder
 
 
-def measure(folder, pairs=320, rounds=3):
+def measure(folder, pairs=640, rounds=3):
     """Medians of interleaved builds without readout oversampling, as the synthesis is measured."""
     photos = write_photos(folder / "photos")
     changes = [f"source.path={photos}", f"pairs={pairs}", "target.readout_oversampling=1", "shard_pairs=16"]

@@ -19,6 +19,7 @@ from synth.rng import rng
 
 from .loader import Pairs
 from .packed import PackedBatch
+from .slots import SLACK, Layout, Slots
 
 
 @dataclass(frozen=True)
@@ -129,31 +130,36 @@ class PairLoader:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
-        loader: DataLoader[PackedBatch] = DataLoader(
-            PackedBatches(self.order.pairs, batches),
+        each = max(1, self._ahead // self._workers)
+        # DataLoader asks for a batch when it gives one out, so beyond what it has in flight only one is in use.
+        slots = Slots(each * self._workers + 1, self.order.batch_size * self.order.pairs.pair_bytes + SLACK)
+        loader: DataLoader[Layout] = DataLoader(
+            BatchesInSlots(self.order.pairs, batches, slots),
             batch_size=None,
             shuffle=False,
             num_workers=self._workers,
-            prefetch_factor=max(1, self._ahead // self._workers),
+            prefetch_factor=each,
             multiprocessing_context=self._context,
-            pin_memory=self.device.type == "cuda",
         )
-        yield from loader
+        for number, layout in enumerate(loader):
+            batch = slots[number].get(layout)
+            yield batch.map(lambda t: t if t is batch.kspace else t.clone())  # noqa: B023 (unpacking copies k-space)
 
 
-class PackedBatches(Dataset[PackedBatch]):
-    """Packed batches by number, for a DataLoader with workers: what crosses the process boundary stays packed."""
+class BatchesInSlots(Dataset[Layout]):
+    """Packed batches by number, for a DataLoader with workers, each left in its slot."""
 
-    def __init__(self, pairs: Pairs, batches: list[list[int]]) -> None:
-        self._pairs, self._batches = pairs, batches
+    def __init__(self, pairs: Pairs, batches: list[list[int]], slots: Slots) -> None:
+        self._pairs, self._batches, self._slots = pairs, batches, slots
 
     def __len__(self) -> int:
         """Number of batches."""
         return len(self._batches)
 
-    def __getitem__(self, number: int) -> PackedBatch:
-        """Read one batch."""
-        return self._pairs.packed(self._batches[number])
+    def __getitem__(self, number: int) -> Layout:
+        """Read one batch into its slot."""
+        slot = self._slots[number]
+        return slot.put(self._pairs.packed(self._batches[number], slot.empty))
 
 
 def make_loader(

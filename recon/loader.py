@@ -36,8 +36,10 @@ from synth.shard import ShardedArray
 from synth.store import padded
 
 from .packed import Geometry, PackedBatch, unpack
+from .slots import Empty
 
 NUMBERS = {"max_value": "max_value", "scale": "scale", "sigma": "sigma", "acceleration": "acceleration_net"}
+PACKED = ("kspace", "mask", "target")
 MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
 
 
@@ -60,9 +62,14 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
     def bucket_of(self) -> np.ndarray:
         """Bucket number of every position."""
 
+    @property
     @abstractmethod
-    def packed(self, positions: Sequence[int]) -> PackedBatch:
-        """Packed batch of positions that share a bucket."""
+    def pair_bytes(self) -> int:
+        """Bytes of the largest pair, packed."""
+
+    @abstractmethod
+    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
+        """Packed batch of positions that share a bucket, its large arrays in memory that `empty` gives."""
 
     @abstractmethod
     def map_set(self, bucket: int, index: int) -> np.ndarray:
@@ -152,14 +159,20 @@ class PairDataset(Pairs):
         """Bucket number of every position."""
         return self._bucket_of
 
-    def packed(self, positions: Sequence[int]) -> PackedBatch:
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes of the largest pair, packed."""
+        stored = [[arrays[name] for name in PACKED] for arrays in self._arrays]
+        return max(sum(a.dtype.itemsize * int(np.prod(a.shape[1:])) for a in arrays) for arrays in stored)
+
+    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
         """Packed batch of positions that share a bucket, each row read straight into its place."""
         bucket = self._where[positions[0]][0]
         rows = [self._where[p][1] for p in positions]
         arrays, numbers = self._arrays[bucket], self._numbers[bucket]
         tensors = {}
-        for name in ("kspace", "mask", "target"):
-            out = np.empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype)
+        for name in PACKED:
+            out = empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype)
             for row, place in zip(rows, out, strict=True):
                 arrays[name].read_into(row, place)
             tensors[name] = torch.from_numpy(out)
@@ -202,7 +215,12 @@ class VirtualPairs(Pairs):
             found[list(bucket.indices)] = k
         return found
 
-    def packed(self, positions: Sequence[int]) -> PackedBatch:
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes of the largest pair, packed."""
+        return max(bucket.pair_bytes + int(np.prod(bucket.mask_shape)) for bucket in self.plan.buckets)
+
+    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
         """Packed batch of positions that share a bucket."""
         number = int(self.bucket_of[positions[0]])
         capacity = self.plan.buckets[number].capacity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,17 +48,6 @@ class PackedBatch:
         tensors = {f.name: function(getattr(self, f.name)) for f in fields(self) if f.name != "geometry"}
         return replace(self, **tensors)  # type: ignore[arg-type]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as one piece of memory: each tensor of its own would cost a file descriptor."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "geometry"}
-        tensors = dict(sorted(tensors.items(), key=lambda kv: -kv[1].itemsize))  # so that each begins aligned
-        layout = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-        sizes = [tensor.nbytes for tensor in tensors.values()]
-        memory = torch.empty(sum(sizes), dtype=torch.uint8).share_memory_()
-        for piece, tensor in zip(memory.split(sizes), tensors.values(), strict=True):
-            piece.copy_(tensor.contiguous().view(-1).view(torch.uint8))
-        return _from_memory, (self.geometry, memory, layout)
-
     def to(self, device: torch.device) -> PackedBatch:
         """Move to a device, packed."""
         return self if device.type == "cpu" else self.map(lambda t: t.to(device, non_blocking=True))
@@ -67,12 +55,6 @@ class PackedBatch:
     def pin_memory(self) -> PackedBatch:
         """Copy to page-locked memory, from where a GPU fetches by itself."""
         return self.map(Tensor.pin_memory)
-
-
-def _from_memory(geometry: Geometry, memory: Tensor, layout: dict[str, tuple[torch.dtype, torch.Size]]) -> PackedBatch:
-    sizes = [dtype.itemsize * shape.numel() for dtype, shape in layout.values()]
-    pieces = zip(layout.items(), memory.split(sizes), strict=True)
-    return PackedBatch(geometry, **{name: piece.view(dtype).view(shape) for (name, (dtype, shape)), piece in pieces})
 
 
 def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
