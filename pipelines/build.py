@@ -199,7 +199,8 @@ def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
     per_pair = {bucket.name: bucket.pair_bytes for bucket in plan.buckets}
-    needed = sum(per_pair[task.bucket] * task.pairs for task in missing)
+    per_set = {b.name: 8 * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
+    needed = sum((per_pair if task.pairs else per_set)[task.bucket] * (task.rows[1] - task.rows[0]) for task in missing)
     free = shutil.disk_usage(root).free
     if needed > free:
         raise BuildError(
@@ -210,7 +211,7 @@ def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
 
 def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: Meter) -> None:
     ledger = Ledger(root)
-    entries = list(finished(root, plan).values())
+    entries, sources = list(finished(root, plan).values()), ledger.sources()
     _stop_at_too_many_rejections(ledger, entries, plan)
     try:
         with (
@@ -219,6 +220,7 @@ def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: 
         ):
             meter.restart()
             for task, entry in outcomes:
+                _refuse_changed_sources(entry, sources)
                 ledger.append(entry)
                 entries.append(entry)
                 meter.advance(task.pairs)
@@ -226,6 +228,17 @@ def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: 
                     _stop_at_too_many_rejections(ledger, entries, plan)
     except SourceUnreadableError as error:
         raise BuildError(f"source.path: {error}") from None
+
+
+def _refuse_changed_sources(entry: dict[str, Any], sources: dict[int, str]) -> None:
+    """A shard that is made again must come from the files that it was made from at first."""
+    for row in entry["rows"]:
+        before = sources.get(row.get("index", -1), "")
+        if before and row["source_sha256"] not in ("", before):
+            raise BuildError(
+                f"{row['file']} has changed since pair {row['index']} was made from it; put the old file back and run "
+                "the same command again, or build a new corpus under another name"
+            )
 
 
 def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], plan: Plan) -> None:

@@ -8,13 +8,20 @@ import json
 import logging
 import os
 import signal
+import socket
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
+
+
+PATIENCE = 60.0  # seconds without any worker before a build gives up
 
 
 class ClusterError(RuntimeError):
@@ -47,7 +54,10 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
     address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
     _refuse_open_tcp(address, insecure=spec.insecure)
     try:
+        _refuse_other_servers(address)
         client = distributed.Client(address, timeout=10)
+    except TypeError:
+        raise ClusterError(f"{address}: tls needs certificates; set distributed.comm.tls in Dask's settings") from None
     except (OSError, ValueError) as error:
         raise ClusterError(f"{address}: no scheduler answers ({error}); start it or correct the address") from None
     with client:
@@ -58,6 +68,7 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
 
 def _started(workers: int) -> Any:
     """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit that it is blocked."""
+    resource_tracker.ensure_running()  # its start unblocks the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return local_cluster(workers)
@@ -120,6 +131,21 @@ def _refuse_open_tcp(address: str, *, insecure: bool) -> None:
         )
 
 
+def _refuse_other_servers(address: str) -> None:
+    """Raise OSError where something else listens: Dask itself would wait for as long as that keeps the line open.
+
+    A Dask server speaks first: the number of frames of its greeting, as uint64.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    if scheme != "tcp" or not port.isdigit():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as line:
+        greeting = line.recv(8, socket.MSG_WAITALL)
+    if len(greeting) < 8 or int.from_bytes(greeting, sys.byteorder) > 1000:
+        raise OSError("something else than a Dask scheduler listens there")
+
+
 def _is_loopback(place: str) -> bool:
     host = place.rpartition(":")[0].strip("[]")
     if host == "localhost":
@@ -142,27 +168,39 @@ def run_tasks(
 
     waiting = iter(tasks)
     running: dict[Any, Task] = {}
-    completed = distributed.as_completed()
 
-    def submit() -> None:
-        for task in waiting:
-            future = client.submit(function, task, *constants, pure=False, retries=1)
-            running[future.key] = task
-            completed.add(future)
-            return
+    def submit(count: int) -> None:
+        for task in islice(waiting, count):
+            running[client.submit(function, task, *constants, pure=False, retries=1)] = task
 
-    for _ in range(2 * max(1, sum(client.nthreads().values()))):
-        submit()
-    for future in completed:
-        task = running.pop(future.key)
+    submit(2 * max(1, sum(client.nthreads().values())))
+    while running:
         try:
+            future = _first_done(client, list(running))
             outcome = future.result()
+            task = running.pop(future)
         except (CancelledError, CommClosedError):
             raise ClusterError("the scheduler is gone; start it, and run the same command again to go on") from None
         except distributed.KilledWorker:
             raise ClusterError(
-                f"{task}: its worker died again and again, as when memory runs out; use fewer --workers or lower "
-                "shard_pairs, and run the same command again to go on"
+                f"{running[future]}: its worker died again and again, as when memory runs out; use fewer --workers or "
+                "lower shard_pairs, and run the same command again to go on"
             ) from None
-        submit()
+        submit(1)
         yield task, outcome
+
+
+def _first_done(client: Any, futures: list[Any]) -> Any:
+    """The first future that is done; raises ClusterError where the workers are gone and none comes back."""
+    import distributed
+
+    alone = 0.0
+    while True:
+        with contextlib.suppress(distributed.TimeoutError):
+            return next(iter(distributed.wait(futures, PATIENCE / 6, return_when="FIRST_COMPLETED").done))
+        alone = 0.0 if client.scheduler_info(n_workers=-1)["workers"] else alone + PATIENCE / 6
+        if alone >= PATIENCE:
+            raise ClusterError(
+                f"the scheduler has had no worker for {PATIENCE:g} s; start some, and run the same command again to "
+                "go on"
+            )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from synth.corpus import check_shard, wrong_numbers
+from synth.corpus import check_shard, stored_attributes, wrong_numbers
 from synth.layout import tasks_of
+from synth.ledger import Entries, content_hash
 from synth.plan import Plan
 from synth.store import finished, wrong_documents
 
 from .progress import Meter
+from .summary import summarise
 
 
 def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, str]:
@@ -26,4 +29,22 @@ def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, s
     if complete and not found:
         for bucket in plan.buckets:
             found |= {problem: problem for problem in wrong_numbers(root, bucket.name, entries)}
+    if complete and not found:
+        found = _wrong_summary(root, plan, entries)
+    return found
+
+
+def _wrong_summary(root: Path, plan: Plan, entries: Entries) -> dict[str, str]:
+    """Whether the summary, in both of its places, is that of the ledger."""
+    expected = {**summarise(plan, entries), "content_hash": content_hash(entries)}
+    found = {}
+    try:
+        file = json.loads((root / "summary.json").read_bytes())
+        attributes = stored_attributes(root)
+        group = {**attributes["summary"], "content_hash": attributes["content_hash"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        file = group = {}
+    for name, stored in (("summary.json", file), ("zarr.json", group)):
+        if any(stored.get(key) != value for key, value in expected.items()):
+            found[name] = f"{name}: is not what the ledger says"
     return found

@@ -110,6 +110,8 @@ class PairLoader:
                 raise ValueError(f"the state is of {name} {state[name]}, this loader has {mine}; make it with that one")
         self._epoch, self._given = int(state["epoch"]), int(state["given"])
         self._resumed = True
+        if not (self._epoch >= 0 and 0 <= self._given <= len(self)):
+            raise ValueError(f"the state says epoch {self._epoch}, batch {self._given} of {len(self)}; it is damaged")
 
     def _by_threads(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
         pin = self.device.type == "cuda"
@@ -184,6 +186,9 @@ def make_loader(
     is work for a core; what crosses to this process is packed. `ahead` batches are in flight (default: twice the
     threads or workers). `rank` and `world_size` share an epoch among the processes of data-parallel training.
     """
+    for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     count = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
     order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

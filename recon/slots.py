@@ -1,8 +1,8 @@
 """Shared memory in which worker processes leave batches, used again and again.
 
-Sending a tensor to another process costs a new shared memory file, its page faults on both sides and a handshake for its
-descriptor: more than reading the pair. Here a batch is read straight into a slot that both sides have mapped, and only
-its layout travels.
+Sending a tensor to another process costs a new shared memory file, its page faults on both sides and a handshake for
+its descriptor: more than reading the pair. Here a batch is read straight into a slot that both sides have mapped, and
+only its layout travels.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ def load_array(path: str, key: str, name: str | None = None) -> Any:
         raise FileNotFoundError(f"{key} {path} does not exist; give the path of an .npy file")
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return loaded[name]
+        if not isinstance(loaded, np.ndarray):
+            with loaded:
+                loaded = loaded[name]
+        if loaded.dtype.kind not in "biufc":
+            raise ValueError(f"it holds {loaded.dtype}, not numbers")
+        return loaded
     except KeyError:
         raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError, TypeError, SyntaxError) as error:
         raise ValueError(f"{key} {path} is not a plain array ({error}); save it with numpy.save") from None

@@ -24,6 +24,7 @@ from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
 from .threads import one_blas_thread
 
+MAX_COILS = 1024
 MAX_RADIUS = 0.5  # of a loop, over the distance of its centre: few coils do not become one around the object
 Maps = NDArray[np.complex64]
 Vectors = NDArray[np.float64]
@@ -161,6 +162,10 @@ def open_library(path: str, shape: tuple[int, int]) -> Any:
         maps = buckets[0].arrays["maps"]
     if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.complexfloating):
         raise ValueError(f"coils.path {path} holds {maps.dtype} {maps.shape}; need complex [set coil y x]")
+    if not (maps.shape[0] >= 1 and 1 <= maps.shape[1] <= MAX_COILS):
+        raise ValueError(
+            f"coils.path {path} holds {maps.shape[0]} sets of {maps.shape[1]} coils; need 1 ... {MAX_COILS}"
+        )
     if maps.shape[-2:] != tuple(shape):
         raise ValueError(
             f"coils.path {path}: its maps are {maps.shape[-2]}x{maps.shape[-1]}, target.matrix is "
@@ -181,7 +186,7 @@ class DrawnCoils(Protocol):
         ...
 
 
-Count = Annotated[int, Field(ge=1, le=1024)]
+Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
 
 
 class LoopsSpec(Spec):
@@ -189,7 +194,7 @@ class LoopsSpec(Spec):
 
     kind: Literal["loops"] = "loops"
     count: Count = 8
-    sets: int = Field(default=32, ge=1)
+    sets: int = Field(default=32, ge=1, le=10**5)
     distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals; beyond 1 the wire stays outside
     height: Range = (-0.2, 0.2)
     tilt: Range = (-0.15, 0.15)  # rad
@@ -230,7 +235,7 @@ class BirdcageSpec(Spec):
 
     kind: Literal["birdcage"] = "birdcage"
     count: Count = 8
-    sets: int = Field(default=8, ge=1)
+    sets: int = Field(default=8, ge=1, le=10**5)
     radius: PositiveRange = (1.2, 1.8)
 
     def draw(self, rng: np.random.Generator, index: int) -> BirdcageCoils:

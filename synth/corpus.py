@@ -72,7 +72,7 @@ def stored_attributes(root: Path) -> dict[str, Any]:
         attributes = dict(json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"])
     except (FileNotFoundError, NotADirectoryError):
         attributes = None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         attributes = None
     if attributes is None:
         if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
@@ -94,10 +94,12 @@ def stored_plan(root: Path) -> Plan:
             raise CorpusError(
                 f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
             )
+        if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
+            raise ValueError("sources.json leads out of the folder of sources")
         return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
             f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so nobody can say what was "
             "built; restore them, or build under another name"
@@ -169,7 +171,7 @@ def check_shard(root: Path, plan: Plan, task: Task, entry: dict[str, Any] | None
         for row, stored in zip(range(*task.rows), entry["rows"], strict=True):
             if not check(plan, [array[row] for array in arrays], stored):
                 return f"{task.name}: row {row} differs from what was written"
-    except (OSError, ValueError, KeyError, ShardError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ShardError) as error:
         return f"{task.name}: {error}"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import os
 import struct
 import warnings
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class ImagesSpec(Spec):
     """
 
     kind: Literal["images", "skimage"]
-    path: str | None = None
+    path: str | None = Field(default=None, min_length=1)
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
 
     @model_validator(mode="after")
@@ -79,20 +80,25 @@ class ImagesSpec(Spec):
             return [name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()]
         if not self.folder.is_dir():
             raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
-        named = (p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        files = [p for p in named if p.is_file()]
+        found = (Path(where) / name for where, _, names in os.walk(self.folder, onerror=_raise) for name in names)
+        named = (p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        files = [p for p in named if p.is_file() or p.is_symlink()]  # a link that leads nowhere is said, not left out
         if not files:
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
         return sorted(p.relative_to(self.folder).as_posix() for p in files)
 
 
+def _raise(error: OSError) -> None:
+    raise error  # a folder that cannot be read: leaving it out would make another corpus in silence
+
+
 def read_photo(path: Path) -> Photo:
     """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceUnreadableError.
 
-    Size and pixel count are checked before anything is decoded. Transparency is shown on black (no signal, as
-    air in a scan), palettes and CMYK become RGB, 16 bits are kept, EXIF orientation is followed, and a file of
-    several frames is refused: which frame is the picture, nobody can say.
+    Size and pixel count are checked before anything is decoded. Transparency is shown on black (no signal, as air in a
+    scan), palettes and CMYK become RGB, 16 bits of grey are kept (of 16-bit colour Pillow gives 8), EXIF orientation is
+    followed, and a file of several frames is refused: which frame is the picture, nobody can say.
     """
     data = _read_bytes(path)
     try:
@@ -145,8 +151,8 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
         raise SourceRejectedError(
             f"{path}: {file.width}x{file.height} is over the limit of {MAX_PIXELS:,} pixels; resize it first"
         )
-    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # MPO: a JPEG with previews or a gain map behind it
-        raise SourceRejectedError(f"{path}: has {file.n_frames} frames; save the one you want as a still image")  # type: ignore[attr-defined]
+    if getattr(file, "is_animated", False) and file.format != "MPO":  # MPO: a JPEG with previews or a gain map behind
+        raise SourceRejectedError(f"{path}: has several frames; save the one you want as a still image")
     grey = _grey(ImageOps.exif_transpose(file))
     if not np.isfinite(grey).all():
         raise SourceRejectedError(f"{path}: has pixels that are not numbers; save it anew")
@@ -164,6 +170,10 @@ def _grey(file: Image.Image) -> NDArray[np.float32]:
     if file.mode in ("1", "L"):
         return np.asarray(file.convert("L"), np.float32) / np.float32(255)
     has_alpha = "A" in file.getbands() or "transparency" in file.info
-    pixels = np.asarray(file.convert("RGBA" if has_alpha else "RGB"), np.float32) / np.float32(255)
-    grey = sum(np.float32(weight) * pixels[..., band] for band, weight in enumerate(LUMA))
-    return np.asarray(grey * pixels[..., 3] if has_alpha else grey, np.float32)
+    bands = file.convert("RGBA" if has_alpha else "RGB").split()
+    grey = np.zeros((file.height, file.width), np.float32)
+    for weight, band in zip(LUMA, bands, strict=False):  # band by band: four of them as float would be four times this
+        grey += np.float32(weight / 255) * np.asarray(band)
+    if has_alpha:
+        grey *= np.asarray(bands[3]) * np.float32(1 / 255)
+    return grey

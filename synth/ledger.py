@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,13 +33,23 @@ class Ledger:
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn by a crash, or empty: that shard counts as not finished
-            if "void" in entry:
-                entries.pop(entry["void"], None)
-            elif "task" in entry:
-                entries[entry["task"]] = entry
+            match entry:
+                case {"void": str(task)}:
+                    entries.pop(task, None)
+                case {"task": str(task), "rows": list(), "rejected": list()}:
+                    entries[task] = entry
         return entries
+
+    def sources(self) -> dict[int, str]:
+        """sha256 of the source of every pair that was ever made, by the pair's index; damaged shards' too."""
+        found: dict[int, str] = {}
+        if self.path.exists():
+            for line in self.path.read_bytes().split(b"\n"):
+                with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
+                    found |= {r["index"]: r["source_sha256"] for r in json.loads(line)["rows"] if r["source_sha256"]}
+        return found
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line, durably; mends a torn last line by starting anew after it."""

@@ -52,7 +52,7 @@ class RegularSpec(Spec):
     kind: Literal["regular"] = "regular"
     acceleration: int = Field(default=4, ge=1)
     reference_lines: int = Field(default=24, ge=0)
-    offset: int = Field(default=0, ge=0, description="shift of the regular lines; 0 samples the centre line")
+    offset: int = Field(default=0, ge=0, le=10**6, description="shift of the regular lines; 0 samples the centre line")
 
     def capacity(self, size: Size) -> int:
         """Lines that a pair needs room for."""
@@ -179,6 +179,13 @@ class FastmriSpec(Spec):
     def capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; random lines are more with a probability below 1e-12."""
         n, low = size[1], self._low(size[1])
+        if low == 0 and self.kind != "fastmri-equispaced":
+            raise ValueError(
+                f"sampling.center_fraction {self.center_fraction:g} of {n} lines keeps none, so a mask may be empty; "
+                "raise it"
+            )
+        if self.acceleration > n:
+            raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
         if self.kind == "fastmri-equispaced":
             return min(n, low + -(-n // self.acceleration))
         if low * self.acceleration >= n:

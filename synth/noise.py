@@ -76,6 +76,8 @@ def covariance_factor(path: str, coils: int) -> NDArray[np.complex64]:
 @lru_cache(maxsize=8)
 def _covariance_factor(path: str, version: tuple[int, int], coils: int) -> NDArray[np.complex64]:
     psi = _read_covariance(path)
+    if psi.dtype.kind not in "biufc":
+        raise ValueError(f"noise.covariance {path} holds {psi.dtype}, not numbers")
     if psi.shape != (coils, coils):
         raise ValueError(f"noise.covariance {path} is {psi.shape}, coils.count is {coils}: need {coils}x{coils}")
     if not np.isfinite(psi).all():
@@ -83,6 +85,8 @@ def _covariance_factor(path: str, version: tuple[int, int], coils: int) -> NDArr
     if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * np.abs(psi).max()):
         raise ValueError(f"noise.covariance {path} is not Hermitian; give E[n n^H]")
     try:
+        if not np.trace(psi).real > 0:
+            raise np.linalg.LinAlgError
         factor = np.linalg.cholesky(psi * (coils / np.trace(psi).real))
     except np.linalg.LinAlgError:
         raise ValueError(f"noise.covariance {path} is not positive definite; is a coil missing?") from None
@@ -95,7 +99,7 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
     try:
         stored = json.loads(Path(path).read_text())["covariance"]
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"noise.covariance {path} is no noise profile ({error}); need covariance.real and .imag"
         ) from None

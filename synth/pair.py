@@ -67,7 +67,7 @@ def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     precision differently, which `fathom verify` knows. BLAS is held to one thread: its sums would otherwise depend on
     the number of cores. Noise is drawn on all of k-space; a noisy reference has the same draw in it, coil-combined.
     """
-    with one_blas_thread():
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # it is checked at the end
         return _pair_from_image(recipe, photo, index)
 
 
@@ -109,11 +109,17 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     kspace *= sigma
     kspace += clean
     kspace = kept.finish(kspace)
+    peak = float(np.abs(target).max())
+    if not np.isfinite([peak, sigma, _mean_power(kspace)]).all():
+        raise ValueError(
+            f"pair {index}: its values are beyond single precision (sigma {sigma:g}, largest target {peak:g}); "
+            "bring noise.snr and phase.amplitude to values that a scan has"
+        )
 
     numbers = {
         **{"sigma": sigma, "sigma_measured": measured_sigma, "snr_wanted": wanted_snr, **snrs},
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
-        **{"maps_index": maps_index, "max_value": float(np.abs(target).max()), **fitting.numbers()},
+        **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
         **phase.numbers(),
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers)

@@ -30,7 +30,7 @@ class Regular2DSpec(PointsSpec):
 
     kind: Literal["regular-2d"] = "regular-2d"
     acceleration: tuple[int, int] = (2, 2)  # y, x
-    shift: int = Field(default=0, ge=0, description="columns by which each sampled row moves on")
+    shift: int = Field(default=0, ge=0, le=10**6, description="columns by which each sampled row moves on")
 
     def capacity(self, size: Size) -> int:
         """Points that a pair needs room for."""
@@ -56,7 +56,7 @@ class PoissonSpec(PointsSpec):
     kind: Literal["poisson"] = "poisson"
     acceleration: float = Field(default=4.0, gt=1)
     growth: float = Field(
-        default=3.0, ge=0, description="disc radius at k-space's edge over that at its centre, minus 1"
+        default=3.0, ge=0, le=100, description="disc radius at k-space's edge over that at its centre, minus 1"
     )
 
     def capacity(self, size: Size) -> int:

@@ -34,11 +34,13 @@ class Recipe(Spec):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0)
-    pairs: int | None = Field(default=None, ge=1, description="default: one per source; more go round again")
+    pairs: int | None = Field(default=None, ge=1, le=10**7, description="default: one per source; more go round again")
     kspace: Literal["packed", "full"] = Field(
         default="packed", description="packed keeps the sampled part; full keeps all, so that masks can be redrawn"
     )
-    shard_pairs: int | None = Field(default=None, ge=1, description="pairs per file; not part of what a pair is")
+    shard_pairs: int | None = Field(
+        default=None, ge=1, le=10**5, description="pairs per file; not part of what a pair is"
+    )
     source: ImagesSpec
     target: TargetSpec = TargetSpec()
     phase: PhaseSpec = SinusoidalSpec()
@@ -106,9 +108,13 @@ def file_hash(path: Path) -> str:
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a TOML recipe, apply ``section.key=value`` overrides, validate; raises RecipeError."""
     path, overrides = Path(path), tuple(overrides)
+    if path.exists() and not path.is_file():
+        raise RecipeError(f"{path}: is not a file; give a TOML recipe")
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
+    except RecursionError:
+        raise RecipeError(f"{path}: is nested too deeply; give a TOML recipe") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}); give a TOML recipe") from None
     except tomllib.TOMLDecodeError as error:
@@ -137,13 +143,15 @@ def _override(data: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: write section.key=value, for example --set noise.snr=40")
     *sections, last = key.strip().split(".")
+    if not all([*sections, last]) or "\n" in value:
+        raise RecipeError(f"--set {override!r}: write one section.key=value, for example --set noise.snr=40")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
             raise RecipeError(f"--set {override}: {section} is a value, not a section")
     try:
         data[last] = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         data[last] = value  # a bare word is a string: --set source.path=photos
 
 

@@ -19,7 +19,7 @@ from .spec import Spec
 
 
 class FileSpec(Spec):
-    """``kind = "file"``: a mask from an .npy file, lines [x] or points [y x]; anything but 0 is sampled."""
+    """``kind = "file"``: a mask from an .npy file, lines [x] or points [y x]; anything but 0 and NaN is sampled."""
 
     kind: Literal["file"] = "file"
     path: str
@@ -34,7 +34,8 @@ class FileSpec(Spec):
 
     def load(self) -> Sampled:
         """The mask as it stands in the file; raises ValueError where it is none."""
-        sampled = np.asarray(load_array(self.path, "sampling.path")) != 0
+        values = np.asarray(load_array(self.path, "sampling.path"))
+        sampled = (values != 0) & np.isfinite(values)
         if sampled.ndim not in (1, 2) or not sampled.any():
             raise ValueError(
                 f"sampling.path {self.path} is {sampled.shape}; need a mask [x] or [y x] that samples something"

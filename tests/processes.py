@@ -98,3 +98,10 @@ def busy_worker(driver_pid):
     """A worker process of a local cluster: a child of the driver that is Python's spawned main."""
     children = psutil.Process(driver_pid).children(recursive=True)
     return next(p for p in children if any("spawn_main" in a for a in p.cmdline()))
+
+
+def shards(root, task):
+    """Files of a shard, by its name in the ledger."""
+    bucket, kind, number = task.split("/")
+    names = ("maps",) if kind == "maps" else ("kspace", "mask", "target")
+    return [p for name in names for p in (root / bucket / name / "c" / number).rglob("*") if p.is_file()]

@@ -1,29 +1,15 @@
-"""The build engine with real processes: the same corpus whatever runs it, and whatever is killed."""
+"""The build engine: resumes, mends, refuses; never loses a pair."""
 
 import json
-import os
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
 from conftest import recipe_data, write_photos
-from processes import (
-    FATHOM,
-    SECONDS,
-    built,
-    busy_worker,
-    dask_cluster,
-    fathom,
-    ledger_lines,
-    running,
-    start,
-    wait_for,
-)
+from processes import shards
 
 from pipelines.build import BuildError, CorpusExistsError, build
-from pipelines.cluster import ClusterError, ClusterSpec
+from pipelines.cluster import ClusterSpec
 from pipelines.damage import find_damage
 from pipelines.verify import verify
 from synth.corpus import open_corpus
@@ -32,133 +18,6 @@ from synth.ledger import Ledger
 from synth.recipe import parse_recipe
 
 SYNC = ClusterSpec("sync")
-TOML = """
-name = "large"
-seed = 5
-pairs = {pairs}
-shard_pairs = 2
-[source]
-kind = "images"
-path = "{photos}"
-[target]
-matrix = [320, 368]
-[phase]
-kind = "sinusoidal"
-[coils]
-kind = "loops"
-count = 12
-sets = 2
-"""
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """A recipe that takes some seconds to build, and the hash of its pairs: (TOML file, hash)."""
-    folder = tmp_path_factory.mktemp("large")
-    file = folder / "large.toml"
-    file.write_text(TOML.format(pairs=60, photos=write_photos(folder / "photos", 4, (330, 400))))
-    return file, built(file, "--out", folder / "reference.zarr", "--scheduler", "sync")["content_hash"]
-
-
-def killed_midway(file, out, *arguments, victim):
-    """Start a build, kill `victim(driver)` when some shards are finished; return the driver, which may live on."""
-    driver = start(FATHOM, "build", file, "--out", out, "--json", *arguments)
-    wait_for(lambda: len(ledger_lines(out)) >= 6 or driver.poll() is not None)
-    assert driver.poll() is None, driver.communicate()
-    victim(driver)
-    return driver
-
-
-def assert_each_shard_once(out):
-    tasks = [json.loads(line)["task"] for line in (out / "ledger.jsonl").read_text().splitlines()]
-    assert len(tasks) == len(set(tasks))
-
-
-def test_the_same_corpus_from_any_scheduler_and_layout(recipe, photos, tmp_path):
-    file = tmp_path / "small.toml"
-    file.write_text(TOML.format(pairs=12, photos=photos).replace("[320, 368]", "[48, 56]"))
-    made = [built(file, "--out", tmp_path / "sync.zarr", "--scheduler", "sync")]
-    made += [built(file, "--out", tmp_path / f"w{n}.zarr", "--workers", n) for n in (1, 2)]
-    for step in (4, 16):
-        arguments = ("--set", f"shard_pairs={step}", "--scheduler", "sync")
-        made.append(built(file, "--out", tmp_path / f"s{step}.zarr", *arguments))
-    with dask_cluster(tmp_path) as (address, _):
-        made.append(built(file, "--out", tmp_path / "external.zarr", "--scheduler", address))
-    assert len({m["content_hash"] for m in made}) == 1
-    assert {m["pairs"] for m in made} == {12}
-
-
-def test_a_killed_worker_costs_nothing(large, tmp_path):
-    file, expected = large
-    out = tmp_path / "w.zarr"
-    driver = killed_midway(file, out, "--workers", 2, victim=lambda d: busy_worker(d.pid).kill())
-    stdout, stderr = driver.communicate(timeout=SECONDS)
-    assert driver.returncode == 0, stderr
-    assert json.loads(stdout)["content_hash"] == expected
-    assert_each_shard_once(out)
-
-
-def test_a_killed_driver_goes_on_where_it_was(large, tmp_path):
-    file, expected = large
-    out = tmp_path / "d.zarr"
-    driver = killed_midway(file, out, "--workers", 2, victim=lambda d: d.send_signal(signal.SIGKILL))
-    driver.communicate(timeout=SECONDS)
-    finished = {line["task"] for line in ledger_lines(out)}
-    times = {p.relative_to(building(out)): p.stat().st_mtime_ns for t in finished for p in shards(building(out), t)}
-    resumed = built(file, "--out", out, "--workers", 2)
-    assert (resumed["content_hash"], resumed["status"]) == (expected, "resumed")
-    assert resumed["built"] <= 60 - 2 * (len(finished) - 1)
-    assert {p: (out / p).stat().st_mtime_ns for p in times} == times
-    assert_each_shard_once(out)
-
-
-def shards(root, task):
-    bucket, kind, number = task.split("/")
-    names = ("maps",) if kind == "maps" else ("kspace", "mask", "target")
-    return [p for name in names for p in (root / bucket / name / "c" / number).rglob("*") if p.is_file()]
-
-
-def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
-    file, expected = large
-    out = tmp_path / "s.zarr"
-    with dask_cluster(tmp_path) as (address, scheduler):
-        driver = killed_midway(
-            file, out, "--scheduler", address, victim=lambda _: os.kill(scheduler.pid, signal.SIGKILL)
-        )
-        _, stderr = driver.communicate(timeout=SECONDS)
-        assert driver.returncode == 1
-        assert "the scheduler is gone; start it, and run the same command again" in stderr
-        assert "Traceback" not in stderr
-    before = {line["task"] for line in ledger_lines(out)}
-    with dask_cluster(tmp_path) as (address, _):
-        resumed = built(file, "--out", out, "--scheduler", address)
-    assert resumed["content_hash"] == expected
-    assert resumed["built"] <= 60 - 2 * (len(before) - 1)
-    assert_each_shard_once(out)
-
-
-def test_ctrl_c_says_one_line(large, tmp_path):
-    """As a terminal sends it, to the whole process group, while shards are built."""
-    file, expected = large
-    out = tmp_path / "c.zarr"
-    driver = start(FATHOM, "build", file, "--out", out, "--workers", 2, start_new_session=True)
-    wait_for(lambda: len(ledger_lines(out)) >= 4)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, stderr = driver.communicate(timeout=SECONDS)
-    assert driver.returncode == 130
-    lines = [line for line in stderr.splitlines() if " of 60 pairs" not in line]
-    assert lines == ["stopped; run the same command again to go on"]
-    assert built(file, "--out", out, "--workers", 2)["content_hash"] == expected
-
-
-def test_two_drivers_do_not_share_a_corpus(large, tmp_path):
-    file, _ = large
-    out = tmp_path / "two.zarr"
-    with running(FATHOM, "build", file, "--out", out, "--scheduler", "sync"):
-        wait_for(lambda: len(ledger_lines(out)) >= 1)
-        code, _, stderr = fathom("build", file, "--out", out, "--scheduler", "sync", check=False)
-    assert code == 1
-    assert "another `fathom build` is at work" in stderr
 
 
 def test_already_there_and_another_recipe(recipe, corpus):
@@ -288,24 +147,35 @@ def test_a_new_file_in_the_folder_shifts_nothing(photos, tmp_path):
     assert build(made, tmp_path / "c.zarr", SYNC).status == "already there"
 
 
-def test_plain_tcp_beyond_this_machine_needs_a_flag(recipe, tmp_path):
-    for address in ("tcp://192.0.2.1:8786", "tcp://127.evil.example:8786", "tcp://localhost.evil.example:1"):
-        with pytest.raises(ClusterError, match="--insecure"):
-            build(recipe(), tmp_path / "c.zarr", ClusterSpec(address))
-        (tmp_path / "file.json").write_text(json.dumps({"address": address}))
-        with pytest.raises(ClusterError, match="--insecure"):
-            build(recipe(), tmp_path / "c.zarr", ClusterSpec(scheduler_file=str(tmp_path / "file.json")))
-    with pytest.raises(ClusterError, match="does not exist"):
-        build(recipe(), tmp_path / "c.zarr", ClusterSpec(scheduler_file=str(tmp_path / "none.json")))
-    with pytest.raises(ClusterError, match="write local, sync"):
-        build(recipe(), tmp_path / "d.zarr", ClusterSpec("http://127.0.0.1"))
+def test_a_source_that_changed_is_not_mended_in(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    made = parse_recipe(recipe_data(folder), "t")
+    build(made, tmp_path / "c.zarr", SYNC)
+    (shard,) = (tmp_path / "c.zarr").glob("*/target/c/0/0/0")
+    shard.unlink()
+    old = (folder / "photo0.png").read_bytes()
+    shutil.copy(folder / "photo1.png", folder / "photo0.png")
+    with pytest.raises(BuildError, match=r"photo0.png has changed since pair 0"):
+        build(made, tmp_path / "c.zarr", SYNC)
+    (folder / "photo0.png").write_bytes(old)
+    assert build(made, tmp_path / "c.zarr", SYNC).status == "resumed"
 
 
-def test_no_scheduler_answers(recipe, tmp_path):
-    started = time.monotonic()
-    with pytest.raises(ClusterError, match="no scheduler answers"):
-        build(recipe(), tmp_path / "c.zarr", ClusterSpec("tcp://127.0.0.1:9"))
-    assert time.monotonic() - started < 30
+@pytest.mark.parametrize("name", ["summary.json", "zarr.json"])
+def test_an_edited_summary_is_found_and_mended(recipe, corpus, tmp_path, name):
+    shutil.copytree(corpus, tmp_path / "c.zarr")
+    file = tmp_path / "c.zarr" / name
+    assert '"pairs": 10' in file.read_text()
+    file.write_text(file.read_text().replace('"pairs": 10,', '"pairs": 9,', 1))
+    assert any(name in problem for problem in verify(tmp_path / "c.zarr").problems)
+    assert build(recipe(), tmp_path / "c.zarr", SYNC).status == "mended"
+    assert verify(tmp_path / "c.zarr").intact
+
+
+def test_values_beyond_single_precision_are_said(recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"pair 0: its values are beyond single precision"):
+        build(recipe(noise={"snr": 1e-45}), tmp_path / "c.zarr", SYNC)
 
 
 def test_too_little_space_is_said_before_anything_is_written(recipe, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_bad_files_are_rejected_with_a_reason(tmp_path, grey):
     rejected(tmp_path, "one.png", (tmp_path / "one.png").read_bytes(), "same value")
     frames = [Image.fromarray(np.roll(grey, k)) for k in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    rejected(tmp_path, "moving.gif", (tmp_path / "moving.gif").read_bytes(), "3 frames")
+    rejected(tmp_path, "moving.gif", (tmp_path / "moving.gif").read_bytes(), "several frames")
     Image.fromarray(grey.astype(np.float32) - 128).save(tmp_path / "minus.tif")
     rejected(tmp_path, "minus.tif", (tmp_path / "minus.tif").read_bytes(), "negative")
     nan = grey.astype(np.float32)
@@ -155,6 +156,17 @@ def test_things_that_are_no_files_neither_hang_nor_crash(tmp_path):
             read_photo(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="no image file"):
         images.ImagesSpec(kind="images", path=str(tmp_path)).list_files()
+
+
+def test_many_frames_are_refused_at_once(tmp_path):
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: 64}
+    frame = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags.items())
+    data, size = bytearray(b"II*\0" + struct.pack("<I", 8)), len(frame) + 4
+    for k in range(100_000):
+        data += frame + struct.pack("<I", 8 + (k + 1) * size)
+    started = time.monotonic()
+    rejected(tmp_path, "long.tif", bytes(data), "several frames")
+    assert time.monotonic() - started < 2
 
 
 def test_listing_is_sorted_deep_and_only_images(tmp_path):

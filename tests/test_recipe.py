@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,23 @@ def test_the_example_is_good(tmp_path):
     recipe = load_recipe(tmp_path / "mine.toml")
     assert recipe.noise.snr == (10, 40)
     assert recipe.phase.kind == "sinusoidal"
+
+
+def test_what_would_take_forever_or_hang_is_refused(tmp_path):
+    refused(tmp_path, "seed = 1", "seed = 1\npairs = 1000000000", "pairs")
+    refused(tmp_path, "count = 4", "count = 4\nsets = 100000000", "coils.sets")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 5000)
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name, message in (("deep.toml", "nested too deeply|not valid TOML"), ("pipe.toml", "not a file")):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize("change", [".=1", "a..b=1", "seed=1\n[coils]\ncount = 3"])
+def test_a_change_is_one_key(tmp_path, change):
+    (tmp_path / "mine.toml").write_text(TEXT)
+    with pytest.raises(RecipeError, match=r"write one section\.key=value"):
+        load_recipe(tmp_path / "mine.toml", [change])
 
 
 def test_errors_name_line_key_value_and_remedy(tmp_path):

@@ -136,12 +136,12 @@ def test_map_cache_and_blas_limit_are_free_in_a_forked_process():
 
 def test_ledger_survives_a_torn_line_and_takes_back(tmp_path):
     ledger = Ledger(tmp_path)
-    ledger.append({"task": "b/pairs/0", "rows": []})
-    ledger.append({"task": "b/pairs/1", "rows": []})
+    ledger.append({"task": "b/pairs/0", "rows": [], "rejected": []})
+    ledger.append({"task": "b/pairs/1", "rows": [], "rejected": []})
     with ledger.path.open("ab") as file:
         file.write(b'{"task": "b/pairs/2", "ro')
     assert set(ledger.read()) == {"b/pairs/0", "b/pairs/1"}
-    ledger.append({"task": "b/pairs/3", "rows": []})
+    ledger.append({"task": "b/pairs/3", "rows": [], "rejected": []})
     ledger.append({"void": "b/pairs/0"})
     assert set(ledger.read()) == {"b/pairs/1", "b/pairs/3"}
 
@@ -257,6 +257,13 @@ def test_another_file_of_the_same_name_is_not_served_from_a_cache(photos, tmp_pa
         return [Plan.of(parse_recipe(recipe_data(photos, **s), "t")).pair(0).digest() for s in sections]
 
     assert all(a != b for a, b in zip(digests(1), digests(2), strict=True))
+
+
+def test_lines_that_are_no_entries_do_not_count(tmp_path):
+    lines = [b"5", b"[1]", b'{"task": "a"}', b'{"task": 3, "rows": []}', b"[" * 100_000]
+    (tmp_path / "ledger.jsonl").write_bytes(b"\n".join(lines))
+    assert Ledger(tmp_path).read() == {}
+    assert Ledger(tmp_path).sources() == {}
 
 
 def test_strangers_in_the_ledger_do_not_count(photos, tmp_path):
