@@ -1,0 +1,119 @@
+"""MRD (ISMRMRD) acquisitions, all in one read of their compound dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..physics import ifftc
+from ..scans import Scan, ScanError
+from .hdf5 import NAMESPACE, header_of, number_in
+
+# Bits of an acquisition's flags, counted from 1 as in ismrmrd.h.
+NOISE, CALIBRATION, REVERSE, NAVIGATION, PHASE_CORRECTION = 19, 20, 22, 23, 24
+OTHER = (NAVIGATION, PHASE_CORRECTION, 26, 27, 28, 29)  # no image: feedback, dummy scans, surface coil correction too
+MAX_SAMPLES = 2**31
+
+
+def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
+    """Lines sorted to [slice coil y x], y the readout; averages are averaged, of other counters the first is taken."""
+    header = datasets.get(f"{group}/xml")
+    if header is None:
+        raise ScanError(f"{path}: has acquisitions but no header '{group}/xml'; export it anew")
+    xml = header[()]
+    xml = xml[0] if isinstance(xml, np.ndarray) and xml.size else xml
+    root = header_of(path, bytes(xml, "utf-8") if isinstance(xml, str) else bytes(xml))
+    kind = (root.findtext(f"{NAMESPACE}encoding/{NAMESPACE}trajectory") or "cartesian").strip()
+    if kind != "cartesian":
+        raise ScanError(f"{path}: its trajectory is {kind}; Fathom reads Cartesian scans, grid it first")
+    records = datasets[f"{group}/data"][()]
+    heads, data = records["head"], records["data"]
+    flags = heads["flags"].astype(np.uint64)
+    noise = _noise(path, heads, data, _has(flags, NOISE))
+    image = ~_has(flags, NOISE) & ~_has(flags, CALIBRATION)
+    for bit in OTHER:
+        image &= ~_has(flags, bit)
+    if not image.any():
+        raise ScanError(f"{path}: has no imaging lines among its {len(heads)} acquisitions")
+    notes = []
+    for counter in ("contrast", "phase", "repetition", "set"):
+        values = heads["idx"][counter][image]
+        if (values != values.min()).any():
+            notes.append(f"it has {len(np.unique(values))} of {counter}; the first is taken")
+            image &= heads["idx"][counter] == values.min()
+    kspace = _sorted(path, root, heads[image], data[image], _has(flags, REVERSE)[image])
+    fov = tuple(number_in(root, f"encoding/reconSpace/fieldOfView_mm/{axis}") for axis in ("x", "y"))
+    encoded, wanted = (number_in(root, f"encoding/{s}/fieldOfView_mm/x") for s in ("encodedSpace", "reconSpace"))
+    oversampled = wanted > 0 and abs(encoded / wanted - 2) < 0.05 and kspace.shape[2] % 2 == 0
+    slices, coils, y, x = kspace.shape
+    return Scan(
+        path,
+        "mrd",
+        (slices, coils, y, x),
+        kspace.__getitem__,
+        oversampling=2 if oversampled else 1,
+        noise=noise,
+        field_of_view_mm=(fov[0], fov[1]) if min(fov) > 0 else None,
+        notes=tuple(notes),
+    )
+
+
+def _has(flags: NDArray[np.uint64], bit: int) -> NDArray[np.bool_]:
+    return np.asarray((flags >> np.uint64(bit - 1)) & np.uint64(1) == 1)
+
+
+def _samples(path: Path, head: Any, data: NDArray[Any]) -> NDArray[np.complex64]:
+    """One acquisition [coil sample]."""
+    coils, samples = int(head["active_channels"]), int(head["number_of_samples"])
+    if data.size != 2 * coils * samples:
+        raise ScanError(f"{path}: an acquisition of {coils} x {samples} samples holds {data.size // 2}; it is damaged")
+    return np.ascontiguousarray(data, np.float32).view(np.complex64).reshape(coils, samples)
+
+
+def _noise(path: Path, heads: Any, data: Any, chosen: NDArray[np.bool_]) -> NDArray[np.complex64] | None:
+    if not chosen.any():
+        return None
+    lines = [_samples(path, h, d) for h, d in zip(heads[chosen], data[chosen], strict=True)]
+    if len({len(line) for line in lines}) > 1:
+        raise ScanError(f"{path}: its noise scan changes its number of coils; remove it")
+    return np.concatenate(lines, axis=1)
+
+
+def _sorted(path: Path, root: Any, heads: Any, data: Any, reverse: NDArray[np.bool_]) -> NDArray[np.complex64]:
+    first = heads[0]
+    coils, samples = int(first["active_channels"]), int(first["number_of_samples"])
+    if (heads["active_channels"] != coils).any():
+        raise ScanError(f"{path}: its lines have different numbers of coils; export the imaging lines alone")
+    sizes = [int(number_in(root, f"encoding/encodedSpace/matrixSize/{axis}", 1)) for axis in ("x", "y", "z")]
+    readout, columns, depth = max(sizes[0], 1), max(sizes[1], 1), max(sizes[2], 1)
+    limit = "encoding/encodingLimits/kspace_encoding_step_"
+    centres = [int(number_in(root, f"{limit}{k}/center", n // 2)) for k, n in ((1, columns), (2, depth))]
+    slices = int(heads["idx"]["slice"].max()) + 1
+    if coils * readout * columns * depth * slices > min(MAX_SAMPLES, 64 * max(sum(d.size for d in data), 1)):
+        raise ScanError(f"{path}: its header promises {readout} x {columns} x {depth}, far more than its lines fill")
+    if samples > readout:
+        raise ScanError(f"{path}: its lines have {samples} samples, its encoded space {readout}; its header is damaged")
+    kspace = np.zeros((slices, depth, columns, coils, readout), np.complex64)
+    count = np.zeros((slices, depth, columns), np.int32)
+    for head, line, backwards in zip(heads, data, reverse, strict=True):
+        values = _samples(path, head, line)
+        centre = int(head["center_sample"])
+        if backwards:
+            values, centre = values[:, ::-1], values.shape[1] - 1 - centre
+        start = readout // 2 - centre
+        place = (
+            int(head["idx"]["slice"]),
+            int(head["idx"]["kspace_encode_step_2"]) - centres[1] + depth // 2,
+            int(head["idx"]["kspace_encode_step_1"]) - centres[0] + columns // 2,
+        )
+        if not (0 <= place[1] < depth and 0 <= place[2] < columns and 0 <= start <= readout - values.shape[1]):
+            raise ScanError(f"{path}: a line lies at {place[1:]}, outside its encoded space; its header is damaged")
+        kspace[place][:, start : start + values.shape[1]] += values
+        count[place] += 1
+    kspace /= np.maximum(count, 1)[..., None, None]
+    if depth > 1:
+        kspace = ifftc(kspace, (1,))
+    return np.ascontiguousarray(kspace.reshape(-1, columns, coils, readout).transpose(0, 2, 3, 1))

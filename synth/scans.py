@@ -1,0 +1,181 @@
+"""The door for scans: fully sampled k-space in any of the field's formats, opened as one typed scan.
+
+`open_scan` chooses a reader of `synth.readers` by the file's name. Files are data: nothing in them is executed, links
+out of them are not followed, and nothing is allocated on a header's word alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .physics import fft2c, ifft2c, rss
+from .target import Readout
+
+Kspace = NDArray[np.complex64]
+MAX_SLICE_BYTES = 4 * 2**30
+LEAST_SIDE = 8
+
+
+class ScanError(ValueError):
+    """A file that is no scan that Fathom can use; the message names it, what is wrong and the remedy."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user says of a file that does not say it itself."""
+
+    variable: str | None = None  # name of the array in .npz, .mat and .h5 files
+    axes: str | None = None  # names of its axes in order, of: slice coil y x sample
+    shape: tuple[int, ...] | None = None  # of a .cfl without .hdr
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """K-space [slice coil y x] of one file, y the readout, and what is known of it; slices are read one by one.
+
+    `scan[k]` is slice k as [coil y x] complex64, the readout's oversampling and padded columns removed.
+    """
+
+    path: Path
+    format: str
+    stored: tuple[int, int, int, int]  # slice coil y x in the file
+    load: Callable[[int], NDArray[Any]]  # slice [coil y x] as stored
+    oversampling: int = 1  # of the readout in the file
+    padding: tuple[int, int] = (0, 0)  # zero columns in the file, left and right, that are stripped
+    noise: NDArray[np.complex64] | None = None  # [coil sample], of a noise scan in the same file
+    maps: Callable[[int], NDArray[Any]] | None = None  # coil maps in the same file, [coil y x]
+    field_of_view_mm: tuple[float, float] | None = None  # y, x of the image
+    notes: tuple[str, ...] = field(default=())  # what was guessed or left out, one sentence each
+
+    def __len__(self) -> int:
+        """Number of slices; 0 where there is only noise."""
+        return self.stored[0]
+
+    @property
+    def coils(self) -> int:
+        """Number of receive coils."""
+        return self.stored[1]
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """y, x of a slice."""
+        return self.stored[2] // self.oversampling, self.stored[3] - sum(self.padding)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """slice, coil, y, x."""
+        return len(self), self.coils, *self.matrix
+
+    def __getitem__(self, number: int) -> Kspace:
+        """One slice [coil y x]; raises ScanError for NaN, infinity or nothing but zeros in it."""
+        kspace = self.as_stored(number)
+        left, right = self.padding
+        kspace = kspace[..., left : kspace.shape[-1] - right]
+        if self.oversampling > 1:
+            kspace = fft2c(Readout(self.matrix[0], self.stored[2]).crop(ifft2c(kspace)))
+        return np.ascontiguousarray(kspace)
+
+    def as_stored(self, number: int) -> Kspace:
+        """One slice [coil y x] with oversampling and padding, as the file has it."""
+        if not 0 <= number < len(self):
+            raise ScanError(f"{self.path}: has {len(self)} slices, there is no slice {number}")
+        kspace = np.ascontiguousarray(self.load(number), np.complex64)
+        if kspace.shape != self.stored[1:]:
+            raise ScanError(f"{self.path}: slice {number} is {kspace.shape}, its header says {self.stored[1:]}")
+        if not np.isfinite(kspace.view(np.float32)).all():
+            raise ScanError(f"{self.path}: slice {number} has samples that are not numbers; export it anew")
+        if not kspace.any():
+            raise ScanError(f"{self.path}: slice {number} is zero everywhere; leave it out")
+        return kspace
+
+    def __iter__(self) -> Iterator[Kspace]:
+        """All slices."""
+        return (self[k] for k in range(len(self)))
+
+    def rss(self, number: int) -> NDArray[np.float32]:
+        """Root-sum-of-squares image [y x] of a slice."""
+        return np.asarray(rss(ifft2c(self[number])), np.float32)
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of the file (of a .cfl: of its samples)."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_scan(
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Scan:
+    """Open a scan: .h5 (fastMRI, MRD), .mrd, .cfl, .npy, .npz, .mat, .dat (Siemens twix).
+
+    `variable` names the array in a .mat, .npz or .h5 that holds several; `axes` its axes in order, such as
+    "y x slice coil" or, for a noise scan, "sample coil"; `shape` that of a .cfl without .hdr. What a file does not say
+    is guessed, and each guess is in `notes`. Raises ScanError.
+    """
+    from .readers import reader_of
+
+    path = Path(path)
+    if not path.is_file():
+        raise ScanError(f"{path}: is not a file; give a scan")
+    read = reader_of(path)
+    try:
+        scan = read(path, Choice(variable, axes, shape))
+    except ScanError:
+        raise
+    except Exception as error:  # at this door: readers of other people raise whatever they like on a damaged file
+        raise ScanError(
+            f"{path}: cannot be read ({_short(error)}); is it whole, and of the kind it is named?"
+        ) from None
+    return _checked(scan)
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _checked(scan: Scan) -> Scan:
+    slices, coils, y, x = scan.stored
+    if slices == 0 and scan.noise is not None:
+        return scan
+    if min(slices, coils) < 1 or min(scan.matrix) < LEAST_SIDE:
+        raise ScanError(
+            f"{scan.path}: [slice coil y x] = {scan.stored} is no k-space; its sides must be {LEAST_SIDE} at least. "
+            "If the axes were guessed wrongly, name them"
+        )
+    if 8 * coils * y * x > MAX_SLICE_BYTES:
+        raise ScanError(f"{scan.path}: a slice of {coils} x {y} x {x} is over the limit of {MAX_SLICE_BYTES >> 30} GB")
+    if scan.noise is not None and len(scan.noise) != coils:
+        raise ScanError(
+            f"{scan.path}: its noise scan has {len(scan.noise)} coils, its k-space {coils}; remove the noise scan"
+        )
+    first = scan.as_stored(0)
+    notes = list(scan.notes)
+    empty = float(np.mean(~first.any(axis=(0, 1)))) if not any(scan.padding) else 0.0
+    zeros = float(np.mean(~first.any(axis=0)))
+    if zeros > 0.02:
+        kind = "columns" if abs(empty - zeros) < 0.01 else "positions"
+        notes.append(f"{100 * zeros:.0f} % of its k-space {kind} are zero: zero-filled or not fully sampled")
+    return replace(scan, notes=tuple(notes))
+
+
+def strip_of(left: int, right: int, columns: int) -> tuple[int, int]:
+    """How many zero columns can go, of `left` and `right`, while the centre stays at index N // 2."""
+    fitting = [
+        (a, b)
+        for a in range(min(left, right + 1) + 1)
+        for b in (a - 1, a, a + 1)
+        if 0 <= b <= right and columns // 2 - a == (columns - a - b) // 2
+    ]
+    return max(fitting, key=sum)
