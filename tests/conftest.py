@@ -11,6 +11,13 @@ from synth.recipe import parse_recipe
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
 
+def shared(name):
+    """Path of real data that are not part of the project; the test is skipped where they are absent."""
+    if not (SHARED / name).exists():
+        pytest.skip(f"../shared/data/{name} is not here")
+    return (SHARED / name).resolve()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
@@ -19,10 +26,7 @@ def rng():
 @pytest.fixture(scope="session")
 def bsds():
     """The BSDS training photographs, where they are."""
-    folder = SHARED / "bsds500" / "train"
-    if not folder.is_dir():
-        pytest.skip("the BSDS photographs (../shared/data/bsds500/train) are not here")
-    return folder.resolve()
+    return shared("bsds500/train")
 
 
 def write_photos(folder, count=6, size=(60, 72)):

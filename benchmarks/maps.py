@@ -1,0 +1,111 @@
+"""ESPIRiT maps of 15 coils, 320x368, 24x24 reference: Fathom, sigpy and BART on one core; seconds, exactness, memory.
+
+.venv/bin/python benchmarks/maps.py     (BART's figure needs `bart` on the path)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import numpy as np
+from skimage.data import shepp_logan_phantom
+from skimage.transform import resize
+
+from synth.coils import LoopsSpec, draw_coils
+from synth.espirit import espirit
+from synth.noise import complex_noise
+from synth.physics import fft2c, rss
+from synth.rng import rng
+
+SHAPE, COILS, SNR = (320, 368), 15, 50
+
+
+def scan():
+    maps = draw_coils(LoopsSpec(count=COILS), 0, 0).maps(SHAPE)
+    y, x = (np.linspace(-1, 1, n) for n in SHAPE)
+    image = resize(shepp_logan_phantom(), SHAPE) * np.exp(2j * np.sin(3 * x + y[:, None]))
+    kspace = fft2c((image * maps).astype(np.complex64))
+    sigma = np.sqrt(np.mean(np.abs(kspace) ** 2) / 2) / SNR
+    return kspace + complex_noise(kspace.shape, sigma, rng(0, "bench")), maps, np.abs(image) > 0.05
+
+
+def ours(kspace):
+    return espirit(kspace).maps[0]
+
+
+def sigpys(kspace):
+    import sigpy.mri
+
+    return sigpy.mri.app.EspiritCalib(kspace, calib_width=24, crop=0, show_pbar=False).run()
+
+
+def barts(kspace):
+    """Seconds of the process, and its maps."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = Path(folder) / "k"
+        Path(f"{name}.hdr").write_text(f"# Dimensions\n1 {SHAPE[0]} {SHAPE[1]} {COILS}\n")
+        kspace.transpose(1, 2, 0).ravel(order="F").tofile(f"{name}.cfl")
+        subprocess.run(["bart", "ecalib", "-m1", "-r24", "-c0", str(name), f"{name}m"], check=True, capture_output=True)
+        return np.fromfile(f"{name}m.cfl", np.complex64).reshape((*SHAPE, COILS), order="F").transpose(2, 0, 1)
+
+
+def measured(function, kspace, rounds):
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        maps = function(kspace)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), maps
+
+
+def memory(kspace, call):
+    """Peak memory in MB of a process that reads the scan and runs `call`."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "k.npy", kspace)
+        code = "import numpy as np, resource; from synth.espirit import espirit; k = np.load('k.npy'); " + call
+        code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return int(run.stdout) / 1024
+
+
+def main():
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    kspace, truth, inside = scan()
+    espirit(kspace)
+    ways = {"fathom": (ours, 7), "sigpy": (sigpys, 1)}
+    if shutil.which("bart"):
+        ways["bart"] = (barts, 3)
+    found = {}
+    for name, (function, rounds) in ways.items():
+        seconds, maps = measured(function, kspace, rounds)
+        cosine = (np.abs(np.sum(maps.conj() * truth, 0)) / np.maximum(rss(maps), 1e-12))[inside]
+        found[name] = {
+            "seconds": round(seconds, 3),
+            "sine to the true maps, rms": float(np.sqrt(np.mean(1 - cosine**2))),
+        }
+        if name != "fathom":
+            other = (np.abs(np.sum(maps.conj() * ours(kspace), 0)) / np.maximum(rss(maps), 1e-12))[inside]
+            found[name] |= {"cosine to ours": [float(np.median(other)), float(np.percentile(other, 1))]}
+            found[name]["times as long as ours"] = round(seconds / found["fathom"]["seconds"], 1)
+    if "bart" in ways:  # the only child so far
+        found["bart"]["peak MB"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1)
+    found["fathom"]["peak MB beyond the interpreter and the scan"] = round(
+        memory(kspace, "espirit(k)") - memory(kspace, "None"), 1
+    )
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
