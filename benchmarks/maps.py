@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from synth.noise import complex_noise
 from synth.physics import fft2c, rss
 from synth.rng import rng
 
+BART = ("bart", "ecalib", "-m1", "-r24", "-c0")
 SHAPE, COILS, SNR = (320, 368), 15, 50
 
 
@@ -57,7 +57,7 @@ def barts(kspace):
         name = Path(folder) / "k"
         Path(f"{name}.hdr").write_text(f"# Dimensions\n1 {SHAPE[0]} {SHAPE[1]} {COILS}\n")
         kspace.transpose(1, 2, 0).ravel(order="F").tofile(f"{name}.cfl")
-        subprocess.run(["bart", "ecalib", "-m1", "-r24", "-c0", str(name), f"{name}m"], check=True, capture_output=True)
+        subprocess.run([*BART, str(name), f"{name}m"], check=True, capture_output=True)
         return np.fromfile(f"{name}m.cfl", np.complex64).reshape((*SHAPE, COILS), order="F").transpose(2, 0, 1)
 
 
@@ -70,12 +70,23 @@ def measured(function, kspace, rounds):
     return statistics.median(seconds), maps
 
 
+BART_ALONE = f"""
+import resource, subprocess
+Path('k.hdr').write_text('# Dimensions\\n1 {SHAPE[0]} {SHAPE[1]} {COILS}\\n')
+k.transpose(1, 2, 0).ravel(order='F').tofile('k.cfl')
+small = "import resource, subprocess; subprocess.run({[*BART, "k", "m"]}, capture_output=True); "
+small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+import sys
+print(subprocess.run([sys.executable, '-c', small], capture_output=True, text=True).stdout)
+sys.exit()"""
+
+
 def memory(kspace, call):
     """Peak memory in MB of a process that reads the scan and runs `call`."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "k.npy", kspace)
-        code = "import numpy as np, resource; from synth.espirit import espirit; k = np.load('k.npy'); " + call
-        code += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        code = "import numpy as np; from pathlib import Path; from synth.espirit import espirit; k = np.load('k.npy'); "
+        code += f"{call}\nprint(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
         run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     return int(run.stdout) / 1024
 
@@ -99,8 +110,8 @@ def main():
             other = (np.abs(np.sum(maps.conj() * ours(kspace), 0)) / np.maximum(rss(maps), 1e-12))[inside]
             found[name] |= {"cosine to ours": [float(np.median(other)), float(np.percentile(other, 1))]}
             found[name]["times as long as ours"] = round(seconds / found["fathom"]["seconds"], 1)
-    if "bart" in ways:  # the only child so far
-        found["bart"]["peak MB"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1)
+    if "bart" in ways:
+        found["bart"]["peak MB"] = round(memory(kspace, BART_ALONE), 1)
     found["fathom"]["peak MB beyond the interpreter and the scan"] = round(
         memory(kspace, "espirit(k)") - memory(kspace, "None"), 1
     )
