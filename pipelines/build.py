@@ -198,7 +198,8 @@ def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
-    per_pair = {bucket.name: bucket.pair_bytes for bucket in plan.buckets}
+    own = 8 if plan.recipe.own_maps else 0
+    per_pair = {b.name: b.pair_bytes + own * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
     per_set = {b.name: 8 * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
     needed = sum((per_pair if task.pairs else per_set)[task.bucket] * (task.rows[1] - task.rows[0]) for task in missing)
     free = shutil.disk_usage(root).free

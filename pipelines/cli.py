@@ -13,15 +13,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from synth.calibration import PLACES
 from synth.layout import CorpusError
 from synth.recipe import Recipe, RecipeError, load_recipe
 from synth.shard import ShardError
+from synth.sources import ScansSpec
 
 from . import __version__
 from .build import BuildError, build
+from .calibrate import calibrate_scans, write_report
 from .cluster import ClusterError, ClusterSpec
 from .command import stopped
 from .doctor import doctor
+from .harvest import harvest
 from .inspect import inspect
 from .iterate import iterate
 from .verify import verify
@@ -177,6 +181,75 @@ def iterate_command(
     for name, shape in found["batch"].items():
         typer.echo(f"{name:14} {shape}")
     typer.echo(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
+
+
+ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
+Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
+Axes = Annotated[str | None, typer.Option(help="Its axes in order, such as 'y x slice coil' or 'sample coil'.")]
+
+
+@app.command("calibrate")
+def calibrate_command(
+    scans: ScansPath,
+    out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
+    report: Annotated[Path | None, typer.Option(help="Folder for a table of SNRs and a picture.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="A separate noise scan.")] = None,
+    place: Annotated[str | None, typer.Option(help="noise scan, background or k-space edge.")] = None,
+    variable: Variable = None,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Learn the noise of scans: sigma, covariance between coils, and the SNR of every slice."""
+    with _kindly():
+        if place not in (None, *PLACES):
+            raise ValueError(f"--place {place}: write one of {', '.join(PLACES)}")
+        if out.exists():
+            raise FileExistsError(f"{out} is there already; choose another --out")
+        spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
+        found = calibrate_scans(spec, noise, place)
+        found.profile.save(out)
+        written = write_report(found, report) if report else []
+    for reason in found.refused:
+        typer.echo(f"left out: {reason}", err=True)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    profile = found.profile
+    typer.echo(
+        f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g} ({profile.sigma.min():.4g} ... "
+        f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
+    )
+    for note in profile.notes:
+        typer.echo(f"note: {note}")
+    for name in ("rms", "knoll", "knoll-rms", "image"):
+        values = [row[name] for row in found.rows]
+        if values:
+            typer.echo(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
+    for file in written:
+        typer.echo(str(file))
+
+
+@app.command("coils")
+def coils_command(
+    scans: ScansPath,
+    out: Annotated[Path, typer.Option("--out", help="The library to make.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per core.")] = None,
+    scheduler: Annotated[str, typer.Option(help="local, sync (this process), tcp://... or tls://...")] = "local",
+    variable: Variable = None,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Harvest coil maps from scans to a library for `[coils] kind = "library"`."""
+    with _kindly():
+        spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
+        made = harvest(spec, out, ClusterSpec(scheduler, None, workers))
+    if as_json:
+        _print_json(made)
+        return
+    for reason in made["rejected"]:
+        typer.echo(f"left out: {reason}", err=True)
+    shapes = sorted({tuple(s["shape"]) for s in made["sets"]})
+    typer.echo(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")
 
 
 @app.command("doctor")

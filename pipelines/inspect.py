@@ -88,7 +88,7 @@ def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
 def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
     target = np.asarray(bucket.arrays["target"][row])
     sampled = np.asarray(bucket.arrays["mask"][row])
-    maps = np.asarray(bucket.arrays["maps"][int(bucket.numbers("maps_index")[row])])
+    maps = np.asarray(bucket.arrays["maps"][int(bucket.map_rows[row])])
     numbers = {n: float(bucket.numbers(n)[row]) for n in ("snr_wanted", "sigma", "acceleration_net")}
     size = (np.asarray(bucket.arrays["kspace"].shape)[2] if sampled.ndim == 1 else sampled.shape[0], sampled.shape[-1])
     zero_filled = zero_filled_image(corpus, bucket, row, maps)

@@ -87,8 +87,8 @@ def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str,
     if pair.digest() == stored["digest"]:
         return "identical", ""
     width = pair.kspace.shape[-1]
-    made = (pair.kspace, pair.mask.sampled, pair.target)
-    kept = [np.asarray(bucket.arrays[name][row]) for name in ARRAYS]
+    made = pair.arrays
+    kept = [np.asarray(bucket.arrays[name][row]) for name in (*ARRAYS, "maps")[: len(made)]]
     kept[0] = kept[0][..., :width]
     if all(
         np.linalg.norm(np.subtract(a, b, dtype=np.complex128)) <= CLOSE * np.linalg.norm(b)

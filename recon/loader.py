@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from synth.coils import map_cache
+from synth.coils import EspiritSpec, map_cache
 from synth.corpus import open_corpus
 from synth.layout import CorpusError
 from synth.plan import Plan
@@ -134,8 +134,11 @@ class PairDataset(Pairs):
         self._bucket_of = np.array([k for k, _ in self._where], np.int64)
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]
-        columns = {**NUMBERS, "pair_id": "index", "maps_index": "maps_index"}
-        self._numbers = [{name: b.numbers(column) for name, column in columns.items()} for b, _ in buckets]
+        columns = {**NUMBERS, "pair_id": "index"}
+        self._numbers = [
+            {**{name: b.numbers(column) for name, column in columns.items()}, "maps_index": b.map_rows}
+            for b, _ in buckets
+        ]
         for (bucket, rows), numbers in zip(buckets, self._numbers, strict=True):
             if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in numbers.values()):
                 raise CorpusError(
@@ -241,4 +244,9 @@ class VirtualPairs(Pairs):
 
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set."""
-        return map_cache.get(self.recipe.coils, self.recipe.seed, index, self.geometries[bucket].matrix)
+        coils = self.recipe.coils
+        if isinstance(coils, EspiritSpec):
+            maps = self.plan.pair(index).maps
+            assert maps is not None
+            return maps
+        return map_cache.get(coils, self.recipe.seed, index, self.geometries[bucket].matrix)

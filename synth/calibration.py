@@ -1,27 +1,27 @@
 """The noise of a scan: how strong in each coil, how correlated between coils, and the SNR that it leaves.
 
-Four places to learn it from, each refused where it would lie: a noise scan; the image's background; the edge of k-space;
-of an oversampled or filtered readout only its flat middle half. Conventions: sigma is the standard deviation of the real
-and of the imaginary part, each; the covariance is Psi = E[n n^H] = mean of n n^H over samples, so its diagonal is 2
-sigma^2; the orthonormal FFT keeps both.
+Places to learn it from, each refused where it would lie: a noise scan; the image's background, of a filtered readout
+only its flat middle half; the edge of k-space. Conventions: sigma is the standard deviation of the real and of the
+imaginary part, each; the covariance is Psi = E[n n^H], the mean of n n^H over samples, so its diagonal is 2 sigma^2;
+the orthonormal FFT keeps both.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
 
 from .physics import ifft2c
 from .scans import Scan, ScanError
 
 Place = Literal["noise scan", "background", "k-space edge"]
+PLACES: tuple[Place, ...] = get_args(Place)
 BLOCK = 8  # samples along each side of the blocks whose power is looked at
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 LEAST_SAMPLES = 200
@@ -105,13 +105,14 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
     n = np.asarray(noise, np.complex128)
     coils, samples = n.shape
     if samples < max(2 * coils, LEAST_SAMPLES):
-        raise CalibrationError(f"{source}: {samples} noise samples of {coils} coils are too few; give a longer noise scan")
+        raise CalibrationError(f"{source}: {samples} noise samples of {coils} coils are too few; give more")
     covariance = n @ n.conj().T / samples
     if not np.diag(covariance).real.min() > 0:
-        raise CalibrationError(f"{source}: coil {int(np.argmin(np.diag(covariance).real))} has no noise; is it connected?")
+        raise CalibrationError(f"{source}: coil {np.argmin(np.diag(covariance).real)} has no noise; is it connected?")
     lag = float(np.sum((n[:, :-1].conj() * n[:, 1:]).real) / np.sum(np.abs(n) ** 2))
     white = np.linalg.solve(np.linalg.cholesky(covariance / 2), n)
-    kurtosis = float(scipy.stats.kurtosis(np.concatenate([white.real.ravel(), white.imag.ravel()])))
+    parts = np.concatenate([white.real.ravel(), white.imag.ravel()])
+    kurtosis = float(np.mean(parts**4) / np.mean(parts**2) ** 2 - 3)
     notes = []
     if abs(lag) > 0.1:
         notes.append(f"neighbouring samples correlate by {lag:.2f}: a receiver filter, or oversampling")
@@ -121,9 +122,9 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
 
 
 def calibrate(scan: Scan, number: int | None = None, place: Place | None = None) -> NoiseProfile:
-    """The noise of a scan from `place`; None tries the noise scan, the background, and the edge of k-space, in this order.
+    """The noise of a scan from `place`; None tries the noise scan, the background and the edge of k-space in turn.
 
-    Slice `number` (default: the middle one) is looked at. Raises CalibrationError with every reason where all would lie.
+    Slice `number` (default: the middle one) is looked at. Raises CalibrationError with every reason if all would lie.
     """
     number = len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
@@ -199,8 +200,8 @@ def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:
     zeros = float(np.mean(~kspace.any(axis=0)))
     if zeros > 0.005:
         raise CalibrationError(
-            f"{100 * zeros:.0f} % of k-space is zero (padding, or undersampling), so noise there and in the image is less "
-            "than what was received; strip the padding, or use a noise scan"
+            f"{100 * zeros:.0f} % of k-space is zero (padding, or undersampling), so noise there and in the image is "
+            "less than what was received; strip the padding, or use a noise scan"
         )
 
 
@@ -249,11 +250,40 @@ def _profile_where(
     lag = float(np.sum((pairs[0] * pairs[1].conj()).real) / np.sum(np.abs(pairs[0]) ** 2)) if neighbours.any() else 0.0
     if abs(lag) > 0.15 or profile.excess_kurtosis > 1:
         raise CalibrationError(
-            f"neighbouring samples correlate by {lag:.2f}, excess kurtosis {profile.excess_kurtosis:.1f}: what is there is "
-            "signal or filtered, not white noise; use a noise scan"
+            f"neighbouring samples correlate by {lag:.2f}, excess kurtosis {profile.excess_kurtosis:.1f}: what is "
+            "there is signal or filtered, not white noise; use a noise scan"
         )
     return NoiseProfile(
         profile.covariance, place, profile.samples, lag, profile.excess_kurtosis, profile.source, notes + profile.notes
+    )
+
+
+def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
+    """One profile of several, each weighing by its samples; raises CalibrationError where coils differ."""
+    if len({p.coils for p in profiles}) > 1:
+        raise CalibrationError(
+            f"scans of {sorted({p.coils for p in profiles})} coils have no common noise; calibrate each kind on its own"
+        )
+    if len(profiles) == 1:
+        return profiles[0]
+    weights = np.array([max(p.samples, 1) for p in profiles], float)
+    weights /= weights.sum()
+
+    def mean(values: list[Any]) -> Any:
+        return sum(w * v for w, v in zip(weights, values, strict=True))
+
+    sigma = [p.mean_sigma for p in profiles]
+    notes = {note for p in profiles for note in p.notes}
+    if max(sigma) > 1.25 * min(sigma):
+        notes.add(f"sigma differs between scans, {min(sigma):.3g} ... {max(sigma):.3g}: is it one receive chain?")
+    return NoiseProfile(
+        mean([p.covariance for p in profiles]),
+        profiles[0].place,
+        sum(p.samples for p in profiles),
+        float(mean([p.lag_correlation for p in profiles])),
+        float(mean([p.excess_kurtosis for p in profiles])),
+        f"{len(profiles)} scans",
+        tuple(sorted(notes)),
     )
 
 
@@ -266,7 +296,7 @@ def whitening_matrix(profile: NoiseProfile) -> NDArray[np.complex128]:
     if psi.ndim != 2 or psi.shape[0] != psi.shape[1] or not np.isfinite(psi).all():
         raise CalibrationError(f"a covariance of {psi.shape} is none between coils, or holds what is no number")
     try:
-        return np.linalg.inv(np.linalg.cholesky(psi / 2))
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(psi / 2)), np.complex128)
     except np.linalg.LinAlgError:
         raise CalibrationError("the noise covariance is not positive definite; are two coils the same?") from None
 
@@ -291,7 +321,8 @@ def added_covariance(profile: NoiseProfile, ratio: float) -> NDArray[np.complex1
 def profile_of_decorrelation(matrix: NDArray[np.complexfloating], source: str = "") -> NoiseProfile:
     """The profile behind a decorrelation matrix D, where D n has unit covariance: Psi = D^-1 D^-H."""
     inverse = np.linalg.inv(np.asarray(matrix, np.complex128))
-    return NoiseProfile(inverse @ inverse.conj().T, "noise scan", 0, 0.0, 0.0, source, ("from a decorrelation matrix",))
+    covariance = np.asarray(inverse @ inverse.conj().T, np.complex128)
+    return NoiseProfile(covariance, "noise scan", 0, 0.0, 0.0, source, ("from a decorrelation matrix",))
 
 
 def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[str, float]:

@@ -18,13 +18,13 @@ import scipy.special
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from .arrays import load_array, stamp
+from .arrays import stamp
+from .library import MAX_COILS, fewer, open_library, random_unitary, resampled
 from .physics import rss
 from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
 from .threads import one_blas_thread
 
-MAX_COILS = 1024
 MAX_RADIUS = 0.5  # of a loop, over the distance of its centre: few coils do not become one around the object
 Maps = NDArray[np.complex64]
 Vectors = NDArray[np.float64]
@@ -131,47 +131,37 @@ class BirdcageCoils:
 
 @dataclass(frozen=True)
 class LibraryCoils:
-    """One set of a map library."""
+    """One set of a map library, turned, resampled and mixed as drawn."""
 
     path: str
     index: int
+    count: int
+    resample: bool = False
+    flip_y: bool = False
+    flip_x: bool = False
+    quarter_turns: int = 0
+    mixing_seed: int | None = None  # of the unitary matrix between channels
 
     def maps(self, shape: tuple[int, int]) -> Maps:
-        """Maps [coil y x] as they stand in the library, normalised."""
-        maps = np.asarray(open_library(self.path, shape)[self.index])
+        """Maps [coil y x], normalised."""
+        library = open_library(self.path)
+        if not self.resample:
+            library.refuse_other_sizes(shape)
         try:
-            return normalise(maps)
+            maps = normalise(library[self.index])
         except ValueError as error:
             raise ValueError(f"coils.path {self.path}, set {self.index}: {error}") from None
+        turned = np.rot90(maps, self.quarter_turns, axes=(1, 2))
+        flipped = turned[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+        made = fewer(resampled(np.ascontiguousarray(flipped), shape), self.count)
+        if self.mixing_seed is not None:
+            made = np.tensordot(random_unitary(len(made), rng(self.mixing_seed, "mixing")), made, axes=1)
+        return normalise(made) if made is not maps else maps
 
     def numbers(self) -> dict[str, Any]:
-        """What was drawn."""
-        return {"coils_library_index": self.index}
-
-
-def open_library(path: str, shape: tuple[int, int]) -> Any:
-    """Open maps [set coil y x] of a shape from a corpus (.zarr), .npy, or .npz (array ``maps``), lazily; no pickles."""
-    if path.endswith((".npy", ".npz")):
-        maps = load_array(path, "coils.path", "maps")
-    else:
-        from .corpus import open_corpus  # a corpus is a library too; the store knows how to read one safely
-
-        buckets = open_corpus(path).buckets
-        if len(buckets) != 1:
-            raise ValueError(f"coils.path {path} has {len(buckets)} shapes of maps; a library has one")
-        maps = buckets[0].arrays["maps"]
-    if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.complexfloating):
-        raise ValueError(f"coils.path {path} holds {maps.dtype} {maps.shape}; need complex [set coil y x]")
-    if not (maps.shape[0] >= 1 and 1 <= maps.shape[1] <= MAX_COILS):
-        raise ValueError(
-            f"coils.path {path} holds {maps.shape[0]} sets of {maps.shape[1]} coils; need 1 ... {MAX_COILS}"
-        )
-    if maps.shape[-2:] != tuple(shape):
-        raise ValueError(
-            f"coils.path {path}: its maps are {maps.shape[-2]}x{maps.shape[-1]}, target.matrix is "
-            f"{shape[0]}x{shape[1]}; set target.matrix to the library's size or harvest maps of this size"
-        )
-    return maps
+        """What was drawn, as numbers."""
+        drawn = {"index": self.index, "flip_y": self.flip_y, "flip_x": self.flip_x, "turns": self.quarter_turns}
+        return {f"coils_library_{key}": float(value) for key, value in drawn.items()}
 
 
 class DrawnCoils(Protocol):
@@ -244,22 +234,57 @@ class BirdcageSpec(Spec):
 
 
 class LibrarySpec(Spec):
-    """``[coils] kind = "library"``: maps from a corpus or file; `count` and `sets`, if given, must fit it."""
+    """``[coils] kind = "library"``: maps harvested by `fathom coils`, of a corpus, or in a file.
+
+    `count` compresses sets of more coils to as many virtual ones. With `flip`, `rotate` (quarter turns) or `mix` (a
+    unitary matrix between channels) a set may be drawn again as another: `sets` says how many there are to be.
+    """
 
     kind: Literal["library"] = "library"
     path: str
-    count: Count = 1
-    sets: int = Field(default=1, ge=1)
+    count: Count | None = None
+    sets: int = Field(default=0, ge=0, le=10**5, description="0: as many as the library has")
+    resample: bool = Field(default=False, description="stretch maps to the target's matrix")
+    flip: bool = False
+    rotate: bool = False
+    mix: bool = False
 
     def draw(self, rng: np.random.Generator, index: int) -> LibraryCoils:
-        """Set `index` of the library: nothing is left to draw."""
-        return LibraryCoils(self.path, index)
+        """Set `index` modulo the library's number, and how it is turned and mixed."""
+        library = open_library(self.path)
+        flips = (bool(rng.integers(2)), bool(rng.integers(2))) if self.flip else (False, False)
+        turns = int(rng.integers(4)) if self.rotate else 0
+        mixing = int(rng.integers(2**31)) if self.mix else None
+        count = self.count or library.coils
+        return LibraryCoils(self.path, index % len(library), count, self.resample, *flips, turns, mixing)
 
 
-CoilsSpec = Annotated[LoopsSpec | BirdcageSpec | LibrarySpec, Field(discriminator="kind")]
+class EspiritSpec(Spec):
+    """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
+
+    `count` compresses to as many virtual coils; without it a scan keeps its own. `crop` sets maps to zero where their
+    eigenvalue is below it; 0 keeps them everywhere.
+    """
+
+    kind: Literal["espirit"] = "espirit"
+    count: Count | None = None
+    reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference")
+    kernel: int = Field(default=6, ge=2, le=12)
+    threshold: float = Field(default=0.02, gt=0, lt=1)
+    crop: float = Field(default=0.0, ge=0, lt=1)
+    extend: bool = Field(default=False, description="continue the maps beyond the object")
+
+    @property
+    def sets(self) -> int:
+        """None that pairs share."""
+        return 0
 
 
-def draw_coils(spec: LoopsSpec | BirdcageSpec | LibrarySpec, seed: int, index: int) -> DrawnCoils:
+CoilsSpec = Annotated[LoopsSpec | BirdcageSpec | LibrarySpec | EspiritSpec, Field(discriminator="kind")]
+SharedCoils = LoopsSpec | BirdcageSpec | LibrarySpec
+
+
+def draw_coils(spec: SharedCoils, seed: int, index: int) -> DrawnCoils:
     """Draw map set `index` of a recipe; the same for every pair that uses it."""
     return spec.draw(rng(seed, "coils", index), index)
 
@@ -277,7 +302,7 @@ class MapCache:
         """In a forked process the lock may be held by a thread that is not there."""
         self._lock = threading.Lock()
 
-    def get(self, spec: LoopsSpec | BirdcageSpec | LibrarySpec, seed: int, index: int, shape: tuple[int, int]) -> Maps:
+    def get(self, spec: SharedCoils, seed: int, index: int, shape: tuple[int, int]) -> Maps:
         """Maps [coil y x] of a set, computed again only when they no longer fit."""
         key = (spec, seed, index, shape, stamp(spec.path) if isinstance(spec, LibrarySpec) else None)
         with self._lock:

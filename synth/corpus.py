@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from .layout import ARRAYS, SCHEMA, CorpusError, Task, UnfinishedCorpusError, building_path
+from .layout import SCHEMA, CorpusError, Task, UnfinishedCorpusError, arrays_of, building_path
 from .ledger import Entries
 from .pair import pair_digest
 from .plan import Plan
@@ -33,9 +33,17 @@ class Bucket:
     name: str
     arrays: dict[str, zarr.Array[Any]]
 
+    own_maps: bool = False  # row k of `maps` is pair k's
+
     def numbers(self, name: str) -> NDArray[Any]:
         """All rows of a number."""
         return np.asarray(self.arrays[name][:])
+
+    @cached_property
+    def map_rows(self) -> NDArray[Any]:
+        """The row of `maps` that belongs to each pair."""
+        found = self.numbers("maps_index")
+        return np.arange(len(found)) if self.own_maps else found
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,10 @@ def open_corpus(path: str | Path) -> Corpus:
     path = Path(path)
     refuse_unfinished(path)
     attributes = stored_attributes(path)
-    names = [bucket.name for bucket in stored_plan(path).buckets]
+    plan = stored_plan(path)
+    own = plan.recipe.own_maps
     try:
-        return Corpus(path, attributes, [_open_bucket(path, name) for name in names])
+        return Corpus(path, attributes, [_open_bucket(path, b.name, own_maps=own) for b in plan.buckets])
     except (KeyError, ValueError, OSError) as error:
         raise CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it") from None
 
@@ -127,14 +136,14 @@ def refuse_unfinished(path: Path) -> None:
         raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
 
 
-def _open_bucket(path: Path, name: str) -> Bucket:
+def _open_bucket(path: Path, name: str, *, own_maps: bool) -> Bucket:
     group = zarr.open_group(
         LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3, use_consolidated=False
     )
     arrays = dict(group.arrays())
     for key, array in arrays.items():
         _check_codecs(f"{path}/{name}/{key}", array)
-    bucket = Bucket(name, arrays)
+    bucket = Bucket(name, arrays, own_maps)
     if not np.isin(bucket.numbers("valid"), (0, 1)).all():
         raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
     return bucket
@@ -166,7 +175,7 @@ def check_shard(root: Path, plan: Plan, task: Task, entry: dict[str, Any] | None
             return f"{task.name}: the ledger has other pairs in it than the recipe"
     check = _map_is_good if task.kind == "maps" else _pair_is_good
     try:
-        names = ("maps",) if task.kind == "maps" else ARRAYS
+        names = arrays_of(task, own_maps=plan.recipe.own_maps)
         arrays = [ShardedArray(root / task.bucket / name) for name in names]
         for row, stored in zip(range(*task.rows), entry["rows"], strict=True):
             if not check(plan, [array[row] for array in arrays], stored):
@@ -181,15 +190,15 @@ def _map_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any])
 
 
 def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]) -> bool:
-    kspace, mask, target = arrays
+    kspace, mask, *others = arrays
     if not stored["numbers"]:
-        return bool(np.isnan(kspace).all() and np.isnan(target).all() and not mask.any())
+        return bool(np.isnan(kspace).all() and all(np.isnan(a).all() for a in others) and not mask.any())
     if plan.recipe.kspace == "packed":
         count = int(mask.sum())
         if not np.isnan(kspace[..., count:]).all():
             return False
         kspace = kspace[..., :count]
-    digest = pair_digest(stored["index"], stored["source_sha256"], kspace, mask, target, stored["numbers"])
+    digest = pair_digest(stored["index"], stored["source_sha256"], (kspace, mask, *others), stored["numbers"])
     return digest == str(stored["digest"])
 
 

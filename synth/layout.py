@@ -89,8 +89,8 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
         _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
         _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
         _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN)
-        sets = plan.recipe.coils.sets
-        _create(group, "maps", (sets, *maps_shape), map_shard_sets(bucket), "complex64", NAN)
+        sets, rows = (pairs, step) if plan.recipe.own_maps else (plan.recipe.coils.sets, map_shard_sets(bucket))
+        _create(group, "maps", (sets, *maps_shape), rows, "complex64", NAN)
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
 
 
@@ -126,8 +126,15 @@ def _create(group: zarr.Group, name: str, shape: tuple[int, ...], step: int, dty
     )
 
 
-def shard_files(root: Path, bucket: BucketPlan, task: Task) -> list[Path]:
-    """The files that a task writes: of kspace, mask and target, or of maps."""
+def arrays_of(task: Task, *, own_maps: bool) -> tuple[str, ...]:
+    """The arrays that a task writes: kspace, mask and target, with maps where each pair has its own, or maps."""
+    if task.kind == "maps":
+        return ("maps",)
+    return (*ARRAYS, "maps") if own_maps else ARRAYS
+
+
+def shard_files(root: Path, bucket: BucketPlan, task: Task, *, own_maps: bool) -> list[Path]:
+    """The files that a task writes."""
     ndims = {"kspace": 1 + len(bucket.kspace_shape), "mask": 1 + len(bucket.mask_shape), "target": 3, "maps": 4}
-    names = ("maps",) if task.kind == "maps" else ARRAYS
+    names = arrays_of(task, own_maps=own_maps)
     return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * (ndims[n] - 1)) for n in names]

@@ -28,6 +28,14 @@ class Mask:
         """Positions over sampled positions."""
         return float(self.sampled.size / self.sampled.sum())
 
+    def reference(self, rows: int) -> tuple[int, int]:
+        """y, x of the fully sampled block around the centre of k-space of `rows` rows; all rows where lines are."""
+        if self.is_lines:
+            return rows, _sampled_centre(self.sampled)
+        widths = range(min(self.sampled.shape), 0, -1)
+        full = (w for w in widths if self.sampled[tuple(centre_block(n, w) for n in self.sampled.shape)].all())
+        return (width := next(full, 0)), width
+
     @property
     def is_lines(self) -> bool:
         """Whether whole readout lines are sampled."""
@@ -78,6 +86,10 @@ class Mask:
 def centre_block(n: int, width: int) -> slice:
     """The `width` positions around index n // 2; for even widths N//2 - w/2 <= k < N//2 + w/2."""
     return slice(n // 2 - width // 2, n // 2 - width // 2 + width)
+
+
+def _sampled_centre(lines: Sampled) -> int:
+    return next((w for w in range(lines.size, 0, -1) if lines[centre_block(lines.size, w)].all()), 0)
 
 
 def check_reference(lines: int, n: int) -> None:

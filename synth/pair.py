@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .coils import map_cache
+from .coils import EspiritSpec, map_cache
 from .images import Photo
 from .mask import Mask
 from .noise import snr_per_sigma
@@ -37,16 +37,24 @@ class Pair:
     maps_index: int
     target: NDArray[np.complex64]
     numbers: dict[str, Any]
+    maps: NDArray[np.complex64] | None = None  # [coil y x], of a scan; else pairs share map sets
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """What is stored of it: k-space, mask, target, and maps of its own."""
+        own = () if self.maps is None else (self.maps,)
+        return (self.kspace, self.mask.sampled, self.target, *own)
 
     def digest(self) -> str:
         """sha256 of everything that the pair is."""
-        return pair_digest(self.index, self.source_sha256, self.kspace, self.mask.sampled, self.target, self.numbers)
+        return pair_digest(self.index, self.source_sha256, self.arrays, self.numbers)
 
 
-def pair_digest(index: int, source_sha256: str, kspace: Any, sampled: Any, target: Any, numbers: dict[str, Any]) -> str:
+def pair_digest(index: int, source_sha256: str, arrays: Sequence[NDArray[Any]], numbers: dict[str, Any]) -> str:
     """sha256 over a pair's identity, arrays (little-endian, C order) and numbers."""
-    digest = hashlib.sha256(f"{index} {source_sha256} {kspace.shape} {sampled.shape} {target.shape}\n".encode())
-    for array in (kspace, sampled, target):
+    shapes = " ".join(str(array.shape) for array in arrays)
+    digest = hashlib.sha256(f"{index} {source_sha256} {shapes}\n".encode())
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     for name in sorted(numbers):
         digest.update(name.encode() + np.asarray(numbers[name], "<f8").tobytes())
@@ -72,7 +80,8 @@ def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
 
 
 def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
-    seed = recipe.seed
+    seed, coils = recipe.seed, recipe.coils
+    assert not isinstance(coils, EspiritSpec)  # a recipe of photographs has none
     matrix = matrix_of(recipe, index)
     readout = recipe.target.readout(matrix)
 
@@ -80,8 +89,8 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     phase = recipe.phase.draw(rng(seed, "phase", index))
     image = magnitude * phase.on(matrix)  # [y x]
 
-    maps_index = int(rng(seed, "maps", index).integers(recipe.coils.sets))
-    maps = map_cache.get(recipe.coils, seed, maps_index, matrix)  # [coil y x]
+    maps_index = int(rng(seed, "maps", index).integers(coils.sets))
+    maps = map_cache.get(coils, seed, maps_index, matrix)  # [coil y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     packed = recipe.kspace == "packed"
     kept = mask if packed else Mask(np.ones_like(mask.sampled), 1.0)

@@ -11,6 +11,10 @@ from .images import SourceRejectedError, read_photo
 from .pair import Pair, matrix_of, pair_from_image
 from .recipe import Recipe, RecipeError
 from .sampling import samples_points
+from .scan_pair import pair_from_scan
+from .scans import ScanError
+from .sources import ScanItem, ScansSpec
+from .threads import one_blas_thread
 
 SHARD_BYTES = 128 * 2**20
 COMPLEX64 = 8
@@ -60,7 +64,7 @@ class Plan:
         """List the sources (unless given) and settle the number of pairs; raises RecipeError."""
         try:
             files = tuple(recipe.source.list_files()) if files is None else files
-        except OSError as error:
+        except (OSError, ScanError) as error:
             raise RecipeError(str(error)) from None
         plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
         if recipe.shard_pairs is None:  # settled once and stored: another version may have another default
@@ -77,8 +81,14 @@ class Plan:
 
     def pair(self, index: int) -> Pair:
         """Synthesise pair `index`; raises SourceRejectedError where its source cannot be used."""
-        path = self.recipe.source.folder / self.file_of(index)
+        source = self.recipe.source
+        path = source.folder / self.file_of(index)
         try:
+            if isinstance(source, ScansSpec):
+                kspace, scan, number = source.read(self.file_of(index))
+                with one_blas_thread():
+                    made = pair_from_scan(self.recipe, kspace, scan, number, index)
+                return Pair(index, scan.sha256, made.kspace, made.mask, index, made.target, made.numbers, made.maps)
             return pair_from_image(self.recipe, read_photo(path), index)
         except SourceRejectedError as error:
             reason = str(error)
@@ -86,19 +96,27 @@ class Plan:
 
     @cached_property
     def buckets(self) -> tuple[BucketPlan, ...]:
-        """Pairs by shape, in the order of the recipe's matrices."""
-        recipe = self.recipe
-        by_matrix: dict[tuple[int, int], list[int]] = {matrix: [] for matrix in recipe.target.matrix}
+        """Pairs by shape, in the order of their first pairs."""
+        by_shape: dict[tuple[int, tuple[int, int]], list[int]] = {}
         for index in range(len(self)):
-            by_matrix[matrix_of(recipe, index)].append(index)
-        return tuple(self._bucket(matrix, tuple(indices)) for matrix, indices in by_matrix.items() if indices)
+            by_shape.setdefault(self._shape_of(index), []).append(index)
+        return tuple(self._bucket(coils, matrix, tuple(indices)) for (coils, matrix), indices in by_shape.items())
 
-    def _bucket(self, matrix: tuple[int, int], indices: tuple[int, ...]) -> BucketPlan:
+    def _shape_of(self, index: int) -> tuple[int, tuple[int, int]]:
+        """Coils and matrix of pair `index`."""
+        recipe = self.recipe
+        if not isinstance(recipe.source, ScansSpec):
+            return recipe.coils.count or 1, matrix_of(recipe, index)
+        item = ScanItem.parse(self.file_of(index))
+        matrix = item.matrix if recipe.target.fit == "native" else recipe.target.matrix[0]
+        return recipe.coils.count or item.coils, matrix
+
+    def _bucket(self, coils: int, matrix: tuple[int, int], indices: tuple[int, ...]) -> BucketPlan:
         size = (self.recipe.target.readout(matrix).samples, matrix[1])
         lines = not samples_points(self.recipe.sampling)
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
-        return BucketPlan(self.recipe.coils.count, matrix, size[0], capacity, lines, indices)
+        return BucketPlan(coils, matrix, size[0], capacity, lines, indices)
 
     @property
     def shard_pairs(self) -> int:

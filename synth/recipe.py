@@ -9,16 +9,18 @@ import tomllib
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .coils import CoilsSpec, LibrarySpec, draw_coils, open_library
+from .coils import CoilsSpec, EspiritSpec, LibrarySpec, draw_coils
 from .images import ImagesSpec
+from .library import open_library
 from .lines import RegularSpec
 from .noise import NoiseSpec, covariance_factor
 from .phase import PhaseSpec, SinusoidalSpec
 from .sampling import SamplingSpec, samples_points
+from .sources import ScansSpec
 from .spec import Spec
 from .target import TargetSpec
 
@@ -41,7 +43,7 @@ class Recipe(Spec):
     shard_pairs: int | None = Field(
         default=None, ge=1, le=10**5, description="pairs per file; not part of what a pair is"
     )
-    source: ImagesSpec
+    source: Annotated[ImagesSpec | ScansSpec, Field(discriminator="kind")]
     target: TargetSpec = TargetSpec()
     phase: PhaseSpec = SinusoidalSpec()
     coils: CoilsSpec
@@ -52,24 +54,55 @@ class Recipe(Spec):
         """Fill in what the files it names decide, and refuse what cannot work; raises ValueError or OSError."""
         recipe = self._with_absolute_paths()
         coils = recipe.coils
+        self._refuse_what_only_photos_or_scans_have()
         if isinstance(coils, LibrarySpec):
-            for matrix in self.target.matrix:
-                sets, count = open_library(coils.path, matrix).shape[:2]
-            for key, found in (("count", count), ("sets", sets)):
-                if key in coils.model_fields_set and getattr(coils, key) != found:
-                    raise ValueError(f"coils.{key} = {getattr(coils, key)}, but the library {coils.path} has {found}")
-            coils = LibrarySpec(path=coils.path, count=count, sets=sets)
-            draw_coils(coils, self.seed, 0).maps(self.target.matrix[0])
-        if self.noise.covariance != "white":
+            coils = self._with_library(coils)
+        if self.noise.covariance != "white" and coils.count is not None and not self.own_maps:
             covariance_factor(recipe.noise.covariance, coils.count)
         if samples_points(self.sampling) and self.target.readout_oversampling > 1:
             raise ValueError(
                 f"target.readout_oversampling = {self.target.readout_oversampling} with sampling.kind "
                 f"'{self.sampling.kind}', whose y is a second phase encoding: set it to 1"
             )
-        for y, x in self.target.matrix:
+        for y, x in self.target.matrix if self.target.fit != "native" else ():
             self.sampling.capacity((y * self.target.readout_oversampling, x))
         return recipe.model_copy(update={"coils": coils})
+
+    def _with_library(self, coils: LibrarySpec) -> LibrarySpec:
+        library = open_library(coils.path)
+        changed = coils.flip or coils.rotate or coils.mix
+        if coils.count is not None and coils.count > library.coils:
+            raise ValueError(f"coils.count = {coils.count}, but the library {coils.path} has {library.coils}; lower it")
+        if coils.sets > len(library) and not changed:
+            raise ValueError(
+                f"coils.sets = {coils.sets}, but the library {coils.path} has {len(library)}; lower it, or let sets be "
+                "drawn again with coils.flip, rotate or mix"
+            )
+        settled = {"count": coils.count or library.coils, "sets": coils.sets or len(library)}
+        coils = coils.model_copy(update=settled)
+        for matrix in self.target.matrix:
+            draw_coils(coils, self.seed, 0).maps(matrix)
+        return coils
+
+    @property
+    def own_maps(self) -> bool:
+        """Whether each pair has maps of its own, as those of scans have."""
+        return isinstance(self.coils, EspiritSpec)
+
+    def _refuse_what_only_photos_or_scans_have(self) -> None:
+        scans, target = isinstance(self.source, ScansSpec), self.target
+        if scans != self.own_maps:
+            raise ValueError(
+                f"coils.kind '{self.coils.kind}' with source.kind '{self.source.kind}': scans have coils of their own, "
+                "write coils.kind = 'espirit' for them, and for photographs 'loops', 'birdcage' or 'library'"
+            )
+        if not scans and (target.fit == "native" or target.flip or target.shift):
+            raise ValueError("target.fit 'native', flip and shift are for source.kind = 'scans'")
+        if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):
+            raise ValueError(
+                "scans are cropped or kept as they are: write target.fit = 'crop' or 'native', one target.matrix, and "
+                "no readout_oversampling"
+            )
 
     def _with_absolute_paths(self) -> Recipe:
         """Paths as they are from here, so that a worker or a later command elsewhere finds the same files."""
@@ -98,6 +131,9 @@ class Recipe(Spec):
 def file_hash(path: Path) -> str:
     """sha256 of a file; of a corpus, its content hash."""
     if path.is_dir():
+        library = open_library(str(path))
+        if library.content_hash is not None:
+            return library.content_hash
         from .corpus import open_corpus
 
         return open_corpus(path).content_hash

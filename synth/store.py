@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
-from .coils import draw_coils, map_cache
+from .coils import EspiritSpec, draw_coils, map_cache
 from .images import SourceRejectedError
 from .layout import (
     NAN,
@@ -91,13 +91,14 @@ def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
 
 
 def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
-    recipe, rows = plan.recipe, []
-    (file,) = shard_files(root, bucket, task)
+    recipe, coils, rows = plan.recipe, plan.recipe.coils, []
+    assert not isinstance(coils, EspiritSpec)  # it has no sets to share
+    (file,) = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
     with ShardWriter(file, map_shard_sets(bucket)) as out:
         for k in range(*task.rows):
-            maps = map_cache.get(recipe.coils, recipe.seed, k, bucket.matrix)
+            maps = map_cache.get(coils, recipe.seed, k, bucket.matrix)
             out.append(maps)
-            numbers = draw_coils(recipe.coils, recipe.seed, k).numbers()
+            numbers = draw_coils(coils, recipe.seed, k).numbers()
             rows.append({"digest": sha256_of(maps), "numbers": numbers})
     return {"rows": rows, "rejected": []}
 
@@ -106,7 +107,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     rows: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        files = shard_files(root, bucket, task)
+        files = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
         writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
         for index in bucket.indices[slice(*task.rows)]:
             row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
@@ -115,20 +116,21 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
             except SourceRejectedError as error:
                 rejected.append({**row, "reason": str(error)})
                 row |= {"source_sha256": "", "digest": _hole_digest(index), "numbers": {}}
-                arrays = _hole(bucket)
+                arrays: tuple[NDArray[Any], ...] = _hole(bucket, own_maps=plan.recipe.own_maps)
             else:
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
-                arrays = padded(pair.kspace, bucket.capacity), pair.mask.sampled, pair.target
+                arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
             for writer, array in zip(writers, arrays, strict=True):
                 writer.append(array)
             rows.append(row)
     return {"rows": rows, "rejected": rejected}
 
 
-def _hole(bucket: BucketPlan) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _hole(bucket: BucketPlan, *, own_maps: bool) -> tuple[NDArray[Any], ...]:
     """What stands where a source was rejected: NaN, and an empty mask."""
-    kspace, target = (np.full(shape, NAN, np.complex64) for shape in (bucket.kspace_shape, bucket.matrix))
-    return kspace, np.zeros(bucket.mask_shape, bool), target
+    shapes = (bucket.kspace_shape, bucket.matrix, (bucket.coils, *bucket.matrix))
+    kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)
+    return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if own_maps else ()))
 
 
 def padded(kspace: NDArray[np.complex64], capacity: int) -> NDArray[np.complex64]:
@@ -156,17 +158,21 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
     root = building_path(path)
     entries = finished(root, plan)
     buckets = {bucket.name: bucket for bucket in plan.buckets}
+
+    def files_of(task: Task) -> list[Path]:
+        return shard_files(root, buckets[task.bucket], task, own_maps=plan.recipe.own_maps)
+
     missing = [
         task.name
         for task in tasks_of(plan)
-        if task.name not in entries or not all(file.exists() for file in shard_files(root, buckets[task.bucket], task))
+        if task.name not in entries or not all(file.exists() for file in files_of(task))
     ]
     if missing:
         raise CorpusError(f"{path}: {len(missing)} shards are missing ({missing[0]} ...); run the build again")
     for stray in root.rglob("*.partial"):
         stray.unlink()
     for task in tasks_of(plan):
-        for file in shard_files(root, buckets[task.bucket], task):
+        for file in files_of(task):
             _force_to_disk(file)
     for bucket in plan.buckets:
         write_numbers(root, bucket.name, entries)

@@ -54,11 +54,13 @@ class TargetSpec(Spec):
     """``[target]``: the matrix, how a photo is fitted to it, and what the reference is."""
 
     matrix: Matrices = ((320, 368),)
-    fit: Literal["crop", "resize", "pad"] = "crop"
+    fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
+    flip: bool = Field(default=False, description="of scans: flip along y and x at random")
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
 
     def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw one of `matrices`."""

@@ -1,0 +1,87 @@
+"""Learn the noise of scans and the SNR that it leaves: one profile for all, a row for each slice, a report."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synth.calibration import CalibrationError, NoiseProfile, Place, calibrate, pooled, snr_of, whiten
+from synth.scans import Scan, ScanError, open_scan
+from synth.sources import ScansSpec
+
+from .progress import Meter
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was found."""
+
+    profile: NoiseProfile
+    rows: list[dict[str, Any]]  # SNR by scan and slice
+    refused: list[str]  # scans that gave no profile, each with the reason
+    scans: list[Scan]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**self.profile.as_dict(), "slices": self.rows, "refused": self.refused}
+
+
+def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | None = None) -> Calibrated:
+    """The noise of scans of as many coils, pooled by its samples, or of a separate noise scan; and every slice's SNR.
+
+    Raises CalibrationError where no scan gives a profile, or coils differ.
+    """
+    names = spec.list_scans()
+    scans, profiles, refused = [], [], []
+    with Meter("calibrate", len(names)) as meter:
+        for name in names:
+            try:
+                scan = spec.open(name)
+                scans.append(scan)
+                if noise is None:
+                    profiles.append(calibrate(scan, place=place))
+            except (CalibrationError, ScanError) as error:
+                refused.append(str(error))
+            meter.advance(1)
+    if noise is not None:
+        profiles = [calibrate(open_scan(noise, variable=spec.variable, axes=spec.axes), place="noise scan")]
+    if not profiles:
+        raise CalibrationError("no scan gave a noise profile:\n  " + "\n  ".join(refused[:10]))
+    profile = pooled(profiles)
+    rows = []
+    for scan in (s for s in scans if len(s)):
+        if scan.coils != profile.coils:
+            refused.append(f"{scan.path}: has {scan.coils} coils, the noise {profile.coils}; calibrate it on its own")
+            continue
+        rows += [{"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)} for k in range(len(scan))]
+    return Calibrated(profile, rows, refused, scans)
+
+
+def write_report(found: Calibrated, folder: Path) -> list[Path]:
+    """A table of SNRs and a picture: sigma by coil, correlation, and the distribution of whitened noise."""
+    import matplotlib.figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    table, picture = folder / "snr.csv", folder / "noise.png"
+    if found.rows:
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(found.rows[0]))
+            writer.writeheader()
+            writer.writerows(found.rows)
+    figure = matplotlib.figure.Figure(figsize=(12, 3.8), layout="constrained")
+    sigma, correlation, image = figure.subplots(1, 3)
+    sigma.bar(range(found.profile.coils), found.profile.sigma)
+    sigma.set(title="sigma of each part, by coil", xlabel="coil")
+    shown = correlation.imshow(np.abs(found.profile.correlation), vmin=0, vmax=1)
+    correlation.set_title(f"|correlation| between coils\nfrom the {found.profile.place}")
+    figure.colorbar(shown, ax=correlation)
+    for scan in [s for s in found.scans if len(s) and s.coils == found.profile.coils][:1]:
+        white = whiten(scan[len(scan) // 2], found.profile)
+        image.imshow(np.sqrt(np.mean(np.abs(white) ** 2, axis=0)), cmap="gray", vmin=0, vmax=4)
+        image.set_title(f"{scan.path.name}: whitened k-space\nnoise alone is √2")
+    figure.savefig(picture, dpi=100)
+    return [*([table] if found.rows else []), picture]

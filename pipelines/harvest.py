@@ -1,0 +1,125 @@
+"""Harvest coil maps from scans to a library: one set per slice, in parallel, each with its source; stopped, it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.storage import LocalStore
+
+from synth.calibration import CalibrationError, calibrate, whiten
+from synth.espirit import espirit
+from synth.layout import building_path
+from synth.library import KEY, VERSION, write_set
+from synth.scans import ScanError
+from synth.sources import ScanItem, ScansSpec
+from synth.store import sha256_of
+from synth.threads import one_blas_thread
+
+from .build import CorpusExistsError
+from .cluster import ClusterSpec, open_cluster, run_tasks
+from .progress import Meter
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """One slice to take maps from: a task."""
+
+    number: int
+    item: str
+
+    @property
+    def array(self) -> str:
+        """Name of its array in the library."""
+        return f"set-{self.number:05d}"
+
+
+def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
+    """Make the library `out`; the same command goes on with a stopped one and refuses to overwrite another.
+
+    A slice without a usable reference is left out, with its reason in the library's attributes.
+    """
+    items = spec.list_files()
+    identity = hashlib.sha256(json.dumps([spec.variable, spec.axes, items]).encode()).hexdigest()
+    if out.exists():
+        return _already_there(out, identity)
+    root = building_path(out)
+    group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
+    if group.attrs.get("harvest", identity) != identity:
+        raise CorpusExistsError(f"{root} was begun from other scans; remove it, or choose another --out")
+    group.attrs["harvest"] = identity
+    tasks = [Harvest(k, item) for k, item in enumerate(items)]
+    origins = {task.array: found for task in tasks if (found := _finished(root, task)) is not None}
+    missing = [task for task in tasks if task.array not in origins]
+    rejected: list[str] = []
+    with Meter(f"harvest {out.name}", len(tasks), done=len(origins)) as meter, open_cluster(cluster) as client:
+        for task, origin in run_tasks(client, harvest_one, missing, spec.model_dump(), str(root)):
+            if "rejected" in origin:
+                rejected.append(origin["rejected"])
+            else:
+                origins[task.array] = origin
+            meter.advance(1)
+    if not origins:
+        raise ScanError(f"{spec.path}: no slice gave coil maps:\n  " + "\n  ".join(rejected[:5]))
+    return _finish(root, out, identity, origins, rejected)
+
+
+def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any]:
+    """Maps of one slice, whitened where its noise can be learnt, continued beyond the object; where they came from."""
+    source, item = ScansSpec(**spec), ScanItem.parse(task.item)
+    try:
+        kspace, scan, number = source.read(task.item)
+        try:
+            kspace, whitened = whiten(kspace, calibrate(scan, number)), True
+        except CalibrationError:
+            whitened = False
+        with one_blas_thread():
+            found = espirit(kspace, reference=(min(24, kspace.shape[1]), min(24, kspace.shape[2])), extend=True)
+    except ValueError as error:
+        return {"rejected": f"{item.file} slice {item.slice}: {error}"}
+    origin = {
+        "file": item.file,
+        "slice": item.slice,
+        "file_sha256": scan.sha256,
+        "whitened": whitened,
+        "shape": list(found.maps[0].shape),
+        "sha256": sha256_of(found.maps[0]),
+    }
+    write_set(Path(root), task.array, found.maps[0], origin)
+    return origin
+
+
+def _finished(root: Path, task: Harvest) -> dict[str, Any] | None:
+    try:
+        attributes = dict(json.loads((root / task.array / "zarr.json").read_bytes())["attributes"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return attributes if attributes.pop("complete", False) else None
+
+
+def _finish(
+    root: Path, out: Path, identity: str, origins: dict[str, dict[str, Any]], rejected: list[str]
+) -> dict[str, Any]:
+    sets = [{"array": name, **origins[name]} for name in sorted(origins)]
+    content = hashlib.sha256(json.dumps([s["sha256"] for s in sets]).encode()).hexdigest()
+    library = {"version": VERSION, "harvest": identity, "content_hash": content, "sets": sets, "rejected": rejected}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.open_group(LocalStore(root), mode="r+", zarr_format=3).attrs.put({KEY: library})  # type: ignore[dict-item]
+    root.rename(out)
+    return {"library": str(out), "status": "built", **library}
+
+
+def _already_there(out: Path, identity: str) -> dict[str, Any]:
+    try:
+        library = json.loads((out / "zarr.json").read_bytes())["attributes"][KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        library = {}
+    if library.get("harvest") != identity:
+        raise CorpusExistsError(f"{out} is something else, or made from other scans; choose another --out")
+    return {"library": str(out), "status": "already there", **library}

@@ -1,0 +1,177 @@
+"""The other main path: from a slice of a scan to a training pair. Its phase and its coils are its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import stamp
+from .calibration import CalibrationError, NoiseProfile, calibrate, load_profile, whiten
+from .coils import EspiritSpec
+from .espirit import espirit
+from .images import SourceRejectedError
+from .mask import Mask
+from .noise import complex_noise, snr_per_sigma
+from .physics import fft2c, ifft2c
+from .rng import rng
+from .scans import Kspace, Scan
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+Images = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Flips and a shift, drawn: exact on pixels, so noise stays white and k-space stays what a scanner would measure.
+
+    They act on the coil images together, before maps are made of them: coils and anatomy move as one (Fabian et al.,
+    MRAugment, ICML 2021: augment where the physics is the same, on the image before sampling).
+    """
+
+    flip_y: bool = False
+    flip_x: bool = False
+    shift_y: int = 0
+    shift_x: int = 0
+
+    @classmethod
+    def draw(cls, draw: np.random.Generator, *, flip: bool, shift: float, matrix: tuple[int, int]) -> Moved:
+        """Draw as a recipe's target section asks; `shift` is the largest part of the field of view."""
+        flips = (bool(draw.integers(2)), bool(draw.integers(2))) if flip else (False, False)
+        moves = [int(draw.integers(-int(shift * n), int(shift * n) + 1)) for n in matrix]
+        return cls(*flips, *moves)
+
+    def apply(self, images: Images) -> Images:
+        """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
+        for axis, flip, shift in ((-2, self.flip_y, self.shift_y), (-1, self.flip_x, self.shift_x)):
+            if flip:  # about index N // 2, where the centre is
+                images = np.roll(np.flip(images, axis), 1 - images.shape[axis] % 2, axis)
+            if shift:
+                images = np.roll(images, shift, axis)
+        return images
+
+
+def compress(images: Images, count: int) -> Images:
+    """Virtual coils [count y x] of images or k-space [coil y x]: the strongest singular directions between coils.
+
+    The transform has orthonormal rows, so white noise stays white (Buehrer et al., Magn Reson Med 57:1131, 2007).
+    """
+    if count > len(images):
+        raise SourceRejectedError(f"has {len(images)} coils, coils.count asks for {count}; lower it")
+    if count == len(images):
+        return images
+    flat = images.reshape(len(images), -1)
+    _, vectors = np.linalg.eigh((flat @ flat.conj().T).astype(np.complex128))
+    return np.tensordot(vectors[:, ::-1][:, :count].conj().T.astype(np.complex64), images, axes=1)
+
+
+def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
+    """Coil images [coil y x] cropped or padded to the matrix around the centre; raises SourceRejectedError."""
+    have = images.shape[-2:]
+    if fit == "native" or have == matrix:
+        return images
+    if fit == "crop" and min(h - m for h, m in zip(have, matrix, strict=True)) >= 0:
+        y, x = (slice(h // 2 - m // 2, h // 2 - m // 2 + m) for h, m in zip(have, matrix, strict=True))
+        return images[..., y, x]
+    remedy = (
+        "'native', or a smaller target.matrix" if fit == "crop" else "'native' or 'crop': scans are not interpolated"
+    )
+    raise SourceRejectedError(f"a scan of {have[0]}x{have[1]} does not {fit} to {matrix[0]}x{matrix[1]}; use {remedy}")
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPair:
+    """What `pair_from_scan` makes: arrays and numbers of a pair with maps of its own."""
+
+    kspace: NDArray[np.complex64]
+    mask: Mask
+    maps: NDArray[np.complex64]
+    target: NDArray[np.complex64]
+    numbers: dict[str, Any]
+
+
+def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int) -> ScanPair:
+    """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
+
+    In order: whitening; crop; flips and shift; virtual coils; the noise that is missing to the SNR asked for; the mask;
+    maps from the noisy reference lines; and as the reference sum conj(map) image, complex, as Knoll 2019 made it (not
+    the root of the sum of squares). Everything is divided by the reference's largest magnitude.
+    """
+    seed, coils = recipe.seed, recipe.coils
+    assert isinstance(coils, EspiritSpec)
+    profile = _profile(recipe, scan, number)
+    white = kspace if profile is None else whiten(kspace, profile)  # sigma 1 from here on, where it is known
+    matrix = white.shape[-2:] if recipe.target.fit == "native" else recipe.target.matrix[0]
+    images = fitted(ifft2c(white), matrix, recipe.target.fit)
+    moved = Moved.draw(
+        rng(seed, "moved", index), flip=recipe.target.flip, shift=recipe.target.shift, matrix=images.shape[-2:]
+    )
+    clean = fft2c(compress(moved.apply(images), coils.count or len(images)))
+    mask = recipe.sampling.draw(rng(seed, "sampling", index), clean.shape[-2:])
+    sampled = mask.sampled if recipe.kspace == "packed" else np.ones_like(mask.sampled)
+    own = 0.0 if profile is None else 1.0
+    sigma, wanted, per_sigma = _sigma(recipe, clean, mask, own, index)
+    added = np.sqrt(max(sigma**2 - own**2, 0.0))
+    noisy = clean + complex_noise(clean.shape, added, rng(seed, "noise", index)) if added > 0 else clean
+    rows, columns = mask.reference(clean.shape[1])
+    reference = (min(coils.reference, rows), min(coils.reference, columns))
+    try:
+        maps = espirit(noisy, reference=reference, kernel=coils.kernel, threshold=coils.threshold, extend=coils.extend)
+    except ValueError as error:
+        raise SourceRejectedError(str(error)) from None
+    chosen = maps.cropped(coils.crop) if coils.crop > 0 else maps.maps[0]
+    target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
+    scale = float(np.abs(target).max())
+    if not (np.isfinite(scale) and scale > 0):
+        raise SourceRejectedError(f"its reference image has the largest magnitude {scale:g}; lower coils.crop")
+    total = max(sigma, own)
+    numbers = {
+        **{"sigma": total / scale, "sigma_added": added / scale, "snr_wanted": wanted, "scale": scale},
+        **{f"snr_{name.replace('-', '_')}": (v / total if total > 0 else 0.0) for name, v in per_sigma.items()},
+        **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
+        **{"maps_index": index, "max_value": 1.0, "fit_turned": 0.0, "fit_resized": 1.0},
+        **{"moved_flip_y": float(moved.flip_y), "moved_flip_x": float(moved.flip_x)},
+        **{"moved_shift_y": float(moved.shift_y), "moved_shift_x": float(moved.shift_x)},
+    }
+    unit = np.float32(1 / scale)
+    packed = np.asarray(np.ascontiguousarray(noisy[..., sampled]) * unit, np.complex64)
+    return ScanPair(packed, mask, np.ascontiguousarray(chosen), np.asarray(target * unit, np.complex64), numbers)
+
+
+def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:
+    """Sigma to reach, the SNR asked for, and every SNR times sigma: of the signal, the scan's own noise taken off."""
+    sampled = kspace[..., mask.sampled].astype(np.complex128)
+    power = max(float(np.mean(np.abs(sampled) ** 2)) - 2 * own**2, 0.0)
+    whole = max(float(np.mean(np.abs(kspace.astype(np.complex128)) ** 2)) - 2 * own**2, 0.0)
+    per_sigma = {str(k): v for k, v in snr_per_sigma(power, sampled.size, whole * len(kspace), 2.0).items()}
+    if recipe.noise.kind == "none":
+        return own, (per_sigma[recipe.noise.definition] / own if own > 0 else 0.0), per_sigma
+    wanted = recipe.noise.draw_snr(rng(recipe.seed, "snr", index))
+    return per_sigma[recipe.noise.definition] / wanted, wanted, per_sigma
+
+
+def _profile(recipe: Recipe, scan: Scan, number: int) -> NoiseProfile | None:
+    """The scan's noise: from the recipe's profile, or measured; None where it is not needed and cannot be learnt."""
+    try:
+        if recipe.noise.covariance != "white":
+            return _stored_profile(recipe.noise.covariance, stamp(recipe.noise.covariance))
+        return _measured(scan, number)
+    except CalibrationError as error:
+        if recipe.noise.kind == "none" and recipe.noise.covariance == "white":
+            return None
+        raise SourceRejectedError(f"{error}; give noise.covariance, or noise.kind = 'none'") from None
+
+
+@lru_cache(maxsize=4)
+def _stored_profile(path: str, version: tuple[int, int]) -> NoiseProfile:
+    return load_profile(path)
+
+
+@lru_cache(maxsize=64)
+def _measured(scan: Scan, number: int) -> NoiseProfile:
+    return calibrate(scan, number)

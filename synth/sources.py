@@ -1,0 +1,118 @@
+"""``[source] kind = "scans"``: files of k-space whose slices are the items, each with its own coils and size."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from .arrays import stamp
+from .images import SourceRejectedError, SourceUnreadableError
+from .scans import Kspace, Scan, ScanError, open_scan
+from .spec import Spec
+
+SUFFIXES = frozenset([".h5", ".hdf5", ".mrd", ".cfl", ".npy", ".npz", ".mat", ".dat"])
+ITEM = re.compile(r"^(?P<file>.*)#(?P<slice>\d+)@(?P<coils>\d+)x(?P<y>\d+)x(?P<x>\d+)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ScanItem:
+    """One slice of one file, written ``file#slice@coils x y x x``: a plan knows its shape without opening the file."""
+
+    file: str  # relative to the source's folder
+    slice: int
+    coils: int
+    matrix: tuple[int, int]
+
+    def __str__(self) -> str:
+        """As it stands in a corpus's list of sources."""
+        return f"{self.file}#{self.slice}@{self.coils}x{self.matrix[0]}x{self.matrix[1]}"
+
+    @classmethod
+    def parse(cls, text: str) -> ScanItem:
+        """Read what ``str`` wrote; raises ValueError."""
+        found = ITEM.match(text)
+        if found is None:
+            raise ValueError(f"{text!r} names no slice of a scan")
+        coils, y, x = (int(found[name]) for name in ("coils", "y", "x"))
+        return cls(found["file"], int(found["slice"]), coils, (y, x))
+
+
+class ScansSpec(Spec):
+    """``kind = "scans"``: a file or a folder of scans, searched to the bottom, in the order of their paths.
+
+    `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say themselves what is k-space.
+    """
+
+    kind: Literal["scans"]
+    path: str = Field(min_length=1)
+    variable: str | None = None
+    axes: str | None = None
+    max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of slices that may be unusable")
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        path = Path(self.path)
+        return path.parent if path.is_file() else path
+
+    def list_scans(self) -> list[str]:
+        """Paths of the scans below `folder`, sorted; raises FileNotFoundError where there is none."""
+        path = Path(self.path)
+        if path.is_file():
+            return [path.name]
+        if not path.is_dir():
+            raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
+        found = (Path(where) / name for where, _, names in os.walk(path, onerror=_raise) for name in names)
+        files = sorted(
+            p.relative_to(path).as_posix() for p in found if p.suffix.lower() in SUFFIXES and p.name[0] != "."
+        )
+        if not files:
+            raise FileNotFoundError(
+                f"source.path {path} holds no scan ({' '.join(sorted(SUFFIXES))}); give one that does"
+            )
+        return files
+
+    def list_files(self) -> list[str]:
+        """All slices of all scans as items; raises FileNotFoundError where there is none, ScanError for a bad file."""
+        items = []
+        for name in self.list_scans():
+            scan = self.open(name)
+            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
+        if not items:
+            raise FileNotFoundError(f"source.path {self.path} holds noise scans alone; give scans with images")
+        return items
+
+    def open(self, name: str) -> Scan:
+        """Open one of the scans; raises ScanError, or SourceUnreadableError where it is gone."""
+        path = self.folder / name
+        try:
+            return _opened(str(path), stamp(str(path)), self.variable, self.axes)
+        except OSError as error:
+            raise SourceUnreadableError(f"{path}: cannot be read ({error.strerror}); put it back") from None
+
+    def read(self, item: str) -> tuple[Kspace, Scan, int]:
+        """K-space [coil y x] of an item, its scan and slice; raises SourceRejectedError where it cannot be used."""
+        wanted = ScanItem.parse(item)
+        try:
+            scan = self.open(wanted.file)
+            kspace = scan[wanted.slice]
+        except ScanError as error:
+            raise SourceRejectedError(str(error)) from None
+        if kspace.shape != (wanted.coils, *wanted.matrix):
+            raise SourceRejectedError(f"{scan.path}: is now {kspace.shape}, it was {item}; put the old file back")
+        return kspace, scan, wanted.slice
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str | None) -> Scan:
+    return open_scan(path, variable=variable, axes=axes)
