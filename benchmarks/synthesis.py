@@ -54,7 +54,7 @@ class Problem:
     def __init__(self):
         made = recipe("clean")
         pair = pair_from_image(made, photo(), 0)
-        from synth.coils import map_cache
+        from synth.map_cache import map_cache
 
         self.maps = map_cache.get(made.coils, made.seed, pair.maps_index, SHAPE).copy()
         self.image, self.mask = pair.target, pair.mask.sampled

@@ -114,9 +114,7 @@ def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     if place != out and not any("/pairs/" in name for name in finished(place, stored)) and not _is_same(recipe, stored):
-        for (
-            old
-        ) in place.iterdir():  # no pair is lost: a try that made none does not stand in the way of a better recipe
+        for old in place.iterdir():  # no pair is lost: a try that made none must not stand in a better recipe's way
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         return _begin(recipe, out, place)
     _same_recipe(recipe, stored, place)

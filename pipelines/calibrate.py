@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from synth.calibration import CalibrationError, NoiseProfile, Place, calibrate, pooled, snr_of, whiten
+from synth.calibration import calibrate
+from synth.noise_profile import CalibrationError, NoiseProfile, Place, pooled, snr_of, whiten
 from synth.scans import Scan, ScanError, open_scan
 from synth.sources import ScansSpec
 

@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from synth.calibration import PLACES
 from synth.layout import CorpusError
+from synth.noise_profile import PLACES
 from synth.recipe import Recipe, RecipeError, load_recipe
 from synth.shard import ShardError
 from synth.sources import ScansSpec
+from synth.writers import WRITERS
 
 from . import __version__
 from .build import BuildError, build
@@ -25,6 +26,7 @@ from .calibrate import calibrate_scans, write_report
 from .cluster import ClusterError, ClusterSpec
 from .command import stopped
 from .doctor import doctor
+from .export import export, import_corpus
 from .harvest import harvest
 from .inspect import inspect
 from .iterate import iterate
@@ -250,6 +252,29 @@ def coils_command(
         typer.echo(f"left out: {reason}", err=True)
     shapes = sorted({tuple(s["shape"]) for s in made["sets"]})
     typer.echo(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")
+
+
+@app.command("export")
+def export_command(
+    corpus: CorpusPath,
+    to: Annotated[str, typer.Option("--to", help="fastmri, mrd or cfl.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+) -> None:
+    """Write a corpus in the files of another toolbox: a file (cfl: four) for each pair."""
+    with _kindly():
+        if to not in WRITERS:
+            raise ValueError(f"--to {to}: write one of {', '.join(WRITERS)}")
+        typer.echo(f"{out}: {export(corpus, to, out)} pairs")
+
+
+@app.command("import")
+def import_command(
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="The folder that `fathom export` made.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus to make.")],
+) -> None:
+    """Make a corpus again from an export: the same pairs, bit for bit."""
+    with _kindly():
+        typer.echo(f"{out}: content hash {import_corpus(folder, out)}")
 
 
 @app.command("doctor")

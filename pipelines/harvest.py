@@ -1,4 +1,4 @@
-"""Harvest coil maps from scans to a library: one set per slice, in parallel, each with its source; stopped, it goes on."""
+"""Harvest coil maps from scans to a library: one set per slice, in parallel, with its source; stopped, it goes on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from synth.calibration import CalibrationError, calibrate, whiten
+from synth.calibration import calibrate
 from synth.espirit import espirit
 from synth.layout import building_path
 from synth.library import KEY, VERSION, write_set
+from synth.noise_profile import CalibrationError, whiten
 from synth.scans import ScanError
 from synth.sources import ScanItem, ScansSpec
 from synth.store import sha256_of

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from synth.coils import EspiritSpec, map_cache
+from synth.coils import EspiritSpec
 from synth.corpus import open_corpus
 from synth.layout import CorpusError
+from synth.map_cache import map_cache
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.shard import ShardedArray

@@ -7,9 +7,6 @@ used ESPIRiT maps; cropped ones would cut the photo to the outline of a knee).
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -18,12 +15,10 @@ import scipy.special
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from .arrays import stamp
 from .library import MAX_COILS, fewer, open_library, random_unitary, resampled
 from .physics import rss
 from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
-from .threads import one_blas_thread
 
 MAX_RADIUS = 0.5  # of a loop, over the distance of its centre: few coils do not become one around the object
 Maps = NDArray[np.complex64]
@@ -287,36 +282,3 @@ SharedCoils = LoopsSpec | BirdcageSpec | LibrarySpec
 def draw_coils(spec: SharedCoils, seed: int, index: int) -> DrawnCoils:
     """Draw map set `index` of a recipe; the same for every pair that uses it."""
     return spec.draw(rng(seed, "coils", index), index)
-
-
-class MapCache:
-    """Recently used map sets, at most `max_bytes` of them; safe under threads."""
-
-    def __init__(self, max_bytes: int = 512 * 2**20) -> None:
-        self._maps: OrderedDict[tuple[Any, ...], Maps] = OrderedDict()
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        """In a forked process the lock may be held by a thread that is not there."""
-        self._lock = threading.Lock()
-
-    def get(self, spec: SharedCoils, seed: int, index: int, shape: tuple[int, int]) -> Maps:
-        """Maps [coil y x] of a set, computed again only when they no longer fit."""
-        key = (spec, seed, index, shape, stamp(spec.path) if isinstance(spec, LibrarySpec) else None)
-        with self._lock:
-            if key in self._maps:
-                self._maps.move_to_end(key)
-                return self._maps[key]
-        with one_blas_thread():
-            maps = draw_coils(spec, seed, index).maps(shape)
-        maps.setflags(write=False)
-        with self._lock:
-            self._maps[key] = maps
-            while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > self._max_bytes:
-                self._maps.popitem(last=False)
-        return maps
-
-
-map_cache = MapCache()

@@ -42,8 +42,8 @@ class Bucket:
     @cached_property
     def map_rows(self) -> NDArray[Any]:
         """The row of `maps` that belongs to each pair."""
-        found = self.numbers("maps_index")
-        return np.arange(len(found)) if self.own_maps else found
+        found = np.nan_to_num(self.numbers("maps_index"), nan=-1)  # a rejected pair has NaN there
+        return np.arange(len(found)) if self.own_maps else found.astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coils import EspiritSpec, map_cache
+from .coils import EspiritSpec
 from .images import Photo
+from .map_cache import map_cache
 from .mask import Mask
 from .noise import snr_per_sigma
 from .recipe import Recipe

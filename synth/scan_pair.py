@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import stamp
-from .calibration import CalibrationError, NoiseProfile, calibrate, load_profile, whiten
+from .calibration import calibrate
 from .coils import EspiritSpec
 from .espirit import espirit
 from .images import SourceRejectedError
 from .mask import Mask
 from .noise import complex_noise, snr_per_sigma
+from .noise_profile import CalibrationError, NoiseProfile, load_profile, whiten
 from .physics import fft2c, ifft2c
 from .rng import rng
 from .scans import Kspace, Scan

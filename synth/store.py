@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
-from .coils import EspiritSpec, draw_coils, map_cache
+from .coils import EspiritSpec, draw_coils
 from .images import SourceRejectedError
 from .layout import (
     NAN,
@@ -30,6 +30,7 @@ from .layout import (
     tasks_of,
 )
 from .ledger import Entries, Ledger, content_hash, numbers_of
+from .map_cache import map_cache
 from .plan import BucketPlan, Plan
 from .shard import ShardWriter
 
@@ -116,7 +117,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
             except SourceRejectedError as error:
                 rejected.append({**row, "reason": str(error)})
                 row |= {"source_sha256": "", "digest": _hole_digest(index), "numbers": {}}
-                arrays: tuple[NDArray[Any], ...] = _hole(bucket, own_maps=plan.recipe.own_maps)
+                arrays: tuple[NDArray[Any], ...] = hole(bucket, own_maps=plan.recipe.own_maps)
             else:
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
                 arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
@@ -126,7 +127,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     return {"rows": rows, "rejected": rejected}
 
 
-def _hole(bucket: BucketPlan, *, own_maps: bool) -> tuple[NDArray[Any], ...]:
+def hole(bucket: BucketPlan, *, own_maps: bool) -> tuple[NDArray[Any], ...]:
     """What stands where a source was rejected: NaN, and an empty mask."""
     shapes = (bucket.kspace_shape, bucket.matrix, (bucket.coils, *bucket.matrix))
     kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)

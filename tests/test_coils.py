@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from synth import coils
+from synth.map_cache import MapCache
 from synth.rng import rng as address
 
 SHAPES = [(40, 46), (41, 45)]
@@ -115,7 +116,7 @@ def test_bad_libraries_are_refused_with_the_recipe(tmp_path, recipe, maps, messa
 
 
 def test_cache_holds_to_its_bytes():
-    cache = coils.MapCache(max_bytes=3 * 4 * 20 * 20 * 8)
+    cache = MapCache(max_bytes=3 * 4 * 20 * 20 * 8)
     spec = coils.LoopsSpec(count=4)
     first = cache.get(spec, 0, 0, (20, 20))
     assert cache.get(spec, 0, 0, (20, 20)) is first

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import recipe_data
 
-from synth.coils import map_cache
+from synth.map_cache import map_cache
 from synth.mask import Mask
 from synth.physics import coil_combine, fft2c, ifft2c, sense_forward
 from synth.plan import Plan

@@ -123,7 +123,8 @@ def test_any_number_of_shards_takes_no_file_descriptors(tmp_path, rng):
 
 def test_map_cache_and_blas_limit_are_free_in_a_forked_process():
     from synth import threads
-    from synth.coils import LoopsSpec, map_cache
+    from synth.coils import LoopsSpec
+    from synth.map_cache import map_cache
 
     with map_cache._lock, threads._lock:
         child = os.fork()
@@ -182,7 +183,7 @@ def test_finalize_refuses_a_missing_shard(photos, tmp_path):
     out = tmp_path / "c.zarr"
     plan, _ = built_by_hand(photos, out)
     bucket = plan.buckets[0]
-    shard_files(building_path(out), bucket, tasks_of(plan)[-1])[0].unlink()
+    shard_files(building_path(out), bucket, tasks_of(plan)[-1], own_maps=False)[0].unlink()
     with pytest.raises(CorpusError, match="1 shards are missing"):
         finalize(out, plan, {})
     assert not out.exists()
@@ -225,7 +226,7 @@ def test_check_shard_names_what_is_wrong(photos, tmp_path):
     cut = {**entries[task.name], "rows": []}
     assert "0 rows" in check_shard(root, plan, task, cut)
     for number in range(3):
-        file = shard_files(root, plan.buckets[0], task)[number]
+        file = shard_files(root, plan.buckets[0], task, own_maps=False)[number]
         good = file.read_bytes()
         file.write_bytes(bytes([good[0] ^ 1]) + good[1:])
         assert task.name in check_shard(root, plan, task, entries[task.name])

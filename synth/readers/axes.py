@@ -84,4 +84,4 @@ def refuse_matrices(path: Path, name: str, array: NDArray[Any]) -> None:
         values = np.asarray(array)
         triangular = not np.triu(values, 1).any() or not np.tril(values, -1).any()
         if triangular or np.allclose(values, values.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(values).max())):
-            raise ScanError(f"{path}: '{name}' is a matrix between coils, no k-space; read it with synth.calibration")
+            raise ScanError(f"{path}: '{name}' is a matrix between coils, no k-space; read it with synth.noise_profile")

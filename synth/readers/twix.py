@@ -17,6 +17,7 @@ def read(path: Path, choice: Choice) -> Scan:
         import twixtools
     except ImportError:
         raise ScanError(f"{path}: Siemens raw data need twixtools; pip install twixtools") from None
+    _refuse_other_files(path)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         measurement = twixtools.read_twix(str(path), verbose=False, parse_pmu=False, parse_geometry=False)[-1]
     lines = [b for b in measurement["mdb"] if b.is_image_scan()]
@@ -46,3 +47,13 @@ def read(path: Path, choice: Choice) -> Scan:
         notes=tuple(notes),
         noise=np.concatenate(noise, axis=1).astype(np.complex64) if noise else None,
     )
+
+
+def _refuse_other_files(path: Path) -> None:
+    """The first two numbers of a file: 0 and the count of measurements (VD and later), or the header's length (VB)."""
+    with path.open("rb") as file:
+        words = np.frombuffer(file.read(8), "<u4")
+    several = words.size == 2 and words[0] < 10_000 and 1 <= words[1] <= 64
+    single = words.size == 2 and 32 <= words[0] < min(path.stat().st_size, 2**24)
+    if not (several or single):
+        raise ScanError(f"{path}: is no Siemens raw data, whatever its name says")

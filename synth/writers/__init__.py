@@ -1,0 +1,10 @@
+"""One small writer per format that other toolboxes read; `pipelines.export` is their door."""
+
+from __future__ import annotations
+
+from . import cfl, fastmri, mrd
+from .content import Content
+
+WRITERS = {"fastmri": fastmri, "mrd": mrd, "cfl": cfl}
+
+__all__ = ["WRITERS", "Content"]

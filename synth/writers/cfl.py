@@ -1,0 +1,47 @@
+"""BART's cfl: k-space, sampling pattern, maps and target of each pair in BART's order read, phase, 1, coil."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..readers import cfl as reader
+from ..scans import Choice
+from .content import Content
+
+SUFFIX = ".cfl"
+EXACT = ""
+
+
+def write(content: Content, folder: Path) -> None:
+    """Write NAME.kspace, NAME.pattern, NAME.maps and NAME.target.
+
+    An oversampled readout is kept, and the maps are padded with zeros to its rows, so that
+    ``bart pics NAME.kspace NAME.maps out`` gives the image in the middle of them; times (-1)^(y / 2 + x / 2), a sign
+    that pics leaves in (`bart fft -u` does not), and only for even sizes.
+    """
+    name = folder / content.name
+    pattern = np.broadcast_to(content.sampled, content.kspace.shape[1:])
+    _write(Path(f"{name}.kspace"), content.kspace)
+    _write(Path(f"{name}.pattern"), pattern[None].astype(np.complex64))
+    _write(Path(f"{name}.maps"), content.readout.pad(content.maps))
+    _write(Path(f"{name}.target"), content.target[None])
+
+
+def _write(name: Path, values: NDArray[np.complex64]) -> None:
+    """Write [coil y x] as [y x 1 coil] in Fortran order."""
+    ordered = values.transpose(1, 2, 0)[:, :, None]
+    Path(f"{name}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
+    with Path(f"{name}.cfl").open("xb") as file:
+        ordered.astype(np.complex64).ravel(order="F").tofile(file)
+
+
+def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
+    """K-space [coil y x], mask [y x] and target that `write` wrote."""
+    kspace, pattern, target = (
+        reader.read(folder / f"{name}.{part}.cfl", Choice(axes="y x coil" if part == "kspace" else None)).load(0)
+        for part in ("kspace", "pattern", "target")
+    )
+    return np.ascontiguousarray(kspace), pattern[0] != 0, np.ascontiguousarray(target[0])

@@ -1,0 +1,55 @@
+"""What a writer is given of a pair, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..mask import Mask
+from ..target import Readout
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A pair in full: k-space [coil y x] as acquired, zero where not sampled; mask [x] or [y x]; maps; target [y x]."""
+
+    name: str
+    index: int
+    kspace: NDArray[np.complex64]
+    sampled: NDArray[np.bool_]
+    maps: NDArray[np.complex64]  # [coil y x] of the target's matrix
+    target: NDArray[np.complex64]
+    numbers: dict[str, Any]
+    full: bool = False  # k-space is kept in full, the mask tells what is to be used
+
+    @property
+    def readout(self) -> Readout:
+        """Rows of the image among those acquired."""
+        return Readout(self.target.shape[0], self.kspace.shape[1])
+
+    @property
+    def mask(self) -> Mask:
+        """The mask, with the net acceleration as its own."""
+        return Mask(self.sampled, float(self.sampled.size / self.sampled.sum()))
+
+
+def header_xml(content: Content, rows: int, oversampled: int) -> str:
+    """An MRD header for k-space of `oversampled` readout samples and an image of `rows`; a pixel counts 1 mm."""
+    columns, coils = content.target.shape[1], len(content.kspace)
+
+    def space(name: str, samples: int) -> str:
+        sizes = f"<x>{samples}</x><y>{columns}</y><z>1</z>"
+        return f"<{name}><matrixSize>{sizes}</matrixSize><fieldOfView_mm>{sizes}</fieldOfView_mm></{name}>"
+
+    step = f"<minimum>0</minimum><maximum>{columns - 1}</maximum><center>{columns // 2}</center>"
+    return (
+        '<?xml version="1.0" encoding="utf-8"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
+        f"<acquisitionSystemInformation><receiverChannels>{coils}</receiverChannels></acquisitionSystemInformation>"
+        "<experimentalConditions><H1resonanceFrequency_Hz>0</H1resonanceFrequency_Hz></experimentalConditions>"
+        f"<encoding>{space('encodedSpace', oversampled)}{space('reconSpace', rows)}"
+        f"<encodingLimits><kspace_encoding_step_1>{step}</kspace_encoding_step_1></encodingLimits>"
+        "<trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
+    )

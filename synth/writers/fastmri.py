@@ -1,0 +1,50 @@
+"""FastMRI's HDF5: one file of one slice per pair, as `fastmri.data.SliceDataset` and `VarNetDataTransform` read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..physics import fft2c, ifft2c
+from .content import Content, header_xml
+
+SUFFIX = ".h5"
+EXACT = "without oversampling of the readout"  # fastMRI crops around the centre, which is a row off ours
+
+
+def write(content: Content, folder: Path) -> None:
+    """Write `kspace` [1 coil y x], `mask` [x], `reconstruction_rss` [1 y x] (the target's magnitude) and the header.
+
+    The readout's oversampling is removed: fastMRI crops the middle, which is not where `synth.target.Readout` has the
+    image. Fathom's own arrays (`target`, `sens_maps`, all numbers) come along; fastMRI leaves them alone.
+    """
+    kspace = content.kspace
+    if content.readout.samples != content.readout.rows:
+        kspace = fft2c(content.readout.crop(ifft2c(kspace)))
+        kspace = kspace * content.sampled if content.mask.is_lines and not content.full else kspace
+    rows = kspace.shape[1]
+    with h5py.File(folder / f"{content.name}{SUFFIX}", "x") as file:
+        file["kspace"] = kspace[None].astype(np.complex64)
+        file["mask"] = content.sampled.astype(np.float32)
+        file["reconstruction_rss"] = np.abs(content.target)[None]
+        file["ismrmrd_header"] = header_xml(content, rows, rows)
+        file["target"], file["sens_maps"] = content.target, content.maps
+        magnitude = np.abs(content.target)
+        file.attrs.update(
+            {
+                "max": float(magnitude.max()),
+                "norm": float(np.linalg.norm(magnitude)),
+                "acquisition": "FATHOM",
+                "patient_id": content.name,
+                **{f"fathom_{name}": value for name, value in content.numbers.items()},
+            }
+        )
+
+
+def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
+    """K-space [coil y x], mask and target that `write` wrote."""
+    with h5py.File(folder / f"{name}{SUFFIX}", "r") as file:
+        return file["kspace"][0], file["mask"][()] != 0, file["target"][()]

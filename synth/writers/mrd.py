@@ -1,0 +1,83 @@
+"""MRD (ISMRMRD): one file per pair, one acquisition per sampled line, in the types of ismrmrd.h."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..mask import centre_block
+from ..scans import open_scan
+from .content import Content, header_xml
+
+SUFFIX = ".h5"
+EXACT = ""
+FIRST_IN_SLICE, LAST_IN_SLICE, CALIBRATION_AND_IMAGING = 7, 8, 21
+
+COUNTERS = np.dtype(
+    [
+        *[(name, "<u2") for name in ("kspace_encode_step_1", "kspace_encode_step_2", "average", "slice", "contrast")],
+        *[(name, "<u2") for name in ("phase", "repetition", "set", "segment")],
+        ("user", "<u2", (8,)),
+    ]
+)
+HEAD = np.dtype(
+    [
+        ("version", "<u2"),
+        ("flags", "<u8"),
+        *[(name, "<u4") for name in ("measurement_uid", "scan_counter", "acquisition_time_stamp")],
+        ("physiology_time_stamp", "<u4", (3,)),
+        *[(name, "<u2") for name in ("number_of_samples", "available_channels", "active_channels")],
+        ("channel_mask", "<u8", (16,)),
+        *[(name, "<u2") for name in ("discard_pre", "discard_post", "center_sample", "encoding_space_ref")],
+        ("trajectory_dimensions", "<u2"),
+        ("sample_time_us", "<f4"),
+        *[(name, "<f4", (3,)) for name in ("position", "read_dir", "phase_dir", "slice_dir", "patient_table_position")],
+        ("idx", COUNTERS),
+        ("user_int", "<i4", (8,)),
+        ("user_float", "<f4", (8,)),
+    ]
+)
+RECORD = np.dtype([("head", HEAD), ("traj", h5py.vlen_dtype(np.float32)), ("data", h5py.vlen_dtype(np.float32))])
+
+
+def write(content: Content, folder: Path) -> None:
+    """Write the sampled lines as acquired, oversampled readout included; raises ValueError for masks of points."""
+    if not content.mask.is_lines:
+        raise ValueError(
+            "MRD's acquisitions are readout lines, and this corpus's masks are of points; export it to cfl"
+        )
+    coils, samples, columns = content.kspace.shape
+    sampled = np.flatnonzero(content.sampled)
+    reference = np.zeros(columns, bool)
+    reference[centre_block(columns, content.mask.reference(samples)[1])] = True
+    records = np.zeros(len(sampled), RECORD)
+    nothing = np.zeros(0, np.float32)
+    for k, column in enumerate(sampled):
+        flags = 1 << (CALIBRATION_AND_IMAGING - 1) if reference[column] else 0
+        flags |= (1 << (FIRST_IN_SLICE - 1)) * (k == 0) | (1 << (LAST_IN_SLICE - 1)) * (k == len(sampled) - 1)
+        head = np.zeros((), HEAD)
+        head["version"], head["flags"], head["scan_counter"] = 1, flags, k
+        head["number_of_samples"], head["center_sample"] = samples, samples // 2
+        head["available_channels"] = head["active_channels"] = coils
+        head["read_dir"], head["phase_dir"], head["slice_dir"] = np.eye(3)
+        head["idx"]["kspace_encode_step_1"] = column
+        line = np.ascontiguousarray(content.kspace[:, :, column])
+        records[k] = head, nothing, line.view(np.float32).ravel()
+    with h5py.File(folder / f"{content.name}{SUFFIX}", "x") as file:
+        file.create_dataset("dataset/data", data=records, dtype=RECORD, maxshape=(None,), chunks=(1,))
+        xml = header_xml(content, content.readout.rows, samples)
+        file.create_dataset("dataset/xml", data=np.array([xml.encode()], dtype=h5py.string_dtype()), maxshape=(None,))
+        file["fathom/target"], file["fathom/sens_maps"] = content.target, content.maps
+        file["fathom/mask"] = content.sampled
+        file["fathom"].attrs.update(content.numbers)
+
+
+def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
+    """K-space [coil y x], mask and target that `write` wrote."""
+    path = folder / f"{name}{SUFFIX}"
+    with h5py.File(path, "r") as file:
+        sampled, target = file["fathom/mask"][()], file["fathom/target"][()]
+    return open_scan(path).as_stored(0), sampled, target

@@ -1,0 +1,253 @@
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import shared
+from properties import complex_normal
+
+from synth.calibration import calibrate
+from synth.coils import LoopsSpec, draw_coils
+from synth.noise import covariance_factor
+from synth.noise_profile import (
+    CalibrationError,
+    added_covariance,
+    load_profile,
+    pooled,
+    profile_of_decorrelation,
+    profile_of_noise,
+    read_matrix,
+    snr_of,
+    whiten,
+    whitening_matrix,
+)
+from synth.physics import fft2c, ifft2c, sense_adjoint
+from synth.scan_pair import compress
+from synth.scans import open_scan
+from synth.target import Readout
+
+
+def known_covariance(rng, coils=8):
+    mixing = np.eye(coils) + 0.3 * complex_normal(rng, coils, coils)
+    return mixing @ mixing.conj().T
+
+
+def coloured(rng, psi, *shape):
+    """Noise [coil ...] with covariance psi: E[n n^H] of unit complex normals is 2."""
+    return np.tensordot(np.linalg.cholesky(psi / 2), complex_normal(rng, len(psi), *shape), axes=1).astype(np.complex64)
+
+
+def a_scan(tmp_path, rng, sigma=0.02, shape=(128, 112), change=lambda k: k):
+    """A disc in four coils with noise, as a file."""
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps(shape)
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    image = np.clip(0.3 - y[:, None] ** 2 - x**2, 0, None) ** 2 * 10
+    kspace = change(fft2c((image * maps).astype(np.complex64)) + sigma * complex_normal(rng, 4, *shape))
+    np.save(tmp_path / "scan.npy", kspace.astype(np.complex64))
+    return open_scan(tmp_path / "scan.npy")
+
+
+def test_known_covariance_comes_back(rng):
+    psi = known_covariance(rng)
+    found = profile_of_noise(coloured(rng, psi, 100_000))
+    sigma = np.sqrt(np.diag(psi).real / 2)
+    assert np.abs(found.sigma / sigma - 1).max() < 0.01
+    assert np.linalg.norm(found.covariance - psi) < 0.03 * np.linalg.norm(psi)
+    assert abs(found.lag_correlation) < 0.01
+    assert abs(found.excess_kurtosis) < 0.05
+    assert not found.notes
+
+
+def test_white_noise_by_hand():
+    noise = np.array([[1, 1j, -1, -1j] * 60, [2, -2, 2j, -2j] * 60])
+    found = profile_of_noise(noise)
+    np.testing.assert_allclose(np.diag(found.covariance), [1, 4])
+    np.testing.assert_allclose(found.sigma, [0.5**0.5, 2**0.5])
+
+
+def test_what_is_odd_about_noise_is_said(rng):
+    white = complex_normal(rng, 2, 40_000)
+    filtered = profile_of_noise(white[:, 1:] + white[:, :-1])
+    assert filtered.lag_correlation == pytest.approx(0.5, abs=0.02)
+    assert "correlate by 0.50" in filtered.notes[0]
+    heavy = profile_of_noise(white * (1 + 3 * (rng.random(white.shape) < 0.02)))
+    assert any("not Gaussian" in note for note in heavy.notes)
+
+
+@pytest.mark.parametrize("place", ["background", "k-space edge"])
+def test_sigma_of_a_scan(tmp_path, rng, place):
+    found = calibrate(a_scan(tmp_path, rng), place=place)
+    assert found.place == place
+    assert found.mean_sigma == pytest.approx(0.02, rel=0.05)
+    assert np.abs(found.correlation - np.eye(4)).max() < 0.12
+
+
+def test_the_middle_of_a_filtered_readout(tmp_path, rng):
+    shape = (256, 112)
+    roll_off = np.clip(1.6 - 1.6 * np.abs(np.linspace(-1, 1, 256)), 0.3, 1)[:, None]
+
+    def filtered(kspace):
+        return fft2c(ifft2c(kspace) * roll_off)
+
+    found = calibrate(a_scan(tmp_path, rng, shape=shape, change=filtered), place="background")
+    assert found.mean_sigma == pytest.approx(0.02, rel=0.06)
+    assert "only its middle half" in found.notes[0]
+
+
+def zero_pad(kspace):
+    padded = kspace.copy()
+    padded[..., :14] = padded[..., -14:] = 0
+    return padded
+
+
+def window(kspace):
+    y, x = (np.hanning(n + 2)[1:-1] for n in kspace.shape[1:])
+    return kspace * y[:, None] * x
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "message"),
+    [
+        (zero_pad, "background", "is zero"),
+        (zero_pad, "k-space edge", "is zero"),
+        (window, "k-space edge", "falls by"),
+        (window, "background", "signal or filtered"),
+        (lambda k: k, "noise scan", "there is none"),
+    ],
+)
+def test_places_that_would_lie_are_refused(tmp_path, rng, change, place, message):
+    with pytest.raises(CalibrationError, match=message):
+        calibrate(a_scan(tmp_path, rng, change=change), place=place)
+
+
+def test_every_reason_is_told(tmp_path, rng):
+    with pytest.raises(CalibrationError, match=r"noise scan: .*; background: .*; k-space edge: "):
+        calibrate(a_scan(tmp_path, rng, change=zero_pad))
+
+
+def test_too_little_and_dead_coils(rng):
+    with pytest.raises(CalibrationError, match="too few"):
+        profile_of_noise(complex_normal(rng, 4, 50))
+    noise = complex_normal(rng, 4, 500)
+    noise[2] = 0
+    with pytest.raises(CalibrationError, match="coil 2 has no noise"):
+        profile_of_noise(noise)
+    noise[2] = noise[1]
+    with pytest.raises(CalibrationError, match="not positive definite"):
+        profile_of_noise(noise)
+
+
+def test_unit_noise_through_every_stage(rng):
+    """Whitening, FFT, removing oversampling, crop, virtual coils, coil combination: sigma stays 1."""
+    psi = known_covariance(rng)
+    raw = coloured(rng, psi, 256, 96)
+    profile = profile_of_noise(coloured(rng, psi, 200_000))
+
+    def assert_unit(x, coils=None):
+        assert np.std(x.real) == pytest.approx(1, abs=0.02)
+        assert np.std(x.imag) == pytest.approx(1, abs=0.02)
+        if coils is not None:
+            flat = x.reshape(len(x), -1)
+            np.testing.assert_allclose(flat @ flat.conj().T / flat.shape[1], 2 * np.eye(coils), atol=0.06)
+
+    white = whiten(raw, profile)
+    assert_unit(white, 8)
+    image = ifft2c(white)
+    assert_unit(image, 8)
+    cropped = Readout(128, 256).crop(image)
+    assert_unit(cropped, 8)
+    assert_unit(fft2c(cropped), 8)
+    assert_unit(fft2c(cropped[:, 20:100, 10:80]), 8)
+    less = compress(fft2c(cropped), 3)  # its directions are those of this noise, so a little above 1
+    assert np.std(less.real) == pytest.approx(1, abs=0.05)
+    maps = draw_coils(LoopsSpec(count=8), 1, 0).maps((128, 96))
+    assert_unit(sense_adjoint(fft2c(cropped), maps, np.ones(96, bool)))
+
+
+def test_added_noise_is_what_is_missing(rng):
+    psi = known_covariance(rng)
+    profile = profile_of_noise(coloured(rng, psi, 50_000))
+    added = added_covariance(profile, 4)
+    np.testing.assert_allclose(np.sqrt(np.diag(added).real / 2), np.sqrt(15) * profile.sigma)
+    both = coloured(rng, profile.covariance, 50_000) + coloured(rng, added, 50_000)
+    np.testing.assert_allclose(profile_of_noise(both).sigma, 4 * profile.sigma, rtol=0.02)
+    with pytest.raises(CalibrationError, match="cannot raise"):
+        added_covariance(profile, 0.5)
+
+
+def test_snr_is_of_the_signal_alone(rng):
+    shape = (4, 64, 64)
+    signal, profile = 3 * complex_normal(rng, *shape), profile_of_noise(2 * complex_normal(rng, 4, 100_000))
+    found = snr_of(signal + 2 * complex_normal(rng, *shape), profile)
+    assert found["rms"] == pytest.approx(3 / 2, rel=0.02)  # sqrt(2 9) / (sqrt 2 2)
+    assert found["image"] == pytest.approx(2 * 3 / 2, rel=0.02)  # four coils combined: sqrt 4 times
+
+
+def test_a_profile_is_stored_and_used_by_a_recipe(tmp_path, rng):
+    profile = profile_of_noise(coloured(rng, known_covariance(rng, 3), 5000))
+    profile.save(tmp_path / "p.json")
+    np.testing.assert_allclose(load_profile(tmp_path / "p.json").covariance, profile.covariance)
+    factor = covariance_factor(str(tmp_path / "p.json"), 3)
+    scale = np.trace(profile.covariance).real / 3
+    np.testing.assert_allclose(factor @ factor.conj().T, profile.covariance / scale, atol=1e-5)
+    with pytest.raises(FileExistsError):
+        profile.save(tmp_path / "p.json")
+    for text in (
+        "5",
+        "{}",
+        "[" * 10_000,
+        json.dumps({**profile.as_dict(), "covariance": {"real": [[1]], "imag": [["x"]]}}),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(CalibrationError, match="no noise profile"):
+            load_profile(tmp_path / "bad.json")
+
+
+def test_pooling(rng):
+    one, two = (profile_of_noise(s * complex_normal(rng, 2, n)) for s, n in ((1, 10_000), (2, 30_000)))
+    both = pooled([one, two])
+    np.testing.assert_allclose(both.covariance, (one.covariance + 3 * two.covariance) / 4)
+    assert "sigma differs" in both.notes[0]
+    with pytest.raises(CalibrationError, match="no common noise"):
+        pooled([one, profile_of_noise(complex_normal(rng, 3, 1000))])
+
+
+def test_the_real_brain_agrees_with_itself_and_with_bart():
+    path = shared("scans/brain_8ch_bart/full.cfl")
+    scan = open_scan(path)
+    background, edge = (calibrate(scan, place=p) for p in ("background", "k-space edge"))
+    assert background.mean_sigma == pytest.approx(edge.mean_sigma, rel=0.1)
+    assert edge.mean_sigma == pytest.approx(1.19, rel=0.03)
+    if shutil.which("bart"):  # its estimate depends on its region: 24 (default) gives 1.41, 48 1.17, 64 1.12
+        told = subprocess.run(
+            ["bart", "estvar", "-r", "48", str(path.with_suffix(""))], capture_output=True, text=True, check=True
+        )
+        assert edge.mean_sigma == pytest.approx((float(told.stdout.split()[-1]) / 2) ** 0.5, rel=0.1)
+
+
+def test_the_siemens_phantom():
+    pytest.importorskip("twixtools")
+    scan = open_scan(shared("scans/phantom_gre_siemens/gre.dat"))
+    assert calibrate(scan).mean_sigma == pytest.approx(1.5e-6, rel=0.1)
+
+
+def test_a_real_noise_scan_is_whitened():
+    scan = open_scan(shared("scans/noise/noise_cov.npz"), variable="bart2025_noise_scan_256x16", axes="sample coil")
+    profile = calibrate(scan)
+    assert profile.lag_correlation == pytest.approx(0.24, abs=0.03)
+    white = whiten(scan.noise, profile)
+    np.testing.assert_allclose(white @ white.conj().T / 256, 2 * np.eye(16), atol=1e-4)  # the scan that it is from
+    half = profile_of_noise(scan.noise[:, ::2], source="even samples")  # the other half, within its sampling error
+    other = whiten(scan.noise[:, 1::2], half)
+    error = np.linalg.norm(other @ other.conj().T / 128 - 2 * np.eye(16)) / np.linalg.norm(2 * np.eye(16))
+    assert error < 1
+
+
+def test_decorrelation_matrices():
+    matrix = read_matrix(shared("scans/head_tse_2ch_32sl/dmtx_body.mat"))
+    profile = profile_of_decorrelation(matrix)
+    np.testing.assert_allclose(matrix @ profile.covariance @ matrix.conj().T, np.eye(2), atol=1e-9)
+    w = whitening_matrix(profile)
+    np.testing.assert_allclose(w @ profile.covariance @ w.conj().T, 2 * np.eye(2), atol=1e-9)
+    assert read_matrix(shared("scans/noise/noise_cov.npz"), "hansen_broken_8").shape == (8, 8)

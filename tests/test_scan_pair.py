@@ -1,0 +1,253 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import shared
+from properties import complex_normal
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from pipelines.harvest import harvest
+from pipelines.verify import verify
+from recon.loader import PairDataset, VirtualPairs
+from synth.coils import LoopsSpec, draw_coils
+from synth.corpus import open_corpus
+from synth.espirit import espirit
+from synth.library import open_library, random_unitary, resampled
+from synth.physics import fft2c, ifft2c, rss
+from synth.plan import Plan
+from synth.recipe import RecipeError, parse_recipe
+from synth.scan_pair import Moved, compress
+from synth.sources import ScanItem, ScansSpec
+
+SYNC = ClusterSpec("sync")
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Two scans of a disc with texture: three slices of 6 coils, and one of 5 coils in another size."""
+    folder, draw = tmp_path_factory.mktemp("scans"), np.random.default_rng(5)
+    for name, slices, coils, shape in (("a.npy", 3, 6, (96, 80)), ("b.npy", 1, 5, (80, 72))):
+        maps = draw_coils(LoopsSpec(count=coils), 1, 0).maps(shape)
+        y, x = (np.linspace(-1, 1, n) for n in shape)
+        image = ((y[:, None] / 0.7) ** 2 + (x / 0.6) ** 2 < 1) * (1.5 + np.cos(9 * y)[:, None] * np.cos(7 * x))
+        made = [
+            fft2c((image * (k + 1) * maps).astype(np.complex64)) + 0.02 * complex_normal(draw, coils, *shape)
+            for k in range(slices)
+        ]
+        np.save(folder / name, np.stack(made))
+    return folder
+
+
+def data(scans, **sections):
+    found = {
+        "name": "scans",
+        "seed": 4,
+        "source": {"kind": "scans", "path": str(scans)},
+        "target": {"fit": "native"},
+        "coils": {"kind": "espirit"},
+        "noise": {"kind": "none"},
+        "sampling": {"kind": "regular", "acceleration": 2, "reference_lines": 24},
+    }
+    return {**found, **sections}
+
+
+def recipe(scans, **sections):
+    return parse_recipe(data(scans, **sections), "test")
+
+
+def test_a_corpus_of_scans_is_built_verified_and_read(scans, tmp_path):
+    made = build(recipe(scans), tmp_path / "c.zarr", SYNC)
+    assert (made.pairs, made.rejected) == (4, 0)
+    assert build(recipe(scans), tmp_path / "two.zarr", ClusterSpec(workers=2)).content_hash == made.content_hash
+    found = verify(tmp_path / "c.zarr", replay=4)
+    assert found.intact
+    assert found.identical == 4
+    assert [b.name for b in open_corpus(tmp_path / "c.zarr").buckets] == ["c6-y96-x80", "c5-y80-x72"]
+    stored, virtual = PairDataset(tmp_path / "c.zarr"), VirtualPairs(recipe(scans))
+    for position in range(4):
+        for name, tensor in stored[position].items():
+            np.testing.assert_array_equal(tensor, virtual[position][name], err_msg=name)
+    item = stored[2]
+    np.testing.assert_allclose(rss(item["sens_maps"].numpy()), 1, atol=1e-3)
+    assert item["max_value"] == 1
+
+
+def test_damaged_maps_of_a_pair_are_found_and_mended(scans, tmp_path):
+    build(recipe(scans), tmp_path / "c.zarr", SYNC)
+    file = next((tmp_path / "c.zarr" / "c6-y96-x80" / "maps" / "c").rglob("0"))
+    file = file if file.is_file() else next(p for p in file.rglob("*") if p.is_file())
+    changed = bytearray(file.read_bytes())
+    changed[1000] ^= 1
+    file.write_bytes(changed)
+    assert "c6-y96-x80/pairs/0" in verify(tmp_path / "c.zarr").problems[0]
+    assert build(recipe(scans), tmp_path / "c.zarr", SYNC).status == "mended"
+
+
+def test_a_pair_is_what_it_says(scans):
+    """K-space is the scan's, whitened and scaled, on the mask; the reference is sum conj(map) image; sigma is right."""
+    plan = Plan.of(recipe(scans))
+    pair = plan.pair(1)
+    full = np.load(scans / "a.npy")[1]
+    spectrum = pair.mask.unpack(pair.kspace, (96, 80))
+    ratio = rss(spectrum)[:, pair.mask.sampled] / rss(full)[:, pair.mask.sampled]
+    assert np.std(ratio) / np.mean(ratio) < 0.05  # whitening is nearly a scale here
+    assert pair.numbers["sigma"] == pytest.approx(0.02 * np.mean(ratio), rel=0.05)
+    unsampled = Plan.of(recipe(scans, sampling={"kind": "regular", "acceleration": 1})).pair(1)
+    combined = np.sum(unsampled.maps.conj() * ifft2c(unsampled.kspace), axis=0)
+    np.testing.assert_allclose(combined, unsampled.target, atol=1e-4)
+    assert np.iscomplexobj(pair.target)
+    assert np.abs(pair.target).max() == pytest.approx(1, abs=1e-5)
+
+
+def test_noise_is_added_to_reach_an_snr(scans):
+    """The background of the reference tells what sigma is in it: that of the scan, and that of the recipe."""
+    plain = Plan.of(recipe(scans)).pair(2)
+    noisy = Plan.of(recipe(scans, noise={"snr": plain.numbers["snr_rms"] / 4})).pair(2)
+    assert noisy.numbers["snr_rms"] == pytest.approx(plain.numbers["snr_rms"] / 4, rel=1e-3)
+    for pair in (plain, noisy):
+        assert np.std(pair.target[:10, :10].real) == pytest.approx(pair.numbers["sigma"], rel=0.2)
+    own = plain.numbers["sigma"] * plain.numbers["scale"]
+    assert noisy.numbers["sigma_added"] * noisy.numbers["scale"] == pytest.approx(np.sqrt(15) * own, rel=1e-3)
+    high = Plan.of(recipe(scans, noise={"snr": 1e6})).pair(2)
+    assert high.numbers["sigma_added"] == 0
+    clean = Plan.of(recipe(scans, noise={"snr": 2.0}, target={"fit": "native", "reference": "clean"})).pair(2)
+    assert np.std(clean.target[:10, :10].real) < 0.5 * clean.numbers["sigma"]
+
+
+def test_maps_are_from_the_noisy_reference_lines(scans):
+    pair = Plan.of(recipe(scans)).pair(0)
+    spectrum = pair.mask.unpack(pair.kspace, (96, 80))
+    again = espirit(spectrum, reference=(24, 24)).maps[0]
+    inside = np.abs(pair.target) > 0.2
+    assert np.abs(np.sum(again.conj() * pair.maps, 0))[inside].min() > 0.9999
+
+
+def test_coils_are_compressed_and_sizes_cropped_to_one_bucket(scans, tmp_path):
+    made = recipe(scans, coils={"kind": "espirit", "count": 4}, target={"matrix": [72, 64], "fit": "crop"})
+    build(made, tmp_path / "c.zarr", SYNC)
+    (bucket,) = open_corpus(tmp_path / "c.zarr").buckets
+    assert bucket.name == "c4-y72-x64"
+
+
+def test_compression_keeps_white_noise_white_and_most_of_the_signal(rng):
+    noise = complex_normal(rng, 8, 100, 100)
+    less = compress(noise, 3).reshape(3, -1)
+    np.testing.assert_allclose(less @ less.conj().T / less.shape[1], 2 * np.eye(3), atol=0.1)
+    maps = draw_coils(LoopsSpec(count=8), 1, 0).maps((32, 32))
+    assert np.linalg.norm(compress(maps, 6)) > 0.95 * np.linalg.norm(maps)
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (7, 6)])
+def test_moves_are_exact_and_keep_the_centre(rng, shape):
+    image = complex_normal(rng, 2, *shape)
+    flipped = Moved(flip_y=True).apply(image)
+    np.testing.assert_array_equal(Moved(flip_y=True).apply(flipped), image)
+    np.testing.assert_array_equal(flipped[:, shape[0] // 2], image[:, shape[0] // 2])
+    shifted = Moved(shift_x=2).apply(image)
+    ramp = np.exp(-2j * np.pi * 2 * (np.arange(shape[1]) - shape[1] // 2) / shape[1])
+    np.testing.assert_allclose(fft2c(shifted), fft2c(image) * ramp, atol=1e-5)
+    drawn = Moved.draw(rng, flip=True, shift=0.25, matrix=shape)
+    assert abs(drawn.shift_y) <= shape[0] / 4
+
+
+def test_augmented_pairs_differ_and_replay(scans):
+    moving = recipe(scans, pairs=12, target={"fit": "native", "flip": True, "shift": 0.1})
+    pairs = [Plan.of(moving).pair(k) for k in (0, 4, 8)]  # the same slice
+    assert len({(p.numbers["moved_flip_y"], p.numbers["moved_shift_x"]) for p in pairs}) > 1
+    assert Plan.of(moving).pair(4).digest() == pairs[1].digest()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"coils": {"kind": "loops"}}, "coils.kind = 'espirit'"),
+        ({"target": {"fit": "resize"}}, "cropped or kept"),
+        ({"target": {"fit": "native", "readout_oversampling": 2}}, "readout_oversampling"),
+        ({"source": {"kind": "scans", "path": "/nowhere"}}, "does not exist"),
+        ({"source": {"kind": "skimage"}, "target": {}}, "with source.kind 'skimage'"),
+    ],
+)
+def test_recipes_that_cannot_be(scans, sections, message):
+    with pytest.raises(RecipeError, match=message):
+        Plan.of(recipe(scans, **sections))
+
+
+def test_slices_that_cannot_be_used_are_rejected(scans, tmp_path):
+    few = recipe(
+        scans, source={"kind": "scans", "path": str(scans), "max_rejected": 1}, coils={"kind": "espirit", "count": 6}
+    )
+    made = build(few, tmp_path / "c.zarr", SYNC)
+    assert (made.pairs, made.rejected) == (3, 1)
+    (row,) = json.loads((tmp_path / "c.zarr" / "summary.json").read_text())["rejected"]
+    assert "has 5 coils, coils.count asks for 6" in row["reason"]
+
+
+def test_items(scans):
+    items = ScansSpec(kind="scans", path=str(scans)).list_files()
+    assert items == ["a.npy#0@6x96x80", "a.npy#1@6x96x80", "a.npy#2@6x96x80", "b.npy#0@5x80x72"]
+    assert str(ScanItem.parse(items[3])) == items[3]
+    assert ScansSpec(kind="scans", path=str(scans / "b.npy")).list_files() == ["b.npy#0@5x80x72"]
+
+
+def test_a_library_is_harvested_and_drawn_from(scans, photos, tmp_path):
+    from conftest import recipe_data
+
+    spec = ScansSpec(kind="scans", path=str(scans))
+    made = harvest(spec, tmp_path / "lib.zarr", SYNC)
+    assert [s["shape"] for s in made["sets"]] == [[6, 96, 80]] * 3 + [[5, 80, 72]]
+    assert harvest(spec, tmp_path / "lib.zarr", SYNC)["status"] == "already there"
+    library = open_library(str(tmp_path / "lib.zarr"))
+    assert (len(library), library.coils) == (4, 5)
+    np.testing.assert_allclose(rss(library[3]), 1, atol=1e-3)
+    coils = {"kind": "library", "path": str(tmp_path / "lib.zarr"), "resample": True}
+    plain = parse_recipe(recipe_data(photos, coils=coils), "t")
+    assert (plain.coils.count, plain.coils.sets) == (5, 4)
+    varied = parse_recipe(
+        recipe_data(photos, coils={**coils, "sets": 9, "flip": True, "rotate": True, "mix": True}), "t"
+    )
+    assert build(varied, tmp_path / "v.zarr", SYNC).pairs == 10
+    assert verify(tmp_path / "v.zarr", replay=2).identical == 2
+    with pytest.raises(RecipeError, match=r"coils\.resample = true"):
+        parse_recipe(recipe_data(photos, coils={**coils, "resample": False}), "t")
+    with pytest.raises(RecipeError, match="has 4; lower it, or let sets be drawn again"):
+        parse_recipe(recipe_data(photos, coils={**coils, "sets": 9}), "t")
+    with pytest.raises(RecipeError, match="has 5; lower it"):
+        parse_recipe(recipe_data(photos, coils={**coils, "count": 6}), "t")
+
+
+def test_a_stopped_harvest_goes_on(scans, tmp_path):
+    spec = ScansSpec(kind="scans", path=str(scans))
+    whole = harvest(spec, tmp_path / "lib.zarr", SYNC)
+    (tmp_path / "lib.zarr").rename(tmp_path / "lib.zarr.building")
+    import shutil
+
+    shutil.rmtree(tmp_path / "lib.zarr.building" / "set-00001")
+    before = (tmp_path / "lib.zarr.building" / "set-00000" / "zarr.json").stat().st_mtime_ns
+    root = json.loads((tmp_path / "lib.zarr.building" / "zarr.json").read_text())
+    root["attributes"] = {"harvest": whole["harvest"]}
+    (tmp_path / "lib.zarr.building" / "zarr.json").write_text(json.dumps(root))
+    again = harvest(spec, tmp_path / "lib.zarr", SYNC)
+    assert again["content_hash"] == whole["content_hash"]
+    assert (tmp_path / "lib.zarr" / "set-00000" / "zarr.json").stat().st_mtime_ns == before
+
+
+def test_resampled_maps_and_unitary_mixing(rng):
+    coils = draw_coils(LoopsSpec(count=4), 1, 0)
+    small, large = coils.maps((60, 50)), coils.maps((120, 100))
+    cosine = np.abs(np.sum(resampled(small, (120, 100)).conj() * large, 0)) / rss(resampled(small, (120, 100)))
+    assert np.percentile(cosine, 1) > 0.999
+    u = random_unitary(5, rng)
+    np.testing.assert_allclose(u @ u.conj().T, np.eye(5), atol=1e-6)
+
+
+def test_the_real_head(tmp_path):
+    path = shared("scans/head_tse_2ch_32sl/kdata_body.mat")
+    made = build(recipe(path), tmp_path / "head.zarr", SYNC)
+    assert (made.pairs, made.rejected) == (32, 0)
+    assert verify(tmp_path / "head.zarr", replay=4).identical == 4
+    (bucket,) = open_corpus(tmp_path / "head.zarr").buckets
+    background = np.asarray(bucket.arrays["target"][16])[
+        50:78, :6
+    ]  # beside the neck, in the flat middle of the readout
+    assert np.std(background.real) == pytest.approx(bucket.numbers("sigma")[16], rel=0.25)
