@@ -11,7 +11,7 @@ venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/pip install --quiet --editable . --group dev --constraint constraints.txt
+	$(BIN)/pip install --quiet --editable ".[formats]" --group dev --constraint constraints.txt
 	touch $@
 
 demo: venv

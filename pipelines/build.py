@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -20,13 +19,15 @@ from typing import Any
 from synth.corpus import open_corpus, stored_attributes, stored_plan
 from synth.images import SourceUnreadableError
 from synth.layout import CorpusError, Task, building_path, tasks_of
-from synth.ledger import Ledger
+from synth.ledger import Ledger, content_hash
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.store import finalize, finished, prepare, write_shard
 
+from .card import card_documents
 from .cluster import ClusterSpec, open_cluster, run_tasks
 from .damage import find_damage
+from .memory import keep_memory
 from .progress import Meter
 from .summary import summarise
 
@@ -151,7 +152,8 @@ def _finish(plan: Plan, out: Path, cluster: ClusterSpec) -> Built:
     if summary["pairs"] == 0:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
-    content = finalize(out, plan, {**summary, "versions": versions()})
+    papers = card_documents(plan, summary, content_hash(entries))
+    content = finalize(out, plan, {**summary, "versions": versions()}, papers)
     return Built(
         corpus=str(out),
         content_hash=content,
@@ -271,25 +273,12 @@ def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes a
 
 def run_task(task: Task, root: str) -> dict[str, Any]:
     """Make and write one shard, on whatever worker; the paths must mean the same there."""
-    _keep_memory()
+    keep_memory()
     started = time.perf_counter()
     documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions()}
-
-
-@lru_cache
-def _keep_memory() -> None:
-    """Let glibc keep freed arrays for the next pair: Dask's workers start with MALLOC_TRIM_THRESHOLD_ = 64 kB.
-
-    Fetching the same pages anew for every array made synthesis take 1.6 times as long (measured).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        libc.mallopt(m_mmap_threshold, 2**30)
-        libc.mallopt(m_trim_threshold, 2**30)
 
 
 @lru_cache

@@ -18,7 +18,8 @@ def main() -> None:
     # A stopped driver leaves semaphores to Python's resource tracker, which removes them and need not say so.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     try:
-        from .cli import app
+        from . import cli  # noqa: F401 (it adds its commands)
+        from .terminal import app
 
         app()
     except KeyboardInterrupt:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from synth.corpus import Bucket, Corpus, check_shard, open_corpus, stored_plan
 from synth.layout import CorpusError, building_path, map_shard_sets, shard_files, tasks_of
-from synth.ledger import Ledger
+from synth.ledger import Ledger, content_hash
 from synth.plan import BucketPlan, Plan
 from synth.shard import ShardWriter
 from synth.store import finalize, finished, hole, padded, prepare
 from synth.writers import WRITERS, Content
 
+from .card import card_documents
 from .progress import Meter
 from .summary import summarise
 
@@ -112,7 +113,9 @@ def import_corpus(folder: Path, out: Path) -> str:
     try:
         _read_all(folder, plan, writer, entries, root)
         versions = json.loads((folder / "fathom" / "summary.json").read_bytes()).get("versions", {})
-        return finalize(out, plan, {**summarise(plan, entries), "versions": versions})
+        summary = summarise(plan, entries)
+        papers = card_documents(plan, summary, content_hash(entries))
+        return finalize(out, plan, {**summary, "versions": versions}, papers)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)  # it can be imported again
         raise

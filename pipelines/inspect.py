@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.corpus import Bucket, Corpus, open_corpus
+from synth.crimes import MEANING
 from synth.mask import Mask
 from synth.physics import ifft2c, rss
 from synth.store import write_whole
@@ -51,6 +52,9 @@ def summary_text(corpus: Corpus) -> str:
         "|---|---|---|---|",
         *(f"| {name} | {v['min']:.6g} | {v['mean']:.6g} | {v['max']:.6g} |" for name, v in numbers.items()),
     ]
+    if summary["findings"]:
+        told = [f"- {n} of {summary['sources']} sources: {MEANING[f]} (`{f}`)" for f, n in summary["findings"].items()]
+        lines += ["", "What the sources' history has done to them:", "", *told]
     if summary["rejected"]:
         lines += ["", "Rejected sources:", "", *(f"- {r['reason']}" for r in summary["rejected"])]
     return "\n".join(lines) + "\n"

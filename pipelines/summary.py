@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from synth.crimes import FINDINGS
 from synth.ledger import Entries, numbers_of
 from synth.plan import Plan
+
+
+def _findings(entries: Entries) -> dict[str, int]:
+    """How many sources show what `synth.crimes` looks for."""
+    rows = [row for entry in entries.values() for row in entry["rows"]]
+    seen = {(row["file"], finding) for row in rows for finding in row.get("findings", ())}
+    return {name: count for name in FINDINGS if (count := sum(finding == name for _, finding in seen))}
 
 
 def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
@@ -27,6 +35,7 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
         "buckets": {name: int(t["valid"].sum()) for name, t in tables.items()},
         "sources": len(plan.files),
         "rejected": rejected,
+        "findings": _findings(entries),
         "fitted": {
             "fit": plan.recipe.target.fit,
             "turned": sum(int((t["fit_turned"] == 1).sum()) for t in tables.values() if "fit_turned" in t),

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
+from .crimes import Finding, crimes_of_photo
+from .pictures import PictureError, is_picture, items_of, read_picture
 from .spec import Spec
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
@@ -46,6 +48,7 @@ class Photo:
 
     image: NDArray[np.float32]
     sha256: str
+    findings: tuple[Finding, ...] = ()  # traces of its history, see `synth.crimes`
 
 
 class ImagesSpec(Spec):
@@ -56,6 +59,8 @@ class ImagesSpec(Spec):
 
     kind: Literal["images", "skimage"]
     path: str | None = Field(default=None, min_length=1)
+    manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
+    refuse: tuple[Finding, ...] = Field(default=(), description="findings that reject a source, such as 'jpeg'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
 
     @model_validator(mode="after")
@@ -81,12 +86,15 @@ class ImagesSpec(Spec):
         if not self.folder.is_dir():
             raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
         found = (Path(where) / name for where, _, names in os.walk(self.folder, onerror=_raise) for name in names)
-        named = (p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        named = (
+            p for p in found if (p.suffix.lower() in SUFFIXES or is_picture(p.name)) and not p.name.startswith(".")
+        )
         files = [p for p in named if p.is_file() or p.is_symlink()]  # a link that leads nowhere is said, not left out
         if not files:
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
-        return sorted(p.relative_to(self.folder).as_posix() for p in files)
+        names = sorted(p.relative_to(self.folder).as_posix() for p in files)
+        return [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
 
 
 def _raise(error: OSError) -> None:
@@ -100,12 +108,14 @@ def read_photo(path: Path) -> Photo:
     scan), palettes and CMYK become RGB, 16 bits of grey are kept (of 16-bit colour Pillow gives 8), EXIF orientation is
     followed, and a file of several frames is refused: which frame is the picture, nobody can say.
     """
+    if is_picture(path.name):
+        return _mr_picture(path)
     data = _read_bytes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
             with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-                image = _decode(path, file)
+                image, jpeg = _decode(path, file), file.format in ("JPEG", "MPO")
     except SourceRejectedError:
         raise
     except UnidentifiedImageError:
@@ -126,7 +136,21 @@ def read_photo(path: Path) -> Photo:
         struct.error,
     ) as error:
         raise SourceRejectedError(f"{path}: cannot be decoded ({error}); remove it or save it anew") from None
-    return Photo(image, hashlib.sha256(data).hexdigest())
+    return Photo(image, hashlib.sha256(data).hexdigest(), crimes_of_photo(image, jpeg=jpeg))
+
+
+def _mr_picture(path: Path) -> Photo:
+    """A DICOM image, or a slice of a NIfTI volume, whose path ends in ``#slice``."""
+    name, _, number = path.name.partition("#")
+    file = path.with_name(name)
+    data = _read_bytes(file)
+    try:
+        values = read_picture(file, int(number) if number else None)
+    except (PictureError, OSError) as error:
+        raise SourceRejectedError(f"{path}: {error}") from None
+    grey = values / np.float32(max(float(np.abs(values).max()), 1e-30))
+    _refuse_no_photo(path, grey)
+    return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture", *crimes_of_photo(grey, jpeg=False)))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -154,13 +178,17 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
     if getattr(file, "is_animated", False) and file.format != "MPO":  # MPO: a JPEG with previews or a gain map behind
         raise SourceRejectedError(f"{path}: has several frames; save the one you want as a still image")
     grey = _grey(ImageOps.exif_transpose(file))
+    _refuse_no_photo(path, grey)
+    return grey
+
+
+def _refuse_no_photo(path: Path, grey: NDArray[np.float32]) -> None:
     if not np.isfinite(grey).all():
         raise SourceRejectedError(f"{path}: has pixels that are not numbers; save it anew")
     if grey.min() < 0:
         raise SourceRejectedError(f"{path}: has negative values, which no photograph has; save its magnitude")
     if grey.min() == grey.max():
         raise SourceRejectedError(f"{path}: every pixel has the same value, there is nothing to reconstruct; remove it")
-    return grey
 
 
 def _grey(file: Image.Image) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .coils import EspiritSpec
+from .crimes import Finding
 from .images import Photo
 from .map_cache import map_cache
 from .mask import Mask
@@ -39,6 +40,7 @@ class Pair:
     target: NDArray[np.complex64]
     numbers: dict[str, Any]
     maps: NDArray[np.complex64] | None = None  # [coil y x], of a scan; else pairs share map sets
+    findings: tuple[Finding, ...] = ()  # traces of its source's history
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -132,7 +134,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
         **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
         **phase.numbers(),
     }
-    return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers)
+    return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
 
 
 # Coil by coil, because one coil fits in the cache and fifteen do not.

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .crimes import MEANING, Finding, crimes_of_kspace
 from .images import SourceRejectedError, read_photo
 from .pair import Pair, matrix_of, pair_from_image
 from .recipe import Recipe, RecipeError
@@ -86,10 +87,16 @@ class Plan:
         try:
             if isinstance(source, ScansSpec):
                 kspace, scan, number = source.read(self.file_of(index))
+                findings = crimes_of_kspace(scan.as_stored(number))
+                _refuse(findings, source.refuse)
                 with one_blas_thread():
                     made = pair_from_scan(self.recipe, kspace, scan, number, index)
-                return Pair(index, scan.sha256, made.kspace, made.mask, index, made.target, made.numbers, made.maps)
-            return pair_from_image(self.recipe, read_photo(path), index)
+                return Pair(
+                    index, scan.sha256, made.kspace, made.mask, index, made.target, made.numbers, made.maps, findings
+                )
+            photo = read_photo(path)
+            _refuse(photo.findings, source.refuse)
+            return pair_from_image(self.recipe, photo, index)
         except SourceRejectedError as error:
             reason = str(error)
             raise SourceRejectedError(reason if str(path) in reason else f"{path}: {reason}") from None
@@ -126,3 +133,9 @@ class Plan:
     def _default_shard_pairs(self) -> int:
         """About 128 MB, but sixteen shards where pairs suffice."""
         return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16)))
+
+
+def _refuse(findings: tuple[Finding, ...], refused: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        if finding in refused:
+            raise SourceRejectedError(f"{MEANING[finding]} (source.refuse has '{finding}')")

@@ -120,7 +120,7 @@ class Recipe(Spec):
         Where files are does not count; `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a
         pair is. The photographs are not in it: each pair keeps the sha256 of its own.
         """
-        how: Any = {"shard_pairs": True, "source": {"max_rejected", "path"}}
+        how: Any = {"shard_pairs": True, "source": {"max_rejected", "path", "manifest"}}
         how |= {name: {key} for name, key in PATHS if name != "source"}
         identity = self.model_dump(mode="json", exclude=how, exclude_none=True)
         named = [getattr(getattr(self, name), key, None) for name, key in PATHS if name != "source"]

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from .arrays import stamp
+from .crimes import Finding
 from .images import SourceRejectedError, SourceUnreadableError
 from .scans import Kspace, Scan, ScanError, open_scan
 from .spec import Spec
@@ -53,6 +54,8 @@ class ScansSpec(Spec):
     path: str = Field(min_length=1)
     variable: str | None = None
     axes: str | None = None
+    manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
+    refuse: tuple[Finding, ...] = Field(default=(), description="findings that reject a slice, such as 'zero-filled'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of slices that may be unusable")
 
     @property

@@ -120,6 +120,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
                 arrays: tuple[NDArray[Any], ...] = hole(bucket, own_maps=plan.recipe.own_maps)
             else:
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
+                row["findings"] = list(pair.findings)
                 arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
             for writer, array in zip(writers, arrays, strict=True):
                 writer.append(array)
@@ -151,8 +152,8 @@ def sha256_of(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
 
 
-def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
-    """Write numbers, summary and attributes of a complete build, and give the corpus its name; return the content hash.
+def finalize(path: Path, plan: Plan, summary: dict[str, Any], papers: dict[str, bytes] | None = None) -> str:
+    """Write numbers, summary, attributes and `papers` of a complete build; name the corpus; return the content hash.
 
     Raises CorpusError where a shard is missing from the ledger or from the disk.
     """
@@ -179,6 +180,8 @@ def finalize(path: Path, plan: Plan, summary: dict[str, Any]) -> str:
         write_numbers(root, bucket.name, entries)
     content = content_hash(entries)
     attributes = {**corpus_attributes(plan), "complete": True, "content_hash": content, "summary": summary}
+    for name, document in (papers or {}).items():
+        write_whole(root / name, document)
     write_whole(root / "summary.json", json.dumps({"content_hash": content, **summary}, indent=2).encode())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr: consolidated metadata is not yet in the v3 specification

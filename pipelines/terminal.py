@@ -1,0 +1,70 @@
+"""What all commands share: the app itself, its options, and errors as one message."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth.layout import CorpusError
+from synth.recipe import RecipeError
+from synth.shard import ShardError
+
+from . import __version__
+from .build import BuildError
+from .cluster import ClusterError
+from .command import stopped
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+_debug = False
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
+CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fathom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Make training pairs for learned MR image reconstruction, and check them."""
+    global _debug  # noqa: PLW0603 (a flag of the process, set once by its command line)
+    _debug = debug
+
+
+@contextmanager
+def kindly() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 1."""
+    try:
+        yield
+    except (RecipeError, CorpusError, ShardError, BuildError, ClusterError, OSError, ValueError, MemoryError) as error:
+        if _debug:
+            traceback.print_exc()
+        typer.echo(f"error: {_message(error)}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        stopped()
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); use fewer --workers, a smaller target.matrix or fewer coils"
+    return str(error)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print a result as one line."""
+    typer.echo(json.dumps(result))

@@ -1,0 +1,137 @@
+import io
+
+import numpy as np
+import pytest
+from conftest import recipe_data, shared
+from PIL import Image
+from properties import complex_normal
+
+from pipelines.build import BuildError, build
+from pipelines.cluster import ClusterSpec
+from pipelines.inspect import summary_text
+from synth.coils import LoopsSpec, draw_coils
+from synth.corpus import open_corpus
+from synth.crimes import FINDINGS, MEANING, blockiness, crimes_of_kspace, crimes_of_photo, fingerprint
+from synth.images import ImagesSpec, read_photo
+from synth.physics import fft2c, ifft2c
+from synth.recipe import parse_recipe
+from synth.scans import open_scan
+
+PHOTOS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png")
+
+
+@pytest.fixture(params=PHOTOS)
+def photo(request):
+    return read_photo(ImagesSpec(kind="skimage").folder / request.param).image
+
+
+def as_jpeg(image, quality):
+    buffer = io.BytesIO()
+    Image.fromarray((255 * image).astype(np.uint8)).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer), np.float32) / 255
+
+
+def enlarged(image, factor=2):
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def test_photographs_that_are_not_jpegs_pass(photo):
+    assert crimes_of_photo(photo, jpeg=False) == ()
+    assert crimes_of_photo(photo, jpeg=True) == ("jpeg",)
+
+
+def test_a_jpeg_saved_as_something_else_is_found(photo):
+    made = as_jpeg(photo, 60)
+    assert "jpeg-blocks" in crimes_of_photo(made, jpeg=False)
+    assert "jpeg-blocks" in crimes_of_photo(made[3:, 5:], jpeg=False)
+
+
+def test_an_enlarged_photograph_is_found(photo):
+    assert crimes_of_photo(np.maximum(enlarged(photo), 0), jpeg=False) == ("interpolated",)
+
+
+def test_small_images_say_nothing(rng):
+    assert crimes_of_photo(rng.random((9, 9)).astype(np.float32), jpeg=False) == ()
+    assert blockiness(rng.random((1, 40)).astype(np.float32)) == 1
+
+
+def test_fingerprints_are_of_pictures_not_files(photo):
+    one = fingerprint(photo)
+    assert bin(one ^ fingerprint(as_jpeg(photo, 60))).count("1") <= 3
+    assert bin(one ^ fingerprint(enlarged(photo))).count("1") <= 3
+    assert bin(one ^ fingerprint(photo[::-1])).count("1") > 12
+
+
+@pytest.fixture
+def kspace(rng):
+    shape = (96, 80)
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps(shape)
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    image = np.clip(0.5 - y[:, None] ** 2 - x**2, 0, None) * np.exp(2j * x)
+    return fft2c((image * maps).astype(np.complex64)) + 0.01 * complex_normal(rng, 4, *shape)
+
+
+def padded(kspace):
+    return np.pad(kspace, [(0, 0), (6, 6), (8, 8)])
+
+
+def filtered(kspace):
+    y, x = (np.hamming(n) for n in kspace.shape[1:])
+    return kspace * y[:, None] * x
+
+
+def real(kspace):
+    return fft2c(ifft2c(kspace).real.astype(np.complex64))
+
+
+def halved(kspace):
+    kspace = kspace.copy()
+    kspace[:, :, 1::2] = 0
+    return kspace
+
+
+@pytest.mark.parametrize(
+    ("change", "findings"),
+    [
+        (lambda k: k, ()),
+        (lambda k: 1e-7 * k, ()),
+        (padded, ("zero-filled",)),
+        (filtered, ("filtered",)),
+        (real, ("real-valued",)),
+        (halved, ("zero-filled", "undersampled")),
+        (np.zeros_like, ()),
+    ],
+)
+def test_scans(kspace, change, findings):
+    assert crimes_of_kspace(change(kspace).astype(np.complex64)) == findings
+
+
+def test_the_real_brain():
+    kspace = open_scan(shared("scans/brain_8ch_bart/full.cfl")).as_stored(0)
+    assert crimes_of_kspace(kspace) == ()
+    assert crimes_of_kspace(padded(kspace)) == ("zero-filled",)
+    assert crimes_of_kspace(filtered(kspace).astype(np.complex64)) == ("filtered",)
+
+
+def test_every_bsds_photograph_is_a_jpeg(bsds):
+    files = sorted(bsds.glob("*.jpg"))
+    assert len(files) == 200
+    assert all("jpeg" in read_photo(f).findings for f in files)
+
+
+def test_findings_are_kept_told_and_refused(tmp_path, photos):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for k, file in enumerate(sorted(photos.glob("*.png"))):
+        Image.open(file).save(folder / (f"{k}.jpg" if k < 2 else f"{k}.png"))
+    made = parse_recipe(recipe_data(folder), "t")
+    build(made, tmp_path / "c.zarr", ClusterSpec("sync"))
+    corpus = open_corpus(tmp_path / "c.zarr")
+    assert corpus.attributes["summary"]["findings"]["jpeg"] == 2
+    assert "2 of 6 sources: the file is a JPEG" in summary_text(corpus)
+    assert "2 of 6 sources: the file is a JPEG" in (tmp_path / "c.zarr" / "README.md").read_text()
+    strict = parse_recipe(recipe_data(folder, source={"refuse": ["jpeg"]}), "t")
+    with pytest.raises(BuildError, match=r"0\.jpg: the file is a JPEG.*source\.refuse has 'jpeg'"):
+        build(strict, tmp_path / "d.zarr", ClusterSpec("sync"))
+    assert set(MEANING) == set(FINDINGS)
