@@ -87,7 +87,14 @@ class Scan:
         """One slice [coil y x] with oversampling and padding, as the file has it."""
         if not 0 <= number < len(self):
             raise ScanError(f"{self.path}: has {len(self)} slices, there is no slice {number}")
-        kspace = np.ascontiguousarray(self.load(number), np.complex64)
+        try:
+            kspace = np.ascontiguousarray(self.load(number), np.complex64)
+        except ScanError:
+            raise
+        except Exception as error:  # as in open_scan: a file may be damaged beyond its header
+            raise ScanError(
+                f"{self.path}: slice {number} cannot be read ({_short(error)}); copy the file anew"
+            ) from None
         if kspace.shape != self.stored[1:]:
             raise ScanError(f"{self.path}: slice {number} is {kspace.shape}, its header says {self.stored[1:]}")
         if not np.isfinite(kspace.view(np.float32)).all():

@@ -227,7 +227,6 @@ def test_the_real_brain_agrees_with_itself_and_with_bart():
 
 
 def test_the_siemens_phantom():
-    pytest.importorskip("twixtools")
     scan = open_scan(shared("scans/phantom_gre_siemens/gre.dat"))
     assert calibrate(scan).mean_sigma == pytest.approx(1.5e-6, rel=0.1)
 

@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -303,8 +308,6 @@ def test_what_is_no_scan(tmp_path, kspace):
     ],
 )
 def test_real_files(name, shape, options):
-    if name.endswith(".dat"):
-        pytest.importorskip("twixtools")
     scan = open_scan(shared(f"scans/{name}"), **options)
     assert (scan.stored[0], scan.coils, *(scan.matrix if len(scan) else (0, 0))) == shape
     if len(scan):
@@ -316,3 +319,23 @@ def test_real_files(name, shape, options):
 def test_undersampling_is_noticed():
     (note,) = open_scan(shared("scans/brain_8ch_bart/und2x2.cfl")).notes
     assert "74 %" in note
+
+
+def test_twixtools_agrees():
+    twixtools = pytest.importorskip("twixtools")
+    path = shared("scans/phantom_gre_siemens/gre.dat")
+    theirs = np.zeros((2, 320, 160), np.complex64)
+    for block in twixtools.read_twix(str(path), verbose=False)[-1]["mdb"]:
+        theirs[:, :, block.cLin] = block.data
+    np.testing.assert_array_equal(open_scan(path).as_stored(0), theirs)
+
+
+def test_mutated_files_of_every_format_raise_nothing_else():
+    """A taste of `tests/fuzz_readers.py`, which is run by hand for thousands."""
+    program = Path(__file__).with_name("fuzz_readers.py")
+    done = subprocess.run([sys.executable, program, "77", "5"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["read"] + told["refused"] == 77
+    assert told["refused"] > 30
+    assert told["peak_MB"] < 500

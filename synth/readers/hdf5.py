@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scans import Choice, Scan, ScanError, strip_of
+from .apart import read_apart
 from .axes import named_axes, refuse_empty_promises, sizes, slice_of
 
 MAX_XML = 10 * 2**20
@@ -38,13 +39,12 @@ def read(path: Path, choice: Choice) -> Scan:
         if dataset.dtype.kind != "c":
             raise ScanError(f"{path}: '{name}' holds {dataset.dtype}; k-space is complex")
         names, notes = named_axes(path, choice.axes, dataset.ndim, {3: "slice y x", 4: "slice coil y x"})
-        header = datasets.get("/ismrmrd_header")
-        xml = bytes(header[()]) if header is not None and header.shape == () else b""
         refuse_promises_of(path, dataset)
+        has_header = "/ismrmrd_header" in datasets
         load = partial(_read_slice, path, dataset.name, names)
         shape = sizes(dataset.shape, names)
         scan = Scan(path, "fastmri", shape, load, notes=notes if name != "/kspace" else ())
-    return _with_header(scan, xml)
+    return _with_header(scan, read_apart(path, "hdf5", "/ismrmrd_header", "")["text"].tobytes()) if has_header else scan
 
 
 def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
@@ -119,8 +119,6 @@ def _with_header(scan: Scan, xml: bytes) -> Scan:
     fastMRI pads k-space to the encoded width: left = N // 2 - centre, and all right of left + maximum + 1
     (fastmri.data.mri_data.SliceDataset).
     """
-    if not xml or len(scan) == 0:
-        return scan
     root = header_of(scan.path, xml)
     columns = scan.stored[3]
     limits = "encoding/encodingLimits/kspace_encoding_step_1/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scans import Choice, Scan, ScanError
+from .apart import read_apart
 from .axes import named_axes, refuse_empty_promises, refuse_matrices, scan_of
 from .hdf5 import datasets_of, safe_array
 
@@ -49,14 +51,11 @@ def _kspace_among(path: Path, found: dict[str, Any], everything: list[str]) -> s
 
 
 def _v5_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    import scipy.io
-
-    listed = scipy.io.whosmat(path)
+    listed = json.loads(read_apart(path, "mat")["shapes"].tobytes())
     for name, shape, _ in listed:
-        refuse_empty_promises(path, name, shape, 1, path.stat().st_size)
+        refuse_empty_promises(path, name, tuple(shape), 1, path.stat().st_size)
     numeric = [name for name, shape, kind in listed if kind in ("double", "single") and len(shape) >= 2]
-    loaded = scipy.io.loadmat(path, variable_names=numeric)
-    return {name: loaded[name] for name in numeric}
+    return dict(read_apart(path, "mat", *numeric)) if numeric else {}
 
 
 def _hdf5_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..physics import ifftc
 from ..scans import Scan, ScanError
+from .apart import read_apart
 from .hdf5 import NAMESPACE, header_of, number_in
 
 # Bits of an acquisition's flags, counted from 1 as in ismrmrd.h.
@@ -20,17 +21,16 @@ MAX_SAMPLES = 2**31
 
 def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
     """Lines sorted to [slice coil y x], y the readout; averages are averaged, of other counters the first is taken."""
-    header = datasets.get(f"{group}/xml")
-    if header is None:
+    if f"{group}/xml" not in datasets:
         raise ScanError(f"{path}: has acquisitions but no header '{group}/xml'; export it anew")
-    xml = header[()]
-    xml = xml[0] if isinstance(xml, np.ndarray) and xml.size else xml
-    root = header_of(path, bytes(xml, "utf-8") if isinstance(xml, str) else bytes(xml))
+    found = read_apart(path, "hdf5", f"{group}/xml", f"{group}/data")
+    root = header_of(path, found["text"].tobytes())
     kind = (root.findtext(f"{NAMESPACE}encoding/{NAMESPACE}trajectory") or "cartesian").strip()
     if kind != "cartesian":
         raise ScanError(f"{path}: its trajectory is {kind}; Fathom reads Cartesian scans, grid it first")
-    records = datasets[f"{group}/data"][()]
-    heads, data = records["head"], records["data"]
+    heads: Any = found["head"]
+    data = np.empty(len(heads), object)  # each acquisition's numbers
+    data[:] = np.split(found["data"], np.cumsum(found["sizes"])[:-1]) if len(heads) else []
     flags = heads["flags"].astype(np.uint64)
     noise = _noise(path, heads, data, _has(flags, NOISE))
     image = ~_has(flags, NOISE) & ~_has(flags, CALIBRATION)

@@ -1,0 +1,66 @@
+"""Run as a program: read what may crash the library that reads it, and write it to stdout as .npz.
+
+HDF5's text and records of variable length, and MATLAB's version 5 files: a flipped bit can crash the HDF5 library and
+scipy's reader. Here that ends this process, and not the user's. It imports nothing of Fathom's, so that it starts fast.
+Arguments: the file, then "hdf5", the text's path and the records' path (or ""); or "mat" and the arrays' names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+LARGEST_GROWTH = 8  # bytes of memory for one of an HDF5 file, besides what Python itself takes
+
+
+def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
+    """Read ``text`` (uint8), and of the records ``head``, ``data`` (all samples in turn) and ``sizes``."""
+    import h5py
+
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        if text:
+            value = file[text][()]
+            value = value.ravel()[0] if isinstance(value, np.ndarray) else value
+            found["text"] = np.frombuffer(value if isinstance(value, bytes) else str(value).encode(), np.uint8)
+        if records:
+            rows = file[records][()]
+            lines = [np.asarray(line, np.float32) for line in rows["data"]]
+            found["head"] = rows["head"]
+            found["sizes"] = np.array([line.size for line in lines], np.int64)
+            found["data"] = np.concatenate(lines) if lines else np.zeros(0, np.float32)
+    return found
+
+
+def mat(path: str, *names: str) -> dict[str, Any]:
+    """Read numeric arrays of a version 5 file; without names, the shape and kind of all: ``shapes`` as JSON."""
+    import json
+
+    import scipy.io
+
+    if names:
+        loaded = scipy.io.loadmat(path, variable_names=list(names))
+        return {name: loaded[name] for name in names if loaded[name].dtype.kind in "fc"}
+    listed = [(name, [int(n) for n in shape], kind) for name, shape, kind in scipy.io.whosmat(path)]
+    return {"shapes": np.frombuffer(json.dumps(listed).encode(), np.uint8)}
+
+
+def main(path: str, kind: str, *arguments: str) -> None:
+    """Write what was asked for."""
+    limit = 6 * 2**30 + LARGEST_GROWTH * os.path.getsize(path)  # noqa: PTH202 (no import that is not needed)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    readers: dict[str, Callable[..., dict[str, Any]]] = {"hdf5": hdf5, "mat": mat}
+    found = readers[kind](path, *arguments)
+    memory = io.BytesIO()
+    np.savez(memory, **found)
+    sys.stdout.buffer.write(memory.getbuffer())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

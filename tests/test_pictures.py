@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from conftest import recipe_data, shared
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from synth.corpus import open_corpus
+from synth.images import ImagesSpec, SourceRejectedError, read_photo
+from synth.recipe import parse_recipe
+
+
+@pytest.fixture
+def volume(tmp_path, rng):
+    nibabel = pytest.importorskip("nibabel")
+    values = (200 * rng.random((60, 70, 5))).astype(np.int16)
+    values[..., 0] = 0
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "head.nii.gz")
+    return values
+
+
+def write_dicom(path, values, **changes):
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
+    data.Rows, data.Columns = values.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation = 15, 0
+    for name, value in changes.items():
+        setattr(data, name, value)
+    data.PixelData = values.astype("<u2").tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_slices_of_a_volume_are_pictures(tmp_path, volume):
+    spec = ImagesSpec(kind="images", path=str(tmp_path))
+    assert spec.list_files() == [f"head.nii.gz#{k}" for k in (1, 2, 3, 4)]  # slice 0 is air
+    photo = read_photo(tmp_path / "head.nii.gz#2")
+    np.testing.assert_allclose(photo.image * volume[..., 2].max(), np.rot90(volume[..., 2]), atol=1e-3)
+    assert photo.findings[0] == "mr-picture"
+    with pytest.raises(SourceRejectedError, match="there is no slice 9"):
+        read_photo(tmp_path / "head.nii.gz#9")
+
+
+def test_dicom(tmp_path, rng):
+    values = rng.integers(0, 4000, (40, 50))
+    write_dicom(tmp_path / "a.dcm", values)
+    np.testing.assert_allclose(read_photo(tmp_path / "a.dcm").image, values / values.max(), atol=1e-6)
+    write_dicom(tmp_path / "b.dcm", values, NumberOfFrames=3)
+    with pytest.raises(SourceRejectedError, match="several frames"):
+        read_photo(tmp_path / "b.dcm")
+
+
+@pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "text.dcm"])
+def test_what_is_no_picture(tmp_path, name):
+    pytest.importorskip("nibabel")
+    pytest.importorskip("pydicom")
+    (tmp_path / name).write_bytes(b"this is text " * 100)
+    with pytest.raises(SourceRejectedError, match=rf"{name}.*cannot be|{name}.*is no"):
+        read_photo(tmp_path / (name if name.endswith("dcm") else f"{name}#0"))
+
+
+def test_a_corpus_of_pictures(tmp_path, volume):
+    data = recipe_data(tmp_path, pairs=None, source={"path": str(tmp_path)})
+    made = build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
+    assert made.pairs == 4
+    assert open_corpus(tmp_path / "c.zarr").attributes["summary"]["findings"]["mr-picture"] == 4
+    assert "not a scan" in (tmp_path / "c.zarr" / "README.md").read_text()
+
+
+def test_a_damaged_volume_stops_the_build_with_its_name(tmp_path):
+    pytest.importorskip("nibabel")
+    (tmp_path / "bad.nii").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"bad\.nii"):
+        ImagesSpec(kind="images", path=str(tmp_path)).list_files()
+
+
+def test_the_real_head():
+    pytest.importorskip("nibabel")
+    spec = ImagesSpec(kind="images", path=str(shared("mr")))
+    assert 100 < len(spec.list_files()) <= 181
+    image = read_photo(spec.folder / "colin27.nii.gz#90").image
+    assert image.shape == (217, 181)
+    assert image[90:130, 70:110].mean() > 5 * image[:8].mean()
