@@ -16,6 +16,8 @@ from synth.sources import ScansSpec
 
 from .progress import Meter
 
+KEYS = ("scan", "slice")
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -58,8 +60,15 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
         if scan.coils != profile.coils:
             refused.append(f"{scan.path}: has {scan.coils} coils, the noise {profile.coils}; calibrate it on its own")
             continue
-        rows += [{"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)} for k in range(len(scan))]
+        slices = [{"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)} for k in range(len(scan))]
+        rows += [*slices, _whole(slices)]
     return Calibrated(profile, rows, refused, scans)
+
+
+def _whole(slices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The SNR of a scan: powers average over its slices, so its SNR is the root mean square of theirs."""
+    mean = {name: float(np.mean([row[name] ** 2 for row in slices]) ** 0.5) for name in slices[0] if name not in KEYS}
+    return {"scan": slices[0]["scan"], "slice": "all", **mean}
 
 
 def write_report(found: Calibrated, folder: Path) -> list[Path]:

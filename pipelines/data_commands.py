@@ -63,7 +63,7 @@ def calibrate_command(
     for note in profile.notes:
         typer.echo(f"note: {note}")
     for name in ("rms", "knoll", "knoll-rms", "image"):
-        values = [row[name] for row in found.rows]
+        values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
             typer.echo(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
     for file in written:

@@ -15,7 +15,8 @@ import scipy.special
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from .library import MAX_COILS, fewer, open_library, random_unitary, resampled
+from .coil_images import virtual_coils
+from .library import MAX_COILS, open_library, random_unitary, resampled
 from .physics import rss
 from .rng import rng
 from .spec import PositiveRange, Range, Spec, draw_uniform
@@ -148,7 +149,7 @@ class LibraryCoils:
             raise ValueError(f"coils.path {self.path}, set {self.index}: {error}") from None
         turned = np.rot90(maps, self.quarter_turns, axes=(1, 2))
         flipped = turned[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
-        made = fewer(resampled(np.ascontiguousarray(flipped), shape), self.count)
+        made = virtual_coils(resampled(np.ascontiguousarray(flipped), shape), self.count)
         if self.mixing_seed is not None:
             made = np.tensordot(random_unitary(len(made), rng(self.mixing_seed, "mixing")), made, axes=1)
         return normalise(made) if made is not maps else maps
@@ -257,12 +258,13 @@ class LibrarySpec(Spec):
 class EspiritSpec(Spec):
     """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
 
-    `count` compresses to as many virtual coils; without it a scan keeps its own. `crop` sets maps to zero where their
-    eigenvalue is below it; 0 keeps them everywhere.
+    `count` compresses to as many virtual coils, `compression` says how; without it a scan keeps its own. `crop` sets
+    maps to zero where their eigenvalue is below it; 0 keeps them everywhere.
     """
 
     kind: Literal["espirit"] = "espirit"
     count: Count | None = None
+    compression: Literal["svd", "geometric"] = "svd"
     reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference")
     kernel: int = Field(default=6, ge=2, le=12)
     threshold: float = Field(default=0.02, gt=0, lt=1)

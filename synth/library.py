@@ -138,15 +138,6 @@ def resampled(maps: Maps, matrix: tuple[int, int]) -> Maps:
     return np.asarray(real + 1j * imag, np.complex64)
 
 
-def fewer(maps: Maps, count: int) -> Maps:
-    """Virtual coils [count y x]: the strongest singular directions between the coils over the field of view."""
-    if count == len(maps):
-        return maps
-    flat = maps.reshape(len(maps), -1)
-    _, vectors = np.linalg.eigh((flat @ flat.conj().T).astype(np.complex128))
-    return np.tensordot(vectors[:, ::-1][:, :count].conj().T.astype(np.complex64), maps, axes=1)
-
-
 def random_unitary(n: int, draw: np.random.Generator) -> NDArray[np.complex64]:
     """A unitary matrix [n n], uniform by Haar's measure: QR of complex normals with the phases of R's diagonal removed.
 

@@ -96,8 +96,8 @@ class Recipe(Spec):
                 f"coils.kind '{self.coils.kind}' with source.kind '{self.source.kind}': scans have coils of their own, "
                 "write coils.kind = 'espirit' for them, and for photographs 'loops', 'birdcage' or 'library'"
             )
-        if not scans and (target.fit == "native" or target.flip or target.shift):
-            raise ValueError("target.fit 'native', flip and shift are for source.kind = 'scans'")
+        if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate):
+            raise ValueError("target.fit 'native', flip, shift and rotate are for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):
             raise ValueError(
                 "scans are cropped or kept as they are: write target.fit = 'crop' or 'native', one target.matrix, and "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .arrays import stamp
 from .calibration import calibrate
+from .coil_images import Moved, virtual_coils
 from .coils import EspiritSpec
 from .espirit import espirit
 from .images import SourceRejectedError
@@ -25,50 +26,6 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 Images = NDArray[np.complex64]
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Flips and a shift, drawn: exact on pixels, so noise stays white and k-space stays what a scanner would measure.
-
-    They act on the coil images together, before maps are made of them: coils and anatomy move as one (Fabian et al.,
-    MRAugment, ICML 2021: augment where the physics is the same, on the image before sampling).
-    """
-
-    flip_y: bool = False
-    flip_x: bool = False
-    shift_y: int = 0
-    shift_x: int = 0
-
-    @classmethod
-    def draw(cls, draw: np.random.Generator, *, flip: bool, shift: float, matrix: tuple[int, int]) -> Moved:
-        """Draw as a recipe's target section asks; `shift` is the largest part of the field of view."""
-        flips = (bool(draw.integers(2)), bool(draw.integers(2))) if flip else (False, False)
-        moves = [int(draw.integers(-int(shift * n), int(shift * n) + 1)) for n in matrix]
-        return cls(*flips, *moves)
-
-    def apply(self, images: Images) -> Images:
-        """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
-        for axis, flip, shift in ((-2, self.flip_y, self.shift_y), (-1, self.flip_x, self.shift_x)):
-            if flip:  # about index N // 2, where the centre is
-                images = np.roll(np.flip(images, axis), 1 - images.shape[axis] % 2, axis)
-            if shift:
-                images = np.roll(images, shift, axis)
-        return images
-
-
-def compress(images: Images, count: int) -> Images:
-    """Virtual coils [count y x] of images or k-space [coil y x]: the strongest singular directions between coils.
-
-    The transform has orthonormal rows, so white noise stays white (Buehrer et al., Magn Reson Med 57:1131, 2007).
-    """
-    if count > len(images):
-        raise SourceRejectedError(f"has {len(images)} coils, coils.count asks for {count}; lower it")
-    if count == len(images):
-        return images
-    flat = images.reshape(len(images), -1)
-    _, vectors = np.linalg.eigh((flat @ flat.conj().T).astype(np.complex128))
-    return np.tensordot(vectors[:, ::-1][:, :count].conj().T.astype(np.complex64), images, axes=1)
 
 
 def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
@@ -109,10 +66,8 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
     white = kspace if profile is None else whiten(kspace, profile)  # sigma 1 from here on, where it is known
     matrix = white.shape[-2:] if recipe.target.fit == "native" else recipe.target.matrix[0]
     images = fitted(ifft2c(white), matrix, recipe.target.fit)
-    moved = Moved.draw(
-        rng(seed, "moved", index), flip=recipe.target.flip, shift=recipe.target.shift, matrix=images.shape[-2:]
-    )
-    clean = fft2c(compress(moved.apply(images), coils.count or len(images)))
+    moved = Moved.draw(rng(seed, "moved", index), recipe.target, images.shape[-2:])
+    clean = fft2c(virtual_coils(moved.apply(images), coils.count or len(images), coils.compression))
     mask = recipe.sampling.draw(rng(seed, "sampling", index), clean.shape[-2:])
     sampled = mask.sampled if recipe.kspace == "packed" else np.ones_like(mask.sampled)
     own = 0.0 if profile is None else 1.0
@@ -138,6 +93,7 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
         **{"maps_index": index, "max_value": 1.0, "fit_turned": 0.0, "fit_resized": 1.0},
         **{"moved_flip_y": float(moved.flip_y), "moved_flip_x": float(moved.flip_x)},
         **{"moved_shift_y": float(moved.shift_y), "moved_shift_x": float(moved.shift_x)},
+        **{"moved_quarter_turns": float(moved.quarter_turns)},
     }
     unit = np.float32(1 / scale)
     packed = np.asarray(np.ascontiguousarray(noisy[..., sampled]) * unit, np.complex64)

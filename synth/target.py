@@ -61,6 +61,7 @@ class TargetSpec(Spec):
     readout_oversampling: int = Field(default=1, ge=1, le=4)
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
     shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
+    rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")
 
     def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw one of `matrices`."""

@@ -8,6 +8,7 @@ from conftest import shared
 from properties import complex_normal
 
 from synth.calibration import calibrate
+from synth.coil_images import virtual_coils
 from synth.coils import LoopsSpec, draw_coils
 from synth.noise import covariance_factor
 from synth.noise_profile import (
@@ -23,7 +24,6 @@ from synth.noise_profile import (
     whitening_matrix,
 )
 from synth.physics import fft2c, ifft2c, sense_adjoint
-from synth.scan_pair import compress
 from synth.scans import open_scan
 from synth.target import Readout
 
@@ -159,7 +159,7 @@ def test_unit_noise_through_every_stage(rng):
     assert_unit(cropped, 8)
     assert_unit(fft2c(cropped), 8)
     assert_unit(fft2c(cropped[:, 20:100, 10:80]), 8)
-    less = compress(fft2c(cropped), 3)  # its directions are those of this noise, so a little above 1
+    less = virtual_coils(fft2c(cropped), 3)  # its directions are those of this noise, so a little above 1
     assert np.std(less.real) == pytest.approx(1, abs=0.05)
     maps = draw_coils(LoopsSpec(count=8), 1, 0).maps((128, 96))
     assert_unit(sense_adjoint(fft2c(cropped), maps, np.ones(96, bool)))

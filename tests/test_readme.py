@@ -3,11 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import scipy.io
+from properties import complex_normal
 from typer.testing import CliRunner
 
 from pipelines.build import build
 from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
+from synth.coils import LoopsSpec, draw_coils
+from synth.physics import fft2c
 from synth.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,10 +23,20 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def write_scan(path):
+    """A disc in four coils, as MATLAB would save it."""
+    y, x = (np.linspace(-1, 1, n) for n in (96, 80))
+    disc = np.clip(0.3 - y[:, None] ** 2 - x**2, 0, None)
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps((96, 80))
+    kspace = fft2c((disc * maps).astype(np.complex64)) + 0.002 * complex_normal(np.random.default_rng(0), 4, 96, 80)
+    scipy.io.savemat(path, {"kData": kspace.transpose(1, 2, 0)})
+
+
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[128,128]"])
     build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
+    write_scan(tmp_path / "kdata.mat")
     code = blocks("python")
     assert code
     for block in code:

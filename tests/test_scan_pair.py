@@ -10,6 +10,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
 from pipelines.verify import verify
 from recon.loader import PairDataset, VirtualPairs
+from synth.coil_images import Moved, virtual_coils
 from synth.coils import LoopsSpec, draw_coils
 from synth.corpus import open_corpus
 from synth.espirit import espirit
@@ -17,8 +18,8 @@ from synth.library import open_library, random_unitary, resampled
 from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
 from synth.recipe import RecipeError, parse_recipe
-from synth.scan_pair import Moved, compress
 from synth.sources import ScanItem, ScansSpec
+from synth.target import TargetSpec
 
 SYNC = ClusterSpec("sync")
 
@@ -132,10 +133,10 @@ def test_coils_are_compressed_and_sizes_cropped_to_one_bucket(scans, tmp_path):
 
 def test_compression_keeps_white_noise_white_and_most_of_the_signal(rng):
     noise = complex_normal(rng, 8, 100, 100)
-    less = compress(noise, 3).reshape(3, -1)
+    less = virtual_coils(noise, 3).reshape(3, -1)
     np.testing.assert_allclose(less @ less.conj().T / less.shape[1], 2 * np.eye(3), atol=0.1)
     maps = draw_coils(LoopsSpec(count=8), 1, 0).maps((32, 32))
-    assert np.linalg.norm(compress(maps, 6)) > 0.95 * np.linalg.norm(maps)
+    assert np.linalg.norm(virtual_coils(maps, 6)) > 0.95 * np.linalg.norm(maps)
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (7, 6)])
@@ -147,8 +148,34 @@ def test_moves_are_exact_and_keep_the_centre(rng, shape):
     shifted = Moved(shift_x=2).apply(image)
     ramp = np.exp(-2j * np.pi * 2 * (np.arange(shape[1]) - shape[1] // 2) / shape[1])
     np.testing.assert_allclose(fft2c(shifted), fft2c(image) * ramp, atol=1e-5)
-    drawn = Moved.draw(rng, flip=True, shift=0.25, matrix=shape)
+    drawn = Moved.draw(rng, TargetSpec(flip=True, shift=0.25, rotate=True), shape)
+    assert drawn.quarter_turns == 0  # not square
     assert abs(drawn.shift_y) <= shape[0] / 4
+
+
+@pytest.mark.parametrize("n", [8, 7])
+def test_quarter_turns_keep_the_centre(rng, n):
+    image = complex_normal(rng, 2, n, n)
+    turned = Moved(quarter_turns=1).apply(image)
+    np.testing.assert_array_equal(turned[:, n // 2, n // 2], image[:, n // 2, n // 2])
+    np.testing.assert_array_equal(Moved(quarter_turns=3).apply(turned), image)
+    spectrum = Moved(quarter_turns=1).apply(fft2c(image))
+    np.testing.assert_allclose(fft2c(turned), spectrum, atol=1e-5)
+
+
+def test_geometric_compression_keeps_more(rng):
+    """Noise stays white, neighbours along the readout agree, and as few virtual coils hold more of the signal."""
+    maps = draw_coils(LoopsSpec(count=12), 1, 0).maps((64, 48))
+    image = (maps * (1 + rng.random((64, 48)))).astype(np.complex64)
+    plain, geometric = (virtual_coils(image, 4, how) for how in ("svd", "geometric"))
+    assert np.linalg.norm(geometric) > np.linalg.norm(plain)
+    assert np.linalg.norm(geometric) <= np.linalg.norm(image)
+    noise = complex_normal(rng, 12, 64, 2000)
+    less = virtual_coils(np.concatenate([100 * np.repeat(image, 40, 2)[:, :, :500], noise], axis=2), 4, "geometric")
+    part = less[:, :, 500:].reshape(4, -1)
+    np.testing.assert_allclose(part @ part.conj().T / part.shape[1], 2 * np.eye(4), atol=0.06)
+    steps = np.linalg.norm(np.diff(virtual_coils(maps, 4, "geometric"), axis=1), axis=(0, 2))
+    assert steps.max() < 0.5 * np.linalg.norm(maps[:, 0])
 
 
 def test_augmented_pairs_differ_and_replay(scans):

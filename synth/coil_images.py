@@ -1,0 +1,88 @@
+"""What is done to a scan's coil images before anything else: moves that are exact on pixels, and virtual coils."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import SourceRejectedError
+from .target import TargetSpec
+
+Images = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Quarter turns, flips and a shift, drawn: exact on pixels, so noise stays white, and no interpolation is a crime.
+
+    They act on the coil images together, before maps are made of them: coils and anatomy move as one, and k-space stays
+    what a scanner would measure (Fabian et al., MRAugment, ICML 2021: augment where the physics is the same).
+    """
+
+    quarter_turns: int = 0
+    flip_y: bool = False
+    flip_x: bool = False
+    shift_y: int = 0
+    shift_x: int = 0
+
+    @classmethod
+    def draw(cls, draw: np.random.Generator, target: TargetSpec, matrix: tuple[int, int]) -> Moved:
+        """Draw what a recipe's target section asks for; only square images are turned by 90 degrees."""
+        turns = int(draw.integers(4)) if target.rotate and matrix[0] == matrix[1] else 0
+        flips = (bool(draw.integers(2)), bool(draw.integers(2))) if target.flip else (False, False)
+        moves = [int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix]
+        return cls(turns, *flips, *moves)
+
+    def apply(self, images: Images) -> Images:
+        """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
+        for _ in range(self.quarter_turns):
+            images = mirrored(np.swapaxes(images, -1, -2), -2)
+        for axis, flip, shift in ((-2, self.flip_y, self.shift_y), (-1, self.flip_x, self.shift_x)):
+            if flip:
+                images = mirrored(images, axis)
+            if shift:
+                images = np.roll(images, shift, axis)
+        return images
+
+
+def mirrored(images: Images, axis: int) -> Images:
+    """Images flipped about index N // 2, where the centre is."""
+    return np.roll(np.flip(images, axis), 1 - images.shape[axis] % 2, axis)
+
+
+def virtual_coils(images: Images, count: int, how: Literal["svd", "geometric"] = "svd") -> Images:
+    """Virtual coils [count y x] of coil images [coil y x]; rows of a transform are orthonormal: noise stays white.
+
+    ``svd``: the strongest singular directions between coils (Buehrer et al., Magn Reson Med 57:1131, 2007).
+    ``geometric``: those of each position along the fully sampled readout y, turned so that neighbours agree (Zhang et
+    al., Magn Reson Med 69:571, 2013): more signal in as few coils. Raises SourceRejectedError where there are fewer.
+    """
+    if count > len(images):
+        raise SourceRejectedError(f"has {len(images)} coils, coils.count asks for {count}; lower it")
+    if count == len(images):
+        return images
+    if how == "svd":
+        flat = images.reshape(len(images), -1)
+        return np.tensordot(_strongest(flat @ flat.conj().T, count), images, axes=1)
+    rows = np.moveaxis(images, 1, 0)  # [y coil x]
+    near = np.stack([_around(rows, y) for y in range(len(rows))])
+    transforms = _strongest(near, count)  # [y virtual coil]
+    for y in range(1, len(rows)):  # Procrustes: the unitary matrix that brings each to the one before
+        u, _, vh = np.linalg.svd(transforms[y - 1] @ transforms[y].conj().T)
+        transforms[y] = (u @ vh) @ transforms[y]
+    return np.ascontiguousarray(np.moveaxis(transforms.astype(np.complex64) @ rows, 0, 1))
+
+
+def _around(rows: Images, y: int) -> NDArray[np.complex64]:
+    """Sum over five readout positions around y of image image^H [coil coil]: one alone may be empty."""
+    window = rows[max(y - 2, 0) : y + 3]
+    return np.einsum("ycx,ydx->cd", window, window.conj())
+
+
+def _strongest(gram: NDArray[np.complexfloating], count: int) -> NDArray[np.complex64]:
+    """The `count` strongest eigenvectors as rows [... virtual coil] of matrices [... coil coil]."""
+    _, vectors = np.linalg.eigh(gram.astype(np.complex128))
+    return np.swapaxes(vectors[..., ::-1][..., :count].conj(), -1, -2).astype(np.complex64)
