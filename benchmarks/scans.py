@@ -41,9 +41,8 @@ def photographs(scan, photos, out):
     back = np.array([sigma_of_empty_rows(arrays["kspace"][row], readout) for row in range(made.pairs)])
     snr = bucket.numbers("snr_rms") / bucket.numbers("snr_wanted") - 1
     print(f"  SNR achieved over wanted: worst {100 * np.abs(snr).max():.3f} %")
-    print(
-        f"  sigma from the empty rows over that claimed: worst {100 * np.abs(back / bucket.numbers('sigma') - 1).max():.3f} %"
-    )
+    worst = np.abs(back / bucket.numbers("sigma") - 1).max()
+    print(f"  sigma from the empty rows over that claimed: worst {100 * worst:.3f} %")
     covariance = np.zeros((profile.coils, profile.coils), complex)
     for row in range(made.pairs):
         images = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(arrays["kspace"][row], 1), axis=1, norm="ortho"), 1)
@@ -73,9 +72,8 @@ def slices(scan, out):
         rows, columns = target.shape
         side = target[rows // 3 : -rows // 3, : columns // 8]  # beside the head, in the middle of the readout
         ratios.append(float(np.median(np.abs(side)) / np.sqrt(2 * np.log(2)) / bucket.numbers("sigma")[row]))
-    print(
-        f"  sigma beside the object over that claimed: median {np.median(ratios):.3f}, {min(ratios):.3f} ... {max(ratios):.3f}"
-    )
+    low, middle, high = np.percentile(ratios, [0, 50, 100])
+    print(f"  sigma beside the object over that claimed: median {middle:.3f}, {low:.3f} ... {high:.3f}")
 
 
 def main(coils_scan, scan, photos, out):

@@ -1,0 +1,166 @@
+"""Regularised SENSE in Nickel's direction: how far may the data pull an image away from a prior?
+
+x = argmin ||E x - y||^2 + ||x - z||^2 / (4 lam^2), with prior z and the model scaled by sqrt(R), R = positions over
+sampled positions: E = sqrt(R) P F C, y = sqrt(R) y_measured, so that A = E^H E has unit diagonal for every mask (maps
+with sum |map|^2 = 1). Then with mu = 1 / (4 lam^2)
+
+- x = z + (A + mu)^-1 E^H (y - E z); lam -> 0 gives z, lam -> infinity unregularised SENSE;
+- noise is amplified by g = sqrt(diag((A + mu)^-1 A (A + mu)^-1)) <= lam at every voxel, for every mask and coils: an
+  eigenvalue a of A contributes a / (a + mu)^2 <= 1 / (4 mu) = lam^2, as a + mu >= 2 sqrt(a mu);
+- against a white prior image of variance E|x|^2 the best lam is SNR / (2 sqrt(R)).
+
+sigpy's and BART's ``lambda`` regularise in the opposite direction: see `opposite_lambda`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .solvers import conjugate_gradient
+
+Convention = Literal["A", "A2", "B"]
+CACHE_BYTES = 2**20  # of coil data that are worked on at a time on a CPU
+
+
+def mu_of(lam: Tensor, convention: Convention = "A") -> Tensor:
+    """The weight mu of the prior: 1 / (4 lam^2) (A), 1 / lam^2 (A2) or 1 / lam (B)."""
+    return {"A": 0.25 / lam**2, "A2": 1 / lam**2, "B": 1 / lam}[convention]
+
+
+def opposite_lambda(lam: float, acceleration: float, convention: Convention = "A") -> float:
+    """What sigpy's ``SenseRecon(lamda)`` and BART's ``pics -l2 -r`` need for the same image, with prior 0.
+
+    They minimise ||P F C x - y||^2 + lambda ||x||^2 (sigpy with halves on both terms), without the factor R:
+    lambda = mu / R.
+    """
+    return float(mu_of(torch.tensor(lam, dtype=torch.float64), convention)) / acceleration
+
+
+@dataclass(frozen=True, eq=False)
+class Sense:
+    """The model E of a batch: maps [batch coil y x] (batch may be 1), mask [batch 1 y x] or [batch 1 1 x] of bool.
+
+    Where whole lines are sampled, A needs the Fourier transform along x alone; and on a CPU it is applied to so many
+    rows at a time as fit in the cache.
+    """
+
+    maps: Tensor
+    mask: Tensor
+
+    @property
+    def lines(self) -> bool:
+        """Whether the mask is of whole lines."""
+        return self.mask.shape[-2] == 1
+
+    @cached_property
+    def acceleration(self) -> Tensor:
+        """R [batch 1 1]: positions over sampled positions."""
+        return 1 / self.mask.to(self.maps.real.dtype).mean(dim=(-3, -2, -1))[:, None, None]
+
+    @cached_property
+    def _axes(self) -> tuple[int, ...]:
+        return (-1,) if self.lines else (-2, -1)
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        """R on sampled positions, else 0, in the order of the uncentred transform."""
+        weight = self.acceleration[:, None] * self.mask.to(self.maps.real.dtype)
+        return torch.fft.ifftshift(weight, dim=self._axes)
+
+    def adjoint(self, kspace: Tensor) -> Tensor:
+        """E^H y [batch y x] of measured k-space [batch coil y x], which is scaled by sqrt(R) as the model is."""
+        image = torch.fft.ifftshift(kspace * self.mask, dim=(-2, -1))
+        image = torch.fft.fftshift(torch.fft.ifft2(image, norm="ortho"), dim=(-2, -1))
+        return self.acceleration * (self.maps.conj() * image).sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E x / sqrt(R) [batch coil y x] of images [batch y x]: k-space as it is measured."""
+        coils = torch.fft.ifftshift(self.maps * x[:, None], dim=(-2, -1))
+        return self.mask * torch.fft.fftshift(torch.fft.fft2(coils, norm="ortho"), dim=(-2, -1))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A x = E^H E x [batch y x]."""
+        if x.device.type != "cpu" or not self.lines or torch.is_grad_enabled():
+            return self._normal(self.maps, x)
+        rows = max(1, CACHE_BYTES // (self.maps.shape[1] * x.shape[-1] * x.element_size()))
+        pieces = zip(self.maps.split(rows, dim=-2), x.split(rows, dim=-2), strict=True)
+        return torch.cat([self._normal(maps, piece) for maps, piece in pieces], dim=-2)
+
+    def _normal(self, maps: Tensor, x: Tensor) -> Tensor:
+        # Centring the image is a shift of both sides, which cancels; the weight is shifted instead of k-space.
+        spectrum = torch.fft.fftn(maps * x[:, None], dim=self._axes)
+        spectrum *= self._weight
+        return (maps.conj() * torch.fft.ifftn(spectrum, dim=self._axes)).sum(1)
+
+
+class _RegularisedSense(torch.autograd.Function):
+    """Solves (A + mu) x = E^H y + mu z; gradients by one more solve with the same matrix (implicit differentiation)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, data: Tensor, prior: Tensor, mu: Tensor, model: Sense, iterations: int, tolerance: float
+    ) -> Tensor:
+        """Start from the prior: it is the solution for a small lam."""
+        with torch.no_grad():
+            x = _solve(model, mu, data + mu * prior, prior, iterations, tolerance)
+        ctx.save_for_backward(prior, mu, x)
+        ctx.model, ctx.how = model, (iterations, tolerance)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """V = (A + mu)^-1 g gives dL/d(E^H y) = v, dL/dz = mu v and dL/dmu = Re <v, z - x>."""
+        prior, mu, x = ctx.saved_tensors
+        with torch.no_grad():
+            v = _solve(ctx.model, mu, gradients[0], None, *ctx.how)
+            slope = (v.conj() * (prior - x)).real.sum(dim=(-2, -1), keepdim=True).sum_to_size(mu.shape)
+        return v, mu * v, slope, None, None, None
+
+
+def _solve(model: Sense, mu: Tensor, right: Tensor, start: Tensor | None, iterations: int, tolerance: float) -> Tensor:
+    return conjugate_gradient(
+        lambda p: model.normal(p) + mu * p, right, start, iterations=iterations, tolerance=tolerance
+    ).x
+
+
+def regularised_sense(
+    kspace: Tensor,
+    maps: Tensor,
+    mask: Tensor,
+    prior: Tensor | None = None,
+    lam: Tensor | float = 4.0,
+    *,
+    convention: Convention = "A",
+    iterations: int = 50,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """Regularised SENSE [batch y x] of k-space [batch coil y x] with maps [batch coil y x] and mask [batch 1 y|1 x].
+
+    `prior` [batch y x] (default 0); `lam` a number, or one per sample [batch] (the module says what it means).
+    Differentiable in `prior`, `lam` and `kspace`, not in `maps`; forward and backward are solved to `tolerance`, so
+    that gradients are those of the solution and not of the iterations. Raises ValueError for lam <= 0.
+    """
+    level = torch.as_tensor(lam, dtype=maps.real.dtype, device=maps.device)
+    if not bool((level > 0).all()):
+        raise ValueError(f"lam must be greater than 0, got {level.min():g}")
+    model = Sense(maps, mask)
+    data = model.adjoint(kspace)
+    mu = mu_of(level, convention).reshape(-1, 1, 1)
+    start = torch.zeros_like(data) if prior is None else prior
+    return _RegularisedSense.apply(data, start, mu, model, iterations, tolerance)  # type: ignore[no-untyped-call]
+
+
+def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30, tolerance: float = 0.0) -> Tensor:
+    """Unregularised SENSE [batch y x] by `iterations` of conjugate gradients from 0; stopping early regularises.
+
+    Pruessmann et al., Magn Reson Med 46:638, 2001.
+    """
+    model = Sense(maps, mask)
+    with torch.no_grad():
+        data = model.adjoint(kspace)
+        return conjugate_gradient(model.normal, data, iterations=iterations, tolerance=tolerance).x

@@ -1,0 +1,70 @@
+"""Conjugate gradients for batches of Hermitian positive systems, each sample with its own step and its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Operator = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A solution [batch ...], how many iterations it took, and each sample's relative residual [batch]."""
+
+    x: Tensor
+    iterations: int
+    residual: Tensor
+
+
+def conjugate_gradient(
+    operator: Operator,
+    right: Tensor,
+    start: Tensor | None = None,
+    *,
+    iterations: int = 50,
+    tolerance: float = 1e-6,
+    precondition: Operator | None = None,
+) -> Solved:
+    """Solve operator(x) = right [batch ...] for a Hermitian positive definite operator (Hestenes and Stiefel 1952).
+
+    Ends after `iterations`, or where ||right - operator(x)|| <= tolerance ||right|| in every sample (by the recursion,
+    not computed anew); a sample that is done stays as it is. `precondition` applies an approximate inverse.
+    """
+    scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
+    x = torch.zeros_like(right) if start is None else start.clone()
+    r = right.clone() if start is None else right - operator(x)
+    z = r if precondition is None else precondition(r)
+    p, rz = z.clone(), _inner(r, z)
+    done = 0
+    for done in range(1, iterations + 1):
+        active = _norm(r) > tolerance * scale
+        if not bool(active.any()):
+            done -= 1
+            break
+        q = operator(p)
+        curvature = _inner(p, q)
+        step = torch.where(active & (curvature > 0), rz / curvature, torch.zeros_like(rz))
+        x += _wide(step, x) * p
+        r -= _wide(step, r) * q
+        z = r if precondition is None else precondition(r)
+        old, rz = rz, _inner(r, z)
+        p = z + _wide(torch.where(old > 0, rz / old, torch.zeros_like(rz)), p) * p
+    return Solved(x, done, _norm(r) / scale)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Re <a, b> of every sample [batch]."""
+    a, b = (torch.view_as_real(t.contiguous()) if t.is_complex() else t for t in (a, b))
+    return (a * b).flatten(1).sum(1)
+
+
+def _norm(a: Tensor) -> Tensor:
+    return _inner(a, a).sqrt()
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,252 @@
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import shared
+from properties import assert_adjoint, complex_normal
+
+from recon.gfactor import alias_shifts, block_g, replica_g
+from recon.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
+from recon.solvers import conjugate_gradient
+from synth.coils import LoopsSpec, draw_coils
+from synth.espirit import espirit
+from synth.physics import sense_forward
+from synth.scans import open_scan
+
+SHAPE, COILS = (24, 32), 5
+
+
+def regular(n=32, rate=4, reference=0):
+    mask = (np.arange(n) - n // 2) % rate == 0
+    mask[n // 2 - reference // 2 : n // 2 + reference // 2] = True
+    return mask
+
+
+def caipi():
+    y, x = np.indices(SHAPE)
+    return (y % 2 == 0) & ((x + (y // 2) % 2) % 2 == 0)
+
+
+MASKS = {
+    "regular": regular(),
+    "with reference lines": regular(reference=8),
+    "random lines": np.random.default_rng(0).random(32) < 0.3,
+    "random points": np.random.default_rng(1).random(SHAPE) < 0.3,
+    "caipi": caipi(),
+}
+
+
+@pytest.fixture(params=MASKS)
+def mask(request):
+    return MASKS[request.param]
+
+
+def wide(mask, dtype=torch.bool):
+    return torch.from_numpy(mask.copy()).to(dtype).reshape(1, 1, -1, mask.shape[-1])
+
+
+def maps_of(dtype=torch.complex128, shape=SHAPE, coils=COILS):
+    return torch.from_numpy(draw_coils(LoopsSpec(count=coils), 2, 0).maps(shape)).to(dtype)[None]
+
+
+def dense(model):
+    """A [n n], column by column."""
+    n = SHAPE[0] * SHAPE[1]
+    basis = torch.eye(n, dtype=torch.complex128).reshape(n, *SHAPE)
+    return model.normal(basis).reshape(n, n).T
+
+
+def test_conjugate_gradients_solve_each_sample(rng):
+    a = complex_normal(rng, 3, 6, 6).astype(np.complex128)
+    a = torch.from_numpy(a @ a.conj().swapaxes(1, 2) + np.eye(6))
+    right = torch.from_numpy(complex_normal(rng, 3, 6)).to(torch.complex128)
+    right[1] = 0
+
+    def operator(x):
+        return (a @ x[..., None])[..., 0]
+
+    solved = conjugate_gradient(operator, right, iterations=60, tolerance=1e-12)
+    torch.testing.assert_close(solved.x, torch.linalg.solve(a, right))
+    assert not solved.x[1].any()
+    assert solved.iterations < 20
+    diagonal = torch.diagonal(a, dim1=1, dim2=2)
+    better = conjugate_gradient(operator, right, iterations=60, tolerance=1e-12, precondition=lambda r: r / diagonal)
+    torch.testing.assert_close(better.x, solved.x)
+    assert conjugate_gradient(operator, right, solved.x, tolerance=1e-9).iterations == 0
+
+
+def test_the_model_is_adjoint_and_has_unit_diagonal(mask, rng):
+    model = Sense(maps_of(), wide(mask))
+    x = torch.from_numpy(complex_normal(rng, 1, *SHAPE)).to(torch.complex128)
+    y = torch.from_numpy(complex_normal(rng, 1, COILS, *SHAPE)).to(torch.complex128)
+    assert_adjoint(lambda v: model.forward(v) * model.acceleration, model.adjoint, x, y, rtol=1e-12)
+    torch.testing.assert_close(model.normal(x), model.adjoint(model.forward(x)))
+    torch.testing.assert_close(model.forward(x), sense_forward(x, model.maps, model.mask))
+    a = dense(model)
+    torch.testing.assert_close(torch.diagonal(a).real, torch.ones(len(a), dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(a, a.conj().T)
+
+
+@pytest.mark.parametrize("lam", [0.25, 1.0, 4.0, 20.0])
+def test_noise_is_bounded_by_lambda_at_every_voxel(mask, lam):
+    """g <= lam, for every mask; and the operator norm of (A + mu)^-1 E^H is at most lam, too."""
+    a = dense(Sense(maps_of(), wide(mask)))
+    values, vectors = torch.linalg.eigh(a)
+    values = values.clamp_min(0)
+    mu = float(mu_of(torch.tensor(lam, dtype=torch.float64)))
+    g2 = ((vectors.abs() ** 2) * (values / (values + mu) ** 2)).sum(1)
+    assert float(g2.sqrt().max()) <= lam * (1 + 1e-9)
+    assert float((values.sqrt() / (values + mu)).max()) <= lam * (1 + 1e-9)
+
+
+def test_the_limits_of_lambda(rng):
+    model = maps_of(), wide(regular(reference=8))
+    truth, prior = (torch.from_numpy(complex_normal(rng, 1, *SHAPE)).to(torch.complex128) for _ in range(2))
+    kspace = Sense(*model).forward(truth)
+    near = regularised_sense(kspace, *model, prior, 1e-4, tolerance=1e-12)
+    torch.testing.assert_close(near, prior, rtol=0, atol=1e-5)
+    far = regularised_sense(kspace, *model, prior, 1e4, iterations=3000, tolerance=1e-12)
+    torch.testing.assert_close(far, truth, rtol=0, atol=1e-3)
+    step = regularised_sense(kspace, *model, prior, 2.0, tolerance=1e-12)
+    residual = (kspace - Sense(*model).forward(prior)).norm() * Sense(*model).acceleration.sqrt()
+    assert (step - prior).norm() <= 2.0 * residual
+    with pytest.raises(ValueError, match="greater than 0"):
+        regularised_sense(kspace, *model, prior, 0.0)
+
+
+@pytest.mark.parametrize("convention", ["A", "A2", "B"])
+def test_gradients_are_those_of_the_solution(mask, rng, convention):
+    maps, wanted = maps_of(), torch.from_numpy(complex_normal(rng, 2, *SHAPE)).to(torch.complex128)
+    prior, kspace = (
+        torch.from_numpy(complex_normal(rng, *s)).to(torch.complex128) for s in ((2, *SHAPE), (2, COILS, *SHAPE))
+    )
+    lam = torch.tensor([1.5, 3.0], dtype=torch.float64)
+
+    def loss(prior, lam, kspace):
+        x = regularised_sense(
+            kspace, maps, wide(mask), prior, lam, convention=convention, iterations=500, tolerance=1e-12
+        )
+        return ((x - wanted).abs() ** 2).sum() + (x.real * wanted.imag).sum()
+
+    for tensor in (prior, lam, kspace):
+        tensor.requires_grad_()
+    loss(prior, lam, kspace).backward()
+    arguments = [prior, lam, kspace]
+    for k, tensor in enumerate(arguments):
+        direction = torch.randn(tensor.shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(k))
+        expected = (
+            (tensor.grad.conj() * direction).real.sum() if tensor.is_complex() else (tensor.grad * direction).sum()
+        )
+        eps = 1e-5
+        moved = [[t + s * eps * direction if t is tensor else t for t in arguments] for s in (1, -1)]
+        found = (loss(*moved[0]) - loss(*moved[1])) / (2 * eps)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_aliases_of_regular_masks():
+    shifts, weights = alias_shifts(np.broadcast_to(regular(), SHAPE))
+    assert shifts.tolist() == [[0, 0], [0, 8], [0, 16], [0, 24]]
+    np.testing.assert_allclose(weights, 1)
+    shifted, weights = alias_shifts(np.broadcast_to(np.roll(regular(), 1), SHAPE))
+    assert shifted.tolist() == shifts.tolist()
+    np.testing.assert_allclose(weights, [1, 1j, -1, -1j], atol=1e-12)
+    assert len(alias_shifts(caipi())[0]) == 4
+    with pytest.raises(ValueError, match="use replica_g"):
+        alias_shifts(np.broadcast_to(regular(reference=8), SHAPE))
+
+
+@pytest.mark.parametrize("name", ["regular", "shifted", "caipi"])
+def test_blocks_equal_the_whole_matrix(name):
+    mask = np.roll(regular(), 1) if name == "shifted" else MASKS[name]
+    maps = maps_of()
+    a = dense(Sense(maps, wide(mask)))
+    pruessmann = (torch.linalg.inv(a).diagonal() * a.diagonal()).real.sqrt().reshape(SHAPE).numpy()
+    np.testing.assert_allclose(block_g(maps[0].numpy(), mask), pruessmann, rtol=1e-4)
+    np.testing.assert_allclose(block_g(maps[0].numpy(), mask, lam=1e4), pruessmann, rtol=1e-4)
+    assert block_g(maps[0].numpy(), mask, lam=2.0).max() <= 2
+    assert pruessmann.min() > 0.999
+
+
+def test_blocks_agree_with_replicas():
+    maps, mask = maps_of(torch.complex64), regular()
+    model = maps, wide(mask)
+    for lam in (1.0, 4.0):
+        replicas = replica_g(
+            lambda noise, lam=lam: regularised_sense(noise, *model, lam=lam, iterations=100, tolerance=1e-5),
+            *model,
+            replicas=400,
+        ).numpy()
+        error = replicas / block_g(maps[0].numpy(), mask, lam) - 1
+        assert np.abs(error).mean() < 1.3 * 0.8 / (2 * np.sqrt(400))
+        assert np.abs(error).max() < 6 / (2 * np.sqrt(400))
+
+
+def test_the_zero_filled_image_has_g_1(mask):
+    maps = maps_of(torch.complex64)
+    found = replica_g(lambda noise: Sense(maps, wide(mask)).adjoint(noise), maps, wide(mask), 400)
+    assert float((found - 1).abs().mean()) < 0.03
+
+
+def test_correlated_noise_is_whitened_in_the_blocks(rng):
+    maps, mask = maps_of()[0].numpy(), regular()
+    np.testing.assert_allclose(block_g(maps, mask, covariance=2 * np.eye(COILS)), block_g(maps, mask))
+    psi = np.diag([2.0, 2, 2, 2, 2000])  # the last coil is nearly lost
+    np.testing.assert_allclose(block_g(maps, mask, covariance=psi), block_g(maps[:4], mask), rtol=0.06)
+
+
+def undersampled(name, rate, reference=24):
+    """A real scan, whitened maps and all, regularly undersampled: k-space, maps, mask as tensors with a batch axis."""
+    kspace = open_scan(shared(f"scans/{name}"))[0]
+    maps = espirit(kspace).maps[0]
+    mask = regular(kspace.shape[-1], rate, reference)
+    tensors = (kspace * mask, maps, mask[None, None])
+    return tuple(torch.from_numpy(np.ascontiguousarray(t))[None] for t in tensors)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["brain_8ch_bart/full.cfl", "brain_mprage_4ch/MPRAGE_multi_channel.mat", "brain_prescan_16ch/preScanRefData.npy"],
+)
+def test_real_scans_as_sigpy_and_bart_reconstruct_them(name, tmp_path):
+    mri = pytest.importorskip("sigpy.mri")
+    kspace, maps, mask = undersampled(name, 2)
+    scale = float(kspace.abs().max())
+    kspace = kspace / scale
+    lam = 6.0
+    ours = regularised_sense(kspace, maps, mask, lam=lam, iterations=400, tolerance=1e-7)[0].numpy()
+    weight = opposite_lambda(lam, float(1 / mask.float().mean()))
+    theirs = mri.app.SenseRecon(kspace[0].numpy(), maps[0].numpy(), lamda=weight, max_iter=60, show_pbar=False).run()
+    assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
+    if shutil.which("bart"):
+        for part, values in (("k", kspace), ("m", maps)):
+            ordered = values[0].numpy().transpose(1, 2, 0)[:, :, None]
+            (tmp_path / f"{part}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
+            ordered.ravel(order="F").tofile(tmp_path / f"{part}.cfl")
+        command = ["bart", "pics", "-l2", f"-r{weight:.9g}", "-i100", "-w1", "k", "m", "x"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        shape = ours.shape
+        bart = np.fromfile(tmp_path / "x.cfl", np.complex64).reshape(shape, order="F") * (-1) ** (sum(shape) // 2)
+        assert np.linalg.norm(ours - bart) < 1e-3 * np.linalg.norm(bart)
+
+
+def test_cg_sense_is_sigpys(rng):
+    mri = pytest.importorskip("sigpy.mri")
+    maps = maps_of(torch.complex64)
+    mask = wide(regular(reference=8))
+    kspace = torch.from_numpy(complex_normal(rng, 1, COILS, *SHAPE)) * mask
+    theirs = mri.app.SenseRecon(kspace[0].numpy(), maps[0].numpy(), lamda=0, max_iter=8, show_pbar=False).run()
+    ours = cg_sense(kspace, maps, mask, iterations=8)[0].numpy()
+    assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_as_on_a_cpu(rng):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    maps, mask = maps_of(torch.complex64), wide(regular(reference=8))
+    kspace = torch.from_numpy(complex_normal(rng, 1, COILS, *SHAPE)) * mask
+    here = regularised_sense(kspace, maps, mask)
+    there = regularised_sense(kspace.cuda(), maps.cuda(), mask.cuda()).cpu()
+    torch.testing.assert_close(there, here, rtol=0, atol=1e-3)
