@@ -1,0 +1,86 @@
+"""What learned reconstructions are compared with, all called alike: ``model(batch) -> image`` [batch y x].
+
+A batch is what `recon.loader` gives: ``masked_kspace``, ``mask``, ``sens_maps``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .sense import Convention, Sense, cg_sense, regularised_sense
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ZeroFilled:
+    """E^H y over R: the coil-combined image of k-space with zeros where nothing was sampled."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        model = Sense(batch["sens_maps"], batch["mask"])
+        return model.adjoint(batch["masked_kspace"]) / model.acceleration
+
+
+@dataclass(frozen=True)
+class CgSense:
+    """Unregularised SENSE, stopped after `iterations`."""
+
+    iterations: int = 30
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        return cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.iterations)
+
+
+@dataclass(frozen=True)
+class RegularisedSense:
+    """Regularised SENSE with prior 0; `lam` bounds the noise amplification (see `recon.sense`)."""
+
+    lam: float = 4.0
+    convention: Convention = "A"
+    iterations: int = 100
+    tolerance: float = 1e-5
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        with torch.no_grad():
+            return regularised_sense(
+                batch["masked_kspace"],
+                batch["sens_maps"],
+                batch["mask"],
+                lam=self.lam,
+                convention=self.convention,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+            )
+
+
+@dataclass(frozen=True)
+class Wavelet:
+    """l1-wavelet SENSE (Lustig 2007) by sigpy, on the CPU; `lam` is relative to the zero-filled image's maximum."""
+
+    lam: float = 1e-3
+    iterations: int = 100
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        from sigpy.mri.app import L1WaveletRecon  # slow to import (numba)
+
+        count, images = len(batch["masked_kspace"]), []
+        masks = batch["mask"].expand(count, *batch["mask"].shape[1:]).cpu().numpy().astype(np.float32)
+        starts = ZeroFilled()(batch).abs().amax(dim=(-2, -1)).tolist()
+        maps = batch["sens_maps"].expand(count, -1, -1, -1).cpu().numpy()
+        for kspace, coil_maps, mask, largest in zip(batch["masked_kspace"], maps, masks, starts, strict=True):
+            scale = largest or 1.0
+            samples = kspace.cpu().numpy() / scale
+            weights = np.broadcast_to(mask, samples.shape)
+            app = L1WaveletRecon(
+                samples, coil_maps, self.lam, weights=weights, max_iter=self.iterations, show_pbar=False
+            )
+            images.append(torch.from_numpy(np.asarray(app.run()) * scale))
+        return torch.stack(images).to(batch["masked_kspace"])

@@ -1,0 +1,131 @@
+"""How close a reconstruction is to its reference: each number's name says what it is, and in which data range.
+
+Images are complex [y x] (or [slice y x] for the volume's set). The range is always the reference's, never the
+reconstruction's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.complexfloating]
+SIGMA, WINDOW = 1.5, 11  # of Wang's SSIM
+
+
+def nrmse_complex(image: Image, reference: Image) -> float:
+    """||x - r|| / ||r|| of complex images: Knoll 2019's and the VN authors' RMSE."""
+    return float(np.linalg.norm(image - reference) / np.linalg.norm(reference))
+
+
+def nrmse_magnitude(image: Image, reference: Image) -> float:
+    """|| |x| - |r| || / ||r||."""
+    return float(np.linalg.norm(np.abs(image) - np.abs(reference)) / np.linalg.norm(reference))
+
+
+def psnr_magnitude_slice_max(image: Image, reference: Image) -> float:
+    """20 log10(max |r| / rms(|x| - |r|)) in dB, with the reference's own maximum."""
+    error = np.sqrt(np.mean((np.abs(image).astype(np.float64) - np.abs(reference)) ** 2))
+    return float(20 * np.log10(np.abs(reference).max() / error)) if error > 0 else float("inf")
+
+
+def ssim_windowed_slice_range(image: Image, reference: Image) -> float:
+    """Wang's SSIM of magnitudes with Gaussian windows (sigma 1.5), in the range max |r| - min |r| of the slice.
+
+    As the authors of the variational network compute it: scikit-image with ``gaussian_weights=True,
+    use_sample_covariance=False``.
+    """
+    from skimage.metrics import structural_similarity
+
+    r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
+    return float(
+        structural_similarity(
+            r, x, data_range=float(r.max() - r.min()), gaussian_weights=True, sigma=SIGMA, use_sample_covariance=False
+        )
+    )
+
+
+def ssim_global_slice_max(image: Image, reference: Image) -> float:
+    """Knoll 2019's formula as printed: SSIM of the whole magnitude images as one window, in the range max |r|.
+
+    (2 m_x m_r + c1) (2 s_xr + c2) / ((m_x^2 + m_r^2 + c1) (s_x^2 + s_r^2 + c2)), c1 = (0.01 L)^2, c2 = (0.03 L)^2.
+    """
+    r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
+    c1, c2 = (0.01 * r.max()) ** 2, (0.03 * r.max()) ** 2
+    shared = np.mean((x - x.mean()) * (r - r.mean()))
+    mean = (2 * x.mean() * r.mean() + c1) / (x.mean() ** 2 + r.mean() ** 2 + c1)
+    return float(mean * (2 * shared + c2) / (x.var() + r.var() + c2))
+
+
+def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
+    """FastMRI's NMSE, PSNR and SSIM of a volume [slice y x] of magnitudes, in the volume's maximum (fastmri.evaluate).
+
+    NMSE is ||x - r||^2 / ||r||^2 of the volume; SSIM is the mean over slices with uniform windows of 7 x 7.
+    """
+    from skimage.metrics import structural_similarity
+
+    x, r = np.abs(images).astype(np.float64), np.abs(references).astype(np.float64)
+    peak = float(r.max())
+    error = float(np.mean((x - r) ** 2))
+    ssim = [structural_similarity(b, a, data_range=peak) for a, b in zip(x, r, strict=True)]
+    return {
+        "fastmri_nmse": float(np.sum((x - r) ** 2) / np.sum(r**2)),
+        "fastmri_psnr": float(10 * np.log10(peak**2 / error)) if error > 0 else float("inf"),
+        "fastmri_ssim": float(np.mean(ssim)),
+    }
+
+
+def aliasing_energy(image: Image, reference: Image, shifts: list[tuple[int, int]], width: int = 1) -> float:
+    """How much of the error looks like the object at its alias shifts: Knoll's red arrows as a number.
+
+    The share of the error's energy that is explained by copies of the reference shifted by `shifts` (y, x) of a regular
+    mask, without (0, 0): ||projection of x - r on their span||^2 / ||x - r||^2, less what as many random shifts would
+    explain. 0 where the error is noise, 1 where it is nothing but aliases. Magnitudes and phases of copies are free,
+    `width` rows and columns of shift to either side count, too.
+    """
+    error = np.asarray(image - reference, np.complex128)
+    around = [(y + a, x + b) for y, x in shifts for a in range(1 - width, width) for b in range(1 - width, width)]
+    total = float(np.linalg.norm(error) ** 2)
+    if total == 0 or not around:
+        return 0.0
+    draw = np.random.default_rng(0)
+    taken = {(0, 0), *around}
+    elsewhere: list[tuple[int, int]] = []
+    while len(elsewhere) < len(around):
+        shift = tuple(int(draw.integers(n)) for n in error.shape)
+        if shift not in taken:
+            elsewhere.append((shift[0], shift[1]))
+    found, chance = (_explained(error, reference, s) / total for s in (around, elsewhere))
+    return max(found - chance, 0.0)
+
+
+def _explained(error: Image, reference: Image, shifts: list[tuple[int, int]]) -> float:
+    """Energy of the projection of `error` on copies of `reference`, shifted."""
+    copies = np.stack([np.roll(reference, shift, (0, 1)).ravel() for shift in shifts], axis=1).astype(np.complex128)
+    basis = np.linalg.qr(copies)[0]
+    return float(np.linalg.norm(basis.conj().T @ error.ravel()) ** 2)
+
+
+SLICE_METRICS = (
+    nrmse_complex,
+    nrmse_magnitude,
+    psnr_magnitude_slice_max,
+    ssim_windowed_slice_range,
+    ssim_global_slice_max,
+)
+
+
+def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
+    """Every metric of a slice, by its name."""
+    return {metric.__name__: metric(image, reference) for metric in SLICE_METRICS}
+
+
+def paired_bootstrap(
+    first: NDArray[np.floating], second: NDArray[np.floating], draws: int = 10_000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of first - second over the same slices, and its confidence interval (Efron's percentiles)."""
+    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    draw = np.random.default_rng(seed)
+    means = difference[draw.integers(len(difference), size=(draws, len(difference)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(difference.mean()), float(low), float(high)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+from conftest import recipe_data
+from properties import complex_normal
+
+from recon.baselines import CgSense, RegularisedSense, Wavelet, ZeroFilled
+from recon.batches import make_loader
+from recon.loader import VirtualPairs
+from recon.metrics import (
+    aliasing_energy,
+    fastmri_volume,
+    nrmse_complex,
+    nrmse_magnitude,
+    paired_bootstrap,
+    psnr_magnitude_slice_max,
+    slice_metrics,
+    ssim_global_slice_max,
+    ssim_windowed_slice_range,
+)
+from synth.recipe import parse_recipe
+
+
+@pytest.fixture
+def images(rng):
+    reference = (np.outer(np.hanning(40), np.hanning(48)) * np.exp(0.3j)).astype(np.complex64)
+    return reference + 0.02 * complex_normal(rng, 40, 48), reference
+
+
+def test_by_hand():
+    reference, image = np.array([[3, 4j]]), np.array([[3, 0]])
+    assert nrmse_complex(image, reference) == pytest.approx(4 / 5)
+    assert nrmse_magnitude(-image, reference) == pytest.approx(4 / 5)
+    assert nrmse_complex(-reference, reference) == pytest.approx(2)
+    assert psnr_magnitude_slice_max(image, reference) == pytest.approx(20 * np.log10(4 / np.sqrt(8)))
+    # one window: means 1.5 and 3.5, variances 2.25 and 0.25, covariance -0.75, L = 4
+    c1, c2 = 0.04**2, 0.12**2
+    expected = (2 * 1.5 * 3.5 + c1) * (2 * -0.75 + c2) / ((1.5**2 + 3.5**2 + c1) * (2.25 + 0.25 + c2))
+    assert ssim_global_slice_max(image, reference) == pytest.approx(expected)
+
+
+def test_a_perfect_image(images):
+    _, reference = images
+    found = slice_metrics(reference, reference)
+    assert found["nrmse_complex"] == 0
+    assert found["psnr_magnitude_slice_max"] == np.inf
+    assert found["ssim_windowed_slice_range"] == pytest.approx(1)
+    assert found["ssim_global_slice_max"] == pytest.approx(1)
+    assert aliasing_energy(reference, reference, [(0, 12)]) == 0
+
+
+def test_scale_of_both_does_not_matter(images):
+    image, reference = images
+    one, other = slice_metrics(image, reference), slice_metrics(1e-6 * image, 1e-6 * reference)
+    assert all(other[name] == pytest.approx(value, rel=1e-4) for name, value in one.items())
+
+
+def test_scikit_image_agrees(images):
+    metrics = pytest.importorskip("skimage.metrics")
+    image, reference = images
+    r, x = np.abs(reference).astype(float), np.abs(image).astype(float)
+    assert psnr_magnitude_slice_max(image, reference) == pytest.approx(
+        metrics.peak_signal_noise_ratio(r, x, data_range=r.max()), rel=1e-6
+    )
+    assert 0.5 < ssim_windowed_slice_range(image, reference) < 1
+
+
+@pytest.mark.peers
+def test_fastmri_agrees(images):
+    evaluate = pytest.importorskip("fastmri.evaluate")
+    image, reference = images
+    volume, truth = np.abs(np.stack([image, 2 * image])), np.abs(np.stack([reference, 2 * reference]))
+    found = fastmri_volume(volume, truth)
+    assert found["fastmri_nmse"] == pytest.approx(np.asarray(evaluate.nmse(truth, volume)).item(), rel=1e-5)
+    assert found["fastmri_psnr"] == pytest.approx(np.asarray(evaluate.psnr(truth, volume)).item(), rel=1e-5)
+    assert found["fastmri_ssim"] == pytest.approx(np.asarray(evaluate.ssim(truth, volume)).item(), rel=1e-4)
+
+
+def test_aliases_are_told_from_noise(images, rng):
+    reference = images[1] * rng.standard_normal(images[1].shape)  # texture, by which a copy is known
+    noise = 0.02 * complex_normal(rng, *reference.shape)
+    shifts = [(0, 12), (0, 24), (0, 36)]
+    aliased = 0.2 * np.roll(reference, (0, 24), (0, 1))
+    assert aliasing_energy(reference + noise, reference, shifts) < 0.02
+    assert aliasing_energy(reference + aliased, reference, shifts) > 0.5
+    assert aliasing_energy(reference + aliased + noise, reference, shifts) > 0.3
+
+
+def test_bootstrap(rng):
+    first, shift = rng.normal(30, 3, 200), rng.normal(0.5, 0.2, 200)
+    mean, low, high = paired_bootstrap(first + shift, first)
+    assert low < mean < high
+    assert mean == pytest.approx(shift.mean())
+    assert high - low == pytest.approx(2 * 1.96 * 0.2 / np.sqrt(200), rel=0.2)
+
+
+def test_baselines_are_called_alike_and_better_is_better(photos):
+    target = {"matrix": [64, 72], "reference": "clean", "fit": "resize"}
+    pairs = VirtualPairs(parse_recipe(recipe_data(photos, pairs=4, target=target, noise={"snr": 30}), "t"))
+    (batch,) = make_loader(pairs, batch_size=4, device="cpu", shuffle=False)
+    errors = {}
+    for model in (ZeroFilled(), CgSense(10), RegularisedSense(4.0), Wavelet(2e-3, 60)):
+        image = model(batch)
+        assert image.shape == batch["target"].shape
+        assert image.dtype == torch.complex64
+        both = zip(image.numpy(), batch["target"].numpy(), strict=True)
+        errors[type(model)] = np.mean([nrmse_complex(i, t) for i, t in both])
+    assert max(errors[kind] for kind in (CgSense, RegularisedSense, Wavelet)) < errors[ZeroFilled]
