@@ -1,0 +1,108 @@
+"""The variational network of Hammernik 2018 and Knoll 2019: gradient steps with learned filters and activations.
+
+Stage t:  u <- u - (1 / N_k) sum_i K_i^H phi_i(K_i u) - lam A^H (A u - f), u_0 = A^H f, where K_i correlates the real
+and the imaginary part each with a kernel of its own and adds both, phi_i is a sum of Gaussians, and A is not scaled (A^H
+A has the diagonal 1 / R). As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the number
+of filters, images are padded by 11 pixels symmetrically before and cropped after, everything is divided by max |A^H f|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .rbf import RbfKind, RbfTable, rbf
+from .sense import Sense
+
+Batch = dict[str, Tensor]
+
+
+class VariationalSpec(NamedTuple):
+    """Sizes of the network; the defaults are Knoll 2019's, 65,530 parameters."""
+
+    stages: int = 10
+    filters: int = 24
+    kernel: int = 11
+    nodes: int = 31
+    rbf: RbfKind = "icg"
+    initial: Literal["linear"] = "linear"
+    lam: float = 1.0
+
+
+class VariationalStage(nn.Module):
+    """One gradient step."""
+
+    def __init__(self, spec: VariationalSpec, table: RbfTable, generator: torch.Generator) -> None:
+        super().__init__()
+        shape = (spec.filters, 2, spec.kernel, spec.kernel)
+        self.kernels = nn.Parameter(torch.randn(shape, generator=generator) / spec.kernel)
+        self.weights = nn.Parameter(0.04 * table.centres.expand(spec.filters, -1).clone())
+        self.lam = nn.Parameter(torch.tensor(float(spec.lam)))
+        self.table = table
+        self.project()
+
+    def regulariser(self, u: Tensor) -> Tensor:
+        """(1 / N_k) sum_i K_i^H phi_i(K_i u) of images [batch y x]."""
+        filters, _, size, _ = self.kernels.shape
+        parts = symmetric_pad(torch.stack([u.real, u.imag], dim=1), size)
+        responses = nn.functional.conv2d(parts, self.kernels, padding=size // 2)
+        activated = rbf(responses, self.weights, self.table)
+        back = nn.functional.conv_transpose2d(activated, self.kernels, padding=size // 2) / filters
+        back = back[..., size:-size, size:-size]
+        return torch.complex(back[:, 0], back[:, 1])
+
+    def forward(self, u: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
+        """The next image; `gradient` is u -> A^H (A u - f)."""
+        return u - self.regulariser(u) - self.lam * gradient(u)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring the parameters back: kernels with zero mean in each part and norm at most 1, lam at least 0."""
+        self.kernels.sub_(self.kernels.mean(dim=(-2, -1), keepdim=True))
+        norm = self.kernels.flatten(1).norm(dim=1).clamp_min(1.0)
+        self.kernels.div_(norm[:, None, None, None])
+        self.lam.clamp_min_(0.0)
+
+
+class VariationalNetwork(nn.Module):
+    """``model(batch) -> image`` [batch y x] of batches as `recon.loader` gives them; `seed` draws the kernels."""
+
+    def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.spec = spec or VariationalSpec()
+        self.table = RbfTable(self.spec.nodes, self.spec.rbf)
+        generator = torch.Generator().manual_seed(seed)
+        self.stages = nn.ModuleList(VariationalStage(self.spec, self.table, generator) for _ in range(self.spec.stages))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        model = Sense(batch["sens_maps"], batch["mask"])
+        start = model.adjoint(batch["masked_kspace"]) / model.acceleration
+        scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
+        data = start / scale
+
+        def gradient(u: Tensor) -> Tensor:
+            return model.normal(u) / model.acceleration - data
+
+        u = data
+        for stage in self.stages:
+            u = stage(u, gradient)
+        return u * scale
+
+    def project(self) -> None:
+        """Project every stage's parameters, as after each step of training."""
+        for stage in self.stages:
+            stage.project()  # type: ignore[operator]
+
+
+def symmetric_pad(image: Tensor, width: int) -> Tensor:
+    """Pad [... y x] on all sides by reflection that repeats the edge: numpy's mode "symmetric"."""
+    for axis in (-2, -1):
+        n = image.shape[axis]
+        index: Any = np.pad(np.arange(n), width, mode="symmetric")
+        image = image.index_select(axis, torch.from_numpy(index).to(image.device))
+    return image
