@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.corpus import open_corpus, stored_attributes, stored_plan
+from synth.crimes import MEANING
 from synth.images import SourceUnreadableError
 from synth.layout import CorpusError, Task, building_path, tasks_of
 from synth.ledger import Ledger, content_hash
@@ -29,7 +30,7 @@ from .cluster import ClusterSpec, open_cluster, run_tasks
 from .damage import find_damage
 from .memory import keep_memory
 from .progress import Meter
-from .summary import summarise
+from .summary import lacking, summarise
 
 
 class BuildError(RuntimeError):
@@ -53,6 +54,7 @@ class Built:
     pairs_per_s: float
     acceleration_net: float
     status: str  # built | resumed | already there | mended
+    notes: tuple[str, ...] = ()  # what the sources' history has done to them, and what pairs lack
     hash_before: str | None = None  # of a mended corpus; another hash was mended on another kind of processor
 
     def as_dict(self) -> dict[str, Any]:
@@ -164,6 +166,7 @@ def _finish(plan: Plan, out: Path, cluster: ClusterSpec) -> Built:
         pairs_per_s=round(rate, 2) if missing else 0.0,
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
         status="built",
+        notes=(*(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()), *lacking(summary)),
     )
 
 

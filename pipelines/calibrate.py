@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,34 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
     if not profiles:
         raise CalibrationError("no scan gave a noise profile:\n  " + "\n  ".join(refused[:10]))
     profile = pooled(profiles)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    doubts: list[str] = []
     for scan in (s for s in scans if len(s)):
         if scan.coils != profile.coils:
             refused.append(f"{scan.path}: has {scan.coils} coils, the noise {profile.coils}; calibrate it on its own")
             continue
-        slices = [{"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)} for k in range(len(scan))]
-        rows += [*slices, _whole(slices)]
-    return Calibrated(profile, rows, refused, scans)
+        slices = []
+        for k in range(len(scan)):
+            try:
+                slices.append({"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)})
+            except ScanError as error:
+                refused.append(str(error))
+        rows += [*slices, _whole(slices)] if slices else []
+        doubts += _doubts(scan, profile) if noise is not None else []
+    if not rows and any(len(s) for s in scans):
+        raise CalibrationError("no scan goes with this noise:\n  " + "\n  ".join(refused[:10]))
+    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans)
+
+
+def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
+    """Whether a separate noise scan goes with a scan's own background."""
+    try:
+        own = calibrate(scan, place="background").mean_sigma
+    except CalibrationError:
+        own = 0.0
+    if own and not 0.8 < own / profile.mean_sigma < 1.25:
+        return [f"{scan.path.name}: its own background has sigma {own:.4g}, the noise scan {profile.mean_sigma:.4g}"]
+    return []
 
 
 def _whole(slices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,12 +91,21 @@ def _whole(slices: list[dict[str, Any]]) -> dict[str, Any]:
     return {"scan": slices[0]["scan"], "slice": "all", **mean}
 
 
+def report_files(folder: Path) -> tuple[Path, Path]:
+    """Where the report's files will be; raises FileExistsError where something is there already."""
+    files = folder / "snr.csv", folder / "noise.png"
+    for file in (folder, *files):
+        if file.is_file():
+            raise FileExistsError(f"{file} is there already; choose another --report")
+    return files
+
+
 def write_report(found: Calibrated, folder: Path) -> list[Path]:
     """A table of SNRs and a picture: sigma by coil, correlation, and the distribution of whitened noise."""
     import matplotlib.figure
 
+    table, picture = report_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table, picture = folder / "snr.csv", folder / "noise.png"
     if found.rows:
         with table.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(found.rows[0]))

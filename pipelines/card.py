@@ -11,6 +11,7 @@ from synth.layout import metadata_documents
 from synth.plan import Plan
 
 from .manifests import CROISSANT, Manifest, ManifestError, load
+from .summary import lacking
 
 
 def card_documents(plan: Plan, summary: dict[str, Any], content: str) -> dict[str, bytes]:
@@ -39,7 +40,9 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
     recipe, found = plan.recipe, [] if manifest is None else [manifest.content.limits]
     for finding, count in summary["findings"].items():
         found.append(f"{count} of {summary['sources']} sources: {MEANING[finding]} (`{finding}`)")
+    found += lacking(summary)
     if recipe.own_maps:
+        found.append("k-space, maps and target are of whitened coils: of one sigma, and without correlation")
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
     else:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
@@ -78,10 +81,15 @@ def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest 
         "## Recipe",
         "",
         "```json",
-        json.dumps(_without_places(recipe.model_dump(mode="json", exclude_none=True)), indent=2),
+        json.dumps(_without_places(recipe.model_dump(mode="json", exclude_none=True, exclude=_unused(plan))), indent=2),
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unused(plan: Plan) -> set[str]:
+    """Sections that say nothing of these pairs: a scan has its own phase."""
+    return {"phase"} if plan.recipe.own_maps else set()
 
 
 def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from synth.recipe import Recipe, RecipeError, load_recipe
+from synth.sources import ScansSpec
 
 from . import data_commands  # noqa: F401 (it adds its commands)
 from .build import build
@@ -48,8 +49,11 @@ def build_command(
 ) -> None:
     """Build a corpus; run again, it goes on where it was stopped, and mends what is damaged."""
     with kindly():
+        loaded = load_recipe(named_recipe(recipe), changes or ())
+        for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
+            typer.echo(f"left out: {reason}", err=True)
         made = build(
-            load_recipe(named_recipe(recipe), changes or ()),
+            loaded,
             out,
             ClusterSpec(scheduler, scheduler_file, workers, insecure),
         )
@@ -69,6 +73,8 @@ def build_command(
     if made.built:
         typer.echo(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
     typer.echo(f"content hash {made.content_hash}")
+    for note in made.notes:
+        typer.echo(f"note: {note}")
 
 
 @app.command("verify")

@@ -13,7 +13,7 @@ from synth.sources import ScansSpec
 from synth.writers import WRITERS
 
 from . import manifests
-from .calibrate import calibrate_scans, write_report
+from .calibrate import calibrate_scans, report_files, write_report
 from .cluster import ClusterSpec
 from .export import export, import_corpus
 from .harvest import harvest
@@ -46,6 +46,8 @@ def calibrate_command(
             raise ValueError(f"--place {place}: write one of {', '.join(PLACES)}")
         if out.exists():
             raise FileExistsError(f"{out} is there already; choose another --out")
+        if report:
+            report_files(report)
         spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
         found = calibrate_scans(spec, noise, place)
         found.profile.save(out)

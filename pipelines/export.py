@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from synth.ledger import Ledger, content_hash
 from synth.plan import BucketPlan, Plan
 from synth.shard import ShardWriter
 from synth.store import finalize, finished, hole, padded, prepare
+from synth.target import Readout
 from synth.writers import WRITERS, Content
 
 from .card import card_documents
@@ -28,16 +30,16 @@ DOCUMENTS = ("recipe.json", "sources.json", "ledger.jsonl", "summary.json")
 
 
 def export(corpus_path: Path, kind: str, out: Path) -> int:
-    """Write every pair of a corpus into the folder `out`, its maps and its papers beside; return how many pairs.
+    """Write every pair of a corpus into ``out/pairs``, what `import_corpus` needs beside it; return how many pairs.
 
     Raises CorpusError, FileExistsError, or ValueError where the format cannot hold these pairs.
     """
     corpus = open_corpus(corpus_path)
     if out.exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
-    partial = building_path(out)
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "fathom").mkdir(parents=True)
+    partial = out.with_name(f"{out.name}.{uuid.uuid4().hex}.partial")  # a name that nobody else has
+    for folder in ("fathom", "pairs"):
+        (partial / folder).mkdir(parents=True)
     try:
         count = _write_all(corpus, kind, partial)
     except BaseException:
@@ -52,15 +54,28 @@ def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
         shutil.copy(corpus.path / document, folder / "fathom" / document)
     (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
     count = 0
+    (folder / "README.md").write_text(_told(corpus, kind))
     with Meter(f"export {corpus.path.name}", sum(int(b.numbers("valid").sum()) for b in corpus.buckets)) as meter:
         for bucket in corpus.buckets:
             for k in range(bucket.arrays["maps"].shape[0]):
                 np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.arrays["maps"][k])
             for content in _contents(corpus, bucket):
-                WRITERS[kind].write(content, folder)
+                WRITERS[kind].write(content, folder / "pairs")
                 count += 1
                 meter.advance(1)
     return count
+
+
+def _told(corpus: Corpus, kind: str) -> str:
+    """What a stranger must know of the exported files."""
+    lines = [f"# {corpus.recipe.name}, exported to {kind}", "", f"Corpus `{corpus.content_hash}`.", ""]
+    lines += [(WRITERS[kind].write.__doc__ or "").strip(), ""]
+    for bucket in corpus.plan.buckets:
+        rows = Readout(bucket.matrix[0], bucket.readout).image_rows
+        lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
+    if corpus.recipe.own_maps:
+        lines.append("- k-space and maps are of whitened coils: sigma is the same in all, and they do not correlate")
+    return "\n".join(lines) + "\n"
 
 
 def _name(index: int) -> str:
@@ -99,7 +114,7 @@ def import_corpus(folder: Path, out: Path) -> str:
         told = json.loads((folder / "fathom" / "export.json").read_bytes())
         writer = WRITERS[told["format"]]
         plan = stored_plan(folder / "fathom")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
             f"{folder}: is no export of Fathom's ({error}); give a folder that `fathom export` made"
         ) from None
@@ -152,7 +167,10 @@ def _arrays_of(
         return (np.load(maps_file, allow_pickle=False),)
     if not stored["numbers"]:
         return hole(bucket, own_maps=plan.recipe.own_maps)
-    kspace, sampled, target = writer.read(folder, _name(stored["index"]))
+    try:
+        kspace, sampled, target = writer.read(folder / "pairs", _name(stored["index"]))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{folder}: {_name(stored['index'])} cannot be read ({error}); export it again") from None
     sampled = sampled if not bucket.lines or sampled.ndim == 1 else sampled[0]
     if plan.recipe.kspace == "full":
         kept = kspace if bucket.lines else kspace.reshape(len(kspace), -1)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from synth.calibration import calibrate
 from synth.espirit import espirit
 from synth.layout import building_path
 from synth.library import KEY, VERSION, write_set
-from synth.noise_profile import CalibrationError, whiten
+from synth.noise_profile import CalibrationError, NoiseProfile, whiten, whitening_matrix
+from synth.physics import rss
 from synth.scans import ScanError
 from synth.sources import ScanItem, ScansSpec
 from synth.store import sha256_of
@@ -46,10 +49,13 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     A slice without a usable reference is left out, with its reason in the library's attributes.
     """
     items = spec.list_files()
-    identity = hashlib.sha256(json.dumps([spec.variable, spec.axes, items]).encode()).hexdigest()
+    digests = [spec.open(name).sha256 for name in dict.fromkeys(ScanItem.parse(item).file for item in items)]
+    identity = hashlib.sha256(json.dumps([spec.variable, spec.axes, items, digests]).encode()).hexdigest()
     if out.exists():
         return _already_there(out, identity)
     root = building_path(out)
+    if root.exists() and any(root.iterdir()) and "harvest" not in _attributes(root):
+        raise CorpusExistsError(f"{root} is there already and no library; move it away, or choose another --out")
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
     if group.attrs.get("harvest", identity) != identity:
         raise CorpusExistsError(f"{root} was begun from other scans; remove it, or choose another --out")
@@ -57,7 +63,7 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     tasks = [Harvest(k, item) for k, item in enumerate(items)]
     origins = {task.array: found for task in tasks if (found := _finished(root, task)) is not None}
     missing = [task for task in tasks if task.array not in origins]
-    rejected: list[str] = []
+    rejected: list[str] = list(spec.left_out())
     with Meter(f"harvest {out.name}", len(tasks), done=len(origins)) as meter, open_cluster(cluster) as client:
         for task, origin in run_tasks(client, harvest_one, missing, spec.model_dump(), str(root)):
             if "rejected" in origin:
@@ -76,30 +82,45 @@ def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any
     try:
         kspace, scan, number = source.read(task.item)
         try:
-            kspace, whitened = whiten(kspace, calibrate(scan, number)), True
+            profile = calibrate(scan, number)
         except CalibrationError:
-            whitened = False
+            profile = None
         with one_blas_thread():
-            found = espirit(kspace, reference=(min(24, kspace.shape[1]), min(24, kspace.shape[2])), extend=True)
+            made = _maps_of(kspace, profile)
     except ValueError as error:
         return {"rejected": f"{item.file} slice {item.slice}: {error}"}
     origin = {
         "file": item.file,
         "slice": item.slice,
         "file_sha256": scan.sha256,
-        "whitened": whitened,
-        "shape": list(found.maps[0].shape),
-        "sha256": sha256_of(found.maps[0]),
+        "whitened": profile is not None,
+        "shape": list(made.shape),
+        "sha256": sha256_of(made),
     }
-    write_set(Path(root), task.array, found.maps[0], origin)
+    write_set(Path(root), task.array, made, origin)
     return origin
 
 
-def _finished(root: Path, task: Harvest) -> dict[str, Any] | None:
+def _maps_of(kspace: NDArray[np.complex64], profile: NoiseProfile | None) -> NDArray[np.complex64]:
+    """Maps of the coils as they are, found where their noise is white: whitened, ESPIRiT, and back."""
+    reference = (min(24, kspace.shape[1]), min(24, kspace.shape[2]))
+    if profile is None:
+        return espirit(kspace, reference=reference, extend=True).maps[0]
+    white = espirit(whiten(kspace, profile), reference=reference, extend=True).maps[0]
+    maps = np.tensordot(np.linalg.inv(whitening_matrix(profile)), white, axes=1)
+    return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of a zarr group or array; none where there are none."""
     try:
-        attributes = dict(json.loads((root / task.array / "zarr.json").read_bytes())["attributes"])
-    except (OSError, ValueError, KeyError):
-        return None
+        return dict(json.loads((folder / "zarr.json").read_bytes())["attributes"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _finished(root: Path, task: Harvest) -> dict[str, Any] | None:
+    attributes = _attributes(root / task.array)
     return attributes if attributes.pop("complete", False) else None
 
 
@@ -117,10 +138,7 @@ def _finish(
 
 
 def _already_there(out: Path, identity: str) -> dict[str, Any]:
-    try:
-        library = json.loads((out / "zarr.json").read_bytes())["attributes"][KEY]
-    except (OSError, ValueError, KeyError, TypeError):
-        library = {}
-    if library.get("harvest") != identity:
+    library = _attributes(out).get(KEY)
+    if not isinstance(library, dict) or library.get("harvest") != identity:
         raise CorpusExistsError(f"{out} is something else, or made from other scans; choose another --out")
-    return {"library": str(out), "status": "already there", **library}
+    return {"library": str(out), "status": "already there", "sets": [], "rejected": [], **library}

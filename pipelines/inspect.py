@@ -16,6 +16,8 @@ from synth.physics import ifft2c, rss
 from synth.store import write_whole
 from synth.target import Readout
 
+from .summary import lacking
+
 PAIRS_SHOWN = 4
 
 
@@ -52,6 +54,7 @@ def summary_text(corpus: Corpus) -> str:
         "|---|---|---|---|",
         *(f"| {name} | {v['min']:.6g} | {v['mean']:.6g} | {v['max']:.6g} |" for name, v in numbers.items()),
     ]
+    lines += ["", *(f"- {line}" for line in lacking(summary))] if lacking(summary) else []
     if summary["findings"]:
         told = [f"- {n} of {summary['sources']} sources: {MEANING[f]} (`{f}`)" for f, n in summary["findings"].items()]
         lines += ["", "What the sources' history has done to them:", "", *told]

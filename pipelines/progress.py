@@ -64,5 +64,6 @@ class Meter:
         elif time.perf_counter() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.perf_counter()
             left = (self._total - self._done) / max(self.rate, 1e-9)
-            line = f"{self._what}: {self._done} of {self._total} pairs, {self.rate:.1f}/s, {left:.0f} s left"
+            left_told = f", {left:.0f} s left" if self._done > self._skipped else ""
+            line = f"{self._what}: {self._done} of {self._total} pairs, {self.rate:.1f}/s{left_told}"
             sys.stderr.write(line + "\n")

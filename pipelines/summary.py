@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,17 @@ import numpy as np
 from synth.crimes import FINDINGS
 from synth.ledger import Entries, numbers_of
 from synth.plan import Plan
+
+
+def _count(entries: Entries, holds: Callable[[dict[str, Any]], bool]) -> int:
+    """In how many pairs something holds of the numbers."""
+    return sum(holds(row["numbers"]) for entry in entries.values() for row in entry["rows"] if row["numbers"])
+
+
+def _is_below(numbers: dict[str, Any], plan: Plan) -> bool:
+    """Whether a scan has less SNR of its own than its pair was to have."""
+    found = numbers.get(f"snr_{plan.recipe.noise.definition.replace('-', '_')}")
+    return plan.recipe.noise.kind != "none" and found is not None and found < 0.99 * numbers["snr_wanted"]
 
 
 def _findings(entries: Entries) -> dict[str, int]:
@@ -36,6 +48,8 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
         "sources": len(plan.files),
         "rejected": rejected,
         "findings": _findings(entries),
+        "noise_unknown": _count(entries, lambda n: "sigma" in n and n["sigma"] != n["sigma"]),
+        "below_wanted_snr": _count(entries, lambda n: n.get("sigma_added") == 0 and _is_below(n, plan)),
         "fitted": {
             "fit": plan.recipe.target.fit,
             "turned": sum(int((t["fit_turned"] == 1).sum()) for t in tables.values() if "fit_turned" in t),
@@ -45,3 +59,14 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
         },
         "numbers": numbers,
     }
+
+
+def lacking(summary: dict[str, Any]) -> list[str]:
+    """What pairs of scans lack, one sentence each."""
+    unknown, below = summary.get("noise_unknown", 0), summary.get("below_wanted_snr", 0)
+    lines = []
+    if unknown:
+        lines.append(f"the noise of {unknown} pairs could not be learnt: sigma and SNR unknown, coils not whitened")
+    if below:
+        lines.append(f"{below} pairs have less SNR than was asked for: their scans have no more")
+    return lines

@@ -8,7 +8,8 @@ An item is a dict of tensors with fastMRI's names (batches have one more axis in
 - ``target``        [y x] complex64, what a reconstruction should give back
 - ``max_value``     [] max |target|
 - ``scale``         [] the source's grey values were divided by this
-- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each
+- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each; NaN of a scan without
+                    noise that can be learnt
 - ``acceleration``  [] net: positions over sampled positions
 - ``pair_id``       [] the pair's index in its recipe
 """
@@ -128,7 +129,8 @@ class PairDataset(Pairs):
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        buckets = [(b, np.flatnonzero(b.numbers("valid") == 1)) for b in corpus.buckets]
+        every = [(b, np.flatnonzero(b.numbers("valid") == 1)) for b in corpus.buckets]
+        buckets = [(b, rows) for b, rows in every if len(rows)]  # of a shape all may have been rejected
         index = [b.numbers("index") for b, _ in buckets]
         where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
         self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices
@@ -141,7 +143,8 @@ class PairDataset(Pairs):
             for b, _ in buckets
         ]
         for (bucket, rows), numbers in zip(buckets, self._numbers, strict=True):
-            if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in numbers.values()):
+            known = {name: v for name, v in numbers.items() if not (name == "sigma" and self.recipe.own_maps)}
+            if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in known.values()):
                 raise CorpusError(
                     f"{corpus.path}/{bucket.name}: its numbers are damaged; the same `fathom build` mends it"
                 )

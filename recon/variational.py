@@ -1,9 +1,10 @@
 """The variational network of Hammernik 2018 and Knoll 2019: gradient steps with learned filters and activations.
 
 Stage t:  u <- u - (1 / N_k) sum_i K_i^H phi_i(K_i u) - lam A^H (A u - f), u_0 = A^H f, where K_i correlates the real
-and the imaginary part each with a kernel of its own and adds both, phi_i is a sum of Gaussians, and A is not scaled (A^H
-A has the diagonal 1 / R). As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the number
-of filters, images are padded by 11 pixels symmetrically before and cropped after, everything is divided by max |A^H f|.
+and the imaginary part each with a kernel of its own and adds both, phi_i is a sum of Gaussians, and A is not scaled:
+A^H A has the diagonal 1 / R. As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the
+number of filters, images are padded by 11 pixels symmetrically before and cropped after, and all is divided by
+max |A^H f|.
 """
 
 from __future__ import annotations

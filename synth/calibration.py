@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .noise_profile import CalibrationError, NoiseProfile, Place, profile_of_noise
 from .physics import ifft2c
+from .quiet import NoQuietPlaceError, quiet
 from .scans import Scan
 
-BLOCK = 8  # samples along each side of the blocks whose power is looked at
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 
 
@@ -45,7 +44,13 @@ def calibrate(scan: Scan, number: int | None = None, place: Place | None = None)
 def _from_noise_scan(scan: Scan) -> NoiseProfile:
     if scan.noise is None:
         raise CalibrationError("there is none")
-    return profile_of_noise(scan.noise, "noise scan", str(scan.path))
+    if scan.averages is None:
+        raise CalibrationError("the lines were averaged unequally, so noise differs between them")
+    profile = profile_of_noise(scan.noise, "noise scan", str(scan.path))
+    if scan.averages == 1:
+        return profile
+    note = f"the covariance is that of the noise scan over {scan.averages}: as many averages were taken"
+    return replace(profile, covariance=profile.covariance / scan.averages, notes=(*profile.notes, note))
 
 
 def from_background(scan: Scan, number: int) -> NoiseProfile:
@@ -53,12 +58,13 @@ def from_background(scan: Scan, number: int) -> NoiseProfile:
 
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
     """
-    kspace = scan.as_stored(number)
+    kspace = scan.without_padding(number)
     _refuse_zeros(kspace)
     images = ifft2c(kspace)
     rows, columns = images.shape[1:]
     outer = np.abs(np.arange(columns) - columns // 2) > 0.3 * columns  # a fifth on each side
-    flat, note = _flat_rows(images[..., outer])
+    side = np.abs(np.arange(columns) - columns // 2) > 0.45 * columns  # farthest from the object
+    flat, note = _flat_rows(images[..., side])
     candidates = np.zeros((rows, columns), bool)
     candidates[np.ix_(flat, outer)] = True
     chosen = _quiet(images, candidates, "the object, its ghosts or its wrapped part reach the edge of the image")
@@ -81,7 +87,7 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
 
 def from_edge(scan: Scan, number: int) -> NoiseProfile:
     """Noise of k-space's corners; refused where they are padded, filtered, or hold signal."""
-    kspace = scan.as_stored(number)
+    kspace = scan.without_padding(number)
     _refuse_zeros(kspace)
     y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) for n in kspace.shape[1:])
     corner = (y[:, None] > CORNER) & (x[None, :] > CORNER)
@@ -106,39 +112,10 @@ def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:
 
 
 def _quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_], otherwise: str) -> NDArray[np.bool_]:
-    """The candidates [y x] whose blocks hold noise alone: those around the most frequent power.
-
-    A block's power, averaged over m = 64 coils samples, has the relative standard deviation 1 / sqrt(m). Blocks within
-    2.5 of these around the mode are kept; the rest must lie above, as signal does, not below.
-    """
-    coils, rows, columns = values.shape
-    scale = np.mean(np.abs(values[:, candidates]) ** 2, axis=1)
-    power = np.mean(np.abs(values) ** 2 / np.maximum(scale, 1e-300)[:, None, None], axis=0)
-    ny, nx = rows // BLOCK, columns // BLOCK
-
-    def blocks(a: NDArray[Any]) -> NDArray[Any]:
-        return a[: ny * BLOCK, : nx * BLOCK].reshape(ny, BLOCK, nx, BLOCK).mean(axis=(1, 3))
-
-    whole = blocks(candidates.astype(float)) > 0.99
-    found = np.sort(blocks(power)[whole])
-    if len(found) < 8:
-        return candidates  # too few blocks to choose among: the corners of a small image
-    spread = 1 / np.sqrt(BLOCK**2 * coils)
-    width = max(len(found) // 5, 4)
-    densest = int(np.argmin(np.log(found[width:]) - np.log(found[:-width])))
-    mode = float(np.median(found[densest : densest + width]))
-    for _ in range(50):
-        near = np.abs(found / mode - 1) < 2.5 * spread
-        if not near.any() or abs(float(found[near].mean()) / mode - 1) < 1e-6:
-            break
-        mode = float(found[near].mean())
-    below = float(np.mean(found < mode * (1 - 2.5 * spread)))
-    if near.sum() < 4 or near.mean() < 0.1 or below > 0.2:
-        raise CalibrationError(f"{otherwise}; use a noise scan")
-    kept = whole & (np.abs(blocks(power) / mode - 1) < 2.5 * spread)
-    chosen = np.zeros((rows, columns), bool)
-    chosen[: ny * BLOCK, : nx * BLOCK] = np.kron(kept, np.ones((BLOCK, BLOCK), bool))
-    return chosen
+    try:
+        return quiet(values, candidates)
+    except NoQuietPlaceError:
+        raise CalibrationError(f"{otherwise}; use a noise scan") from None
 
 
 def _profile_where(

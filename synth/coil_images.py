@@ -69,7 +69,8 @@ def virtual_coils(images: Images, count: int, how: Literal["svd", "geometric"] =
         return np.tensordot(_strongest(flat @ flat.conj().T, count), images, axes=1)
     rows = np.moveaxis(images, 1, 0)  # [y coil x]
     near = np.stack([_around(rows, y) for y in range(len(rows))])
-    transforms = _strongest(near, count)  # [y virtual coil]
+    # Where a position is empty, its strongest directions would be its strongest noise: there the average decides.
+    transforms = _strongest(near + near.mean(axis=0), count)  # [y virtual coil]
     for y in range(1, len(rows)):  # Procrustes: the unitary matrix that brings each to the one before
         u, _, vh = np.linalg.svd(transforms[y - 1] @ transforms[y].conj().T)
         transforms[y] = (u @ vh) @ transforms[y]

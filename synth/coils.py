@@ -140,7 +140,7 @@ class LibraryCoils:
 
     def maps(self, shape: tuple[int, int]) -> Maps:
         """Maps [coil y x], normalised."""
-        library = open_library(self.path)
+        library = open_library(self.path).with_coils(self.count)
         if not self.resample:
             library.refuse_other_sizes(shape)
         try:
@@ -247,7 +247,7 @@ class LibrarySpec(Spec):
 
     def draw(self, rng: np.random.Generator, index: int) -> LibraryCoils:
         """Set `index` modulo the library's number, and how it is turned and mixed."""
-        library = open_library(self.path)
+        library = open_library(self.path).with_coils(self.count)
         flips = (bool(rng.integers(2)), bool(rng.integers(2))) if self.flip else (False, False)
         turns = int(rng.integers(4)) if self.rotate else 0
         mixing = int(rng.integers(2**31)) if self.mix else None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .physics import ifft2c
+from .quiet import NoQuietPlaceError, quiet
 
 Finding = Literal[
     "jpeg", "jpeg-blocks", "interpolated", "mr-picture", "zero-filled", "undersampled", "filtered", "real-valued"
@@ -84,7 +85,7 @@ def crimes_of_kspace(kspace: NDArray[np.complex64]) -> tuple[Finding, ...]:
     rows, columns = (np.flatnonzero(np.any(sampled, axis=axis)) for axis in (1, 0))
     if rows.size == 0:
         return ()
-    if (rows[0], rows[-1], columns[0], columns[-1]) != (0, sampled.shape[0] - 1, 0, sampled.shape[1] - 1):
+    if any(_border(places, n) for places, n in zip((rows, columns), sampled.shape, strict=True)):
         found.append("zero-filled")
     if sampled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < 0.99:
         found.append("undersampled")
@@ -95,19 +96,27 @@ def crimes_of_kspace(kspace: NDArray[np.complex64]) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def _border(places: NDArray[np.intp], n: int) -> bool:
+    """Whether positions along an axis of n leave a wider gap at an end than between them, as padding does."""
+    inside = int(np.diff(places).max(initial=1)) - 1
+    return max(int(places[0]), n - 1 - int(places[-1])) > inside
+
+
 def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
     """Whether the border of k-space holds less than the image's noise: white noise is as strong in both (Parseval).
 
-    The image's noise is the tenth percentile of its blocks' power; where there is signal everywhere, the border of
-    k-space holds some of it, too.
+    Where the image has no background, nobody can say.
     """
     scale = np.sqrt(np.mean(np.abs(kspace) ** 2, axis=(1, 2), keepdims=True))
     kspace = kspace / np.maximum(scale, 1e-30)
-    images = np.mean(np.abs(ifft2c(kspace)) ** 2, axis=0)
-    block = 8
-    ny, nx = (n // block for n in images.shape)
-    blocks = images[: ny * block, : nx * block].reshape(ny, block, nx, block).mean(axis=(1, 3))
-    noise = float(np.percentile(blocks, 10))
+    images = ifft2c(kspace)
+    columns = images.shape[2]
+    outer = np.abs(np.arange(columns) - columns // 2) > 0.3 * columns
+    try:
+        chosen = quiet(images, np.broadcast_to(outer, images.shape[1:]))
+    except NoQuietPlaceError:
+        return False
+    noise = float(np.mean(np.abs(images[:, chosen]) ** 2))
     for axis in (1, 2):
         n = kspace.shape[axis]
         width = max(n // 40, 1)

@@ -94,7 +94,10 @@ class ImagesSpec(Spec):
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
         names = sorted(p.relative_to(self.folder).as_posix() for p in files)
-        return [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
+        items = [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
+        if not items:
+            raise FileNotFoundError(f"source.path {self.folder} holds empty volumes alone; give one with an image")
+        return items
 
 
 def _raise(error: OSError) -> None:
@@ -150,7 +153,7 @@ def _mr_picture(path: Path) -> Photo:
         raise SourceRejectedError(f"{path}: {error}") from None
     grey = values / np.float32(max(float(np.abs(values).max()), 1e-30))
     _refuse_no_photo(path, grey)
-    return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture", *crimes_of_photo(grey, jpeg=False)))
+    return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture",))  # all else is the picture's making
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -6,7 +6,9 @@ may differ in coils and size: `LibraryCoils` brings them to what a recipe asks f
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from .arrays import load_array
 Maps = NDArray[np.complex64]
 KEY = "fathom_library"
 VERSION = 1
+NAME = re.compile(r"^set-\d{1,9}$")
 MAX_COILS = 1024
 
 
@@ -43,6 +46,19 @@ class Library:
     def __getitem__(self, index: int) -> Maps:
         """Set [coil y x], as it is stored."""
         return np.asarray(self.read(index), np.complex64)
+
+    def with_coils(self, count: int | None) -> Library:
+        """The sets of `count` coils at least, or all where they agree; raises ValueError otherwise."""
+        coils = sorted({shape[0] for shape in self.shapes})
+        if count is None and len(coils) > 1:
+            raise ValueError(
+                f"coils.path {self.path} has sets of {', '.join(map(str, coils))} coils; say coils.count: sets of more "
+                "become as many virtual coils, sets of fewer are left out"
+            )
+        kept = [k for k, shape in enumerate(self.shapes) if shape[0] >= (count or coils[0])]
+        if not kept:
+            raise ValueError(f"coils.count = {count}, but the library {self.path} has {coils[-1]} at most; lower it")
+        return Library(self.path, [self.shapes[k] for k in kept], lambda k: self.read(kept[k]), self.content_hash)
 
     @property
     def coils(self) -> int:
@@ -99,17 +115,33 @@ def _harvested(path: str, attributes: dict[str, Any]) -> Library:
         stored = attributes[KEY]
         if stored["version"] != VERSION:
             raise ValueError(f"version {stored['version']}")
-        sets = [(str(s["array"]), tuple(int(n) for n in s["shape"])) for s in stored["sets"]]
-        if not sets or any(len(s) != 3 or not 1 <= s[0] <= MAX_COILS or "/" in name or "." in name for name, s in sets):
+        sets = [(str(s["array"]), tuple(int(n) for n in s["shape"]), str(s["sha256"])) for s in stored["sets"]]
+        content = hashlib.sha256(json.dumps([digest for _, _, digest in sets]).encode()).hexdigest()
+        if not sets or content != stored["content_hash"] or any(not NAME.match(name) for name, _, _ in sets):
             raise ValueError("its list of sets is damaged")
-    except (KeyError, TypeError, ValueError) as error:
+        if any(
+            len(s) != 3 or not 1 <= s[0] <= MAX_COILS or not 8 <= min(s[1:]) <= max(s[1:]) <= 4096 for _, s, _ in sets
+        ):
+            raise ValueError("the shapes of its sets are none")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"coils.path {path}: is no library that can be read ({error}); harvest it again") from None
 
     def read(index: int) -> Any:
-        array = zarr.open_array(LocalStore(path, read_only=True), path=sets[index][0], mode="r", zarr_format=3)
-        return array[...]
+        name, shape, digest = sets[index]
+        try:
+            array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
+            described: Any = array.metadata.to_dict()["codecs"]
+            codecs = {codec["name"] for codec in described}
+            if array.shape != shape or array.dtype != np.complex64 or not codecs <= {"bytes", "crc32c"}:
+                raise ValueError(f"it is {array.dtype} {array.shape}")
+            values = np.asarray(array[...])
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"coils.path {path}: {name} cannot be read ({error}); harvest it again") from None
+        if hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest() != digest:
+            raise ValueError(f"coils.path {path}: {name} is not what was harvested; harvest it again")
+        return values
 
-    return Library(path, [shape for _, shape in sets], read, stored["content_hash"])  # type: ignore[misc]
+    return Library(path, [shape for _, shape, _ in sets], read, content)  # type: ignore[misc]
 
 
 def write_set(root: Path, name: str, maps: Maps, origin: dict[str, Any]) -> None:

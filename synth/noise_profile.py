@@ -86,6 +86,10 @@ class NoiseProfile:
 def load_profile(path: str | Path) -> NoiseProfile:
     """Read a profile that `save` wrote; raises CalibrationError where it is none."""
     try:
+        if str(path).endswith(".npy"):  # a covariance alone, which recipes take, too
+            psi = np.asarray(np.load(path, allow_pickle=False), np.complex128)
+            whitening_of(psi)
+            return NoiseProfile(psi, "noise scan", 0, 0.0, 0.0, str(path), ("a covariance alone",))
         stored = json.loads(Path(path).read_text())
         covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
         names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
@@ -131,12 +135,17 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
     def mean(values: list[Any]) -> Any:
         return sum(w * v for w, v in zip(weights, values, strict=True))
 
-    sigma = [p.mean_sigma for p in profiles]
-    notes = {note for p in profiles for note in p.notes}
-    if max(sigma) > 1.25 * min(sigma):
-        notes.add(f"sigma differs between scans, {min(sigma):.3g} ... {max(sigma):.3g}: is it one receive chain?")
+    covariance = mean([p.covariance for p in profiles])
+    notes = {f"{Path(p.source).name}: {note}" for p in profiles for note in p.notes}
+    for p in profiles:
+        apart = float(np.linalg.norm(p.covariance - covariance) / np.linalg.norm(covariance))
+        if apart > 0.1 + 2 * p.coils / max(p.samples, 1) ** 0.5:
+            notes.add(
+                f"{Path(p.source).name}: sigma {p.mean_sigma:.4g}, its covariance is {100 * apart:.0f} % from that "
+                "of all: is it one receive chain?"
+            )
     return NoiseProfile(
-        mean([p.covariance for p in profiles]),
+        covariance,
         profiles[0].place,
         sum(p.samples for p in profiles),
         float(mean([p.lag_correlation for p in profiles])),
@@ -158,6 +167,8 @@ def whitening_of(psi: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """The same of a covariance [coil coil]."""
     if psi.ndim != 2 or psi.shape[0] != psi.shape[1] or not np.isfinite(psi).all():
         raise CalibrationError(f"a covariance of {psi.shape} is none between coils, or holds what is no number")
+    if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(psi).max())):
+        raise CalibrationError("the noise covariance is not Hermitian; give E[n n^H]")
     try:
         return np.asarray(np.linalg.inv(np.linalg.cholesky(psi / 2)), np.complex128)
     except np.linalg.LinAlgError:

@@ -67,6 +67,8 @@ def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
         values = np.asanyarray(image.dataobj)
         if np.iscomplexobj(values):
             values = np.abs(values)
+        if not np.isfinite(values).all():
+            raise PictureError("has voxels that are not numbers; save it anew")
         return np.asarray(values, np.float32)
     except PictureError:
         raise
@@ -82,6 +84,8 @@ def _dicom(path: Path) -> NDArray[np.float32]:
     try:
         data = pydicom.dcmread(path)
         rows, columns = int(data.Rows), int(data.Columns)
+        if str(data.get("PhotometricInterpretation", "")) == "MONOCHROME1":
+            raise PictureError("is inverted (MONOCHROME1: 0 is white); save it as MONOCHROME2")
         if int(data.get("NumberOfFrames", 1) or 1) > 1 or int(data.get("SamplesPerPixel", 1)) > 1:
             raise PictureError("has several frames or colours; export single grey frames")
         if not 0 < rows * columns <= MAX_PIXELS:

@@ -87,7 +87,7 @@ class Plan:
         try:
             if isinstance(source, ScansSpec):
                 kspace, scan, number = source.read(self.file_of(index))
-                findings = crimes_of_kspace(scan.as_stored(number))
+                findings = crimes_of_kspace(scan.without_padding(number))
                 _refuse(findings, source.refuse)
                 with one_blas_thread():
                     made = pair_from_scan(self.recipe, kspace, scan, number, index)

@@ -69,10 +69,14 @@ class Recipe(Spec):
         return recipe.model_copy(update={"coils": coils})
 
     def _with_library(self, coils: LibrarySpec) -> LibrarySpec:
-        library = open_library(coils.path)
+        library = open_library(coils.path).with_coils(coils.count)
         changed = coils.flip or coils.rotate or coils.mix
-        if coils.count is not None and coils.count > library.coils:
-            raise ValueError(f"coils.count = {coils.count}, but the library {coils.path} has {library.coils}; lower it")
+        virtual = coils.count is not None and max(shape[0] for shape in library.shapes) > coils.count
+        if self.noise.covariance != "white" and (coils.mix or virtual):
+            raise ValueError(
+                "noise.covariance is of the coils as they are, coils.mix and fewer coils.count make others of them; "
+                "leave mix out and keep all coils, or write noise.covariance = 'white'"
+            )
         if coils.sets > len(library) and not changed:
             raise ValueError(
                 f"coils.sets = {coils.sets}, but the library {coils.path} has {len(library)}; lower it, or let sets be "

@@ -63,7 +63,7 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
     seed, coils = recipe.seed, recipe.coils
     assert isinstance(coils, EspiritSpec)
     profile = _profile(recipe, scan, number)
-    white = kspace if profile is None else whiten(kspace, profile)  # sigma 1 from here on, where it is known
+    white = kspace if profile is None else _whitened(recipe, kspace, profile)  # sigma 1 from here on, where it is known
     matrix = white.shape[-2:] if recipe.target.fit == "native" else recipe.target.matrix[0]
     images = fitted(ifft2c(white), matrix, recipe.target.fit)
     moved = Moved.draw(rng(seed, "moved", index), recipe.target, images.shape[-2:])
@@ -86,9 +86,11 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
     if not (np.isfinite(scale) and scale > 0):
         raise SourceRejectedError(f"its reference image has the largest magnitude {scale:g}; lower coils.crop")
     total = max(sigma, own)
+    known = total > 0  # of a scan whose noise cannot be learnt, sigma and SNR are not 0 but not known
     numbers = {
-        **{"sigma": total / scale, "sigma_added": added / scale, "snr_wanted": wanted, "scale": scale},
-        **{f"snr_{name.replace('-', '_')}": (v / total if total > 0 else 0.0) for name, v in per_sigma.items()},
+        **{"sigma": total / scale if known else np.nan, "sigma_added": added / scale, "scale": scale},
+        **({"snr_wanted": wanted} if known else {}),
+        **({f"snr_{name.replace('-', '_')}": v / total for name, v in per_sigma.items()} if known else {}),
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
         **{"maps_index": index, "max_value": 1.0, "fit_turned": 0.0, "fit_resized": 1.0},
         **{"moved_flip_y": float(moved.flip_y), "moved_flip_x": float(moved.flip_x)},
@@ -112,6 +114,21 @@ def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -
     return per_sigma[recipe.noise.definition] / wanted, wanted, per_sigma
 
 
+def _whitened(recipe: Recipe, kspace: Kspace, profile: NoiseProfile) -> Kspace:
+    """Whitened k-space; a profile that cannot be this scan's is refused."""
+    try:
+        white = whiten(kspace, profile)
+    except CalibrationError as error:
+        raise SourceRejectedError(f"{error} (noise.covariance = {recipe.noise.covariance})") from None
+    power = float(np.mean(np.abs(white.astype(np.complex128)) ** 2))
+    if power <= 2.0:
+        raise SourceRejectedError(
+            f"all of its k-space is weaker than the noise should be (sigma {(power / 2) ** 0.5:.2g} instead of 1 after "
+            f"whitening): noise.covariance = {recipe.noise.covariance} is not of this scan"
+        )
+    return white
+
+
 def _profile(recipe: Recipe, scan: Scan, number: int) -> NoiseProfile | None:
     """The scan's noise: from the recipe's profile, or measured; None where it is not needed and cannot be learnt."""
     try:
@@ -129,6 +146,6 @@ def _stored_profile(path: str, version: tuple[int, int]) -> NoiseProfile:
     return load_profile(path)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _measured(scan: Scan, number: int) -> NoiseProfile:
     return calibrate(scan, number)

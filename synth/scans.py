@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .physics import fft2c, ifft2c, rss
-from .target import Readout
 
 Kspace = NDArray[np.complex64]
 MAX_SLICE_BYTES = 4 * 2**30
@@ -50,7 +49,10 @@ class Scan:
     load: Callable[[int], NDArray[Any]]  # slice [coil y x] as stored
     oversampling: int = 1  # of the readout in the file
     padding: tuple[int, int] = (0, 0)  # zero columns in the file, left and right, that are stripped
-    noise: NDArray[np.complex64] | None = None  # [coil sample], of a noise scan in the same file
+    noise: NDArray[np.complex64] | None = (
+        None  # [coil sample] of a noise scan in the file, at the bandwidth of its lines
+    )
+    averages: int | None = 1  # of which the lines are the mean; None where lines differ
     maps: Callable[[int], NDArray[Any]] | None = None  # coil maps in the same file, [coil y x]
     field_of_view_mm: tuple[float, float] | None = None  # y, x of the image
     notes: tuple[str, ...] = field(default=())  # what was guessed or left out, one sentence each
@@ -76,17 +78,22 @@ class Scan:
 
     def __getitem__(self, number: int) -> Kspace:
         """One slice [coil y x]; raises ScanError for NaN, infinity or nothing but zeros in it."""
-        kspace = self.as_stored(number)
-        left, right = self.padding
-        kspace = kspace[..., left : kspace.shape[-1] - right]
+        kspace = self.without_padding(number)
         if self.oversampling > 1:
-            kspace = fft2c(Readout(self.matrix[0], self.stored[2]).crop(ifft2c(kspace)))
+            rows, first = self.matrix[0], self.stored[2] // 2 - self.matrix[0] // 2
+            kspace = fft2c(ifft2c(kspace)[:, first : first + rows])
         return np.ascontiguousarray(kspace)
+
+    def without_padding(self, number: int) -> Kspace:
+        """One slice [coil y x] without its padded columns, the readout's oversampling kept."""
+        kspace = self.as_stored(number)
+        return kspace[..., self.padding[0] : kspace.shape[-1] - self.padding[1]]
 
     def as_stored(self, number: int) -> Kspace:
         """One slice [coil y x] with oversampling and padding, as the file has it."""
         if not 0 <= number < len(self):
-            raise ScanError(f"{self.path}: has {len(self)} slices, there is no slice {number}")
+            held = "holds noise alone, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
+            raise ScanError(f"{self.path}: there is no slice {number}; {held}")
         try:
             kspace = np.ascontiguousarray(self.load(number), np.complex64)
         except ScanError:
@@ -102,6 +109,11 @@ class Scan:
         if not kspace.any():
             raise ScanError(f"{self.path}: slice {number} is zero everywhere; leave it out")
         return kspace
+
+    def __repr__(self) -> str:
+        """What it is, in a line."""
+        noise = "" if self.noise is None else f", noise {self.noise.shape}"
+        return f"Scan({str(self.path)!r}, {self.format}, slice coil y x = {self.shape}{noise})"
 
     def __iter__(self) -> Iterator[Kspace]:
         """All slices."""

@@ -82,14 +82,27 @@ class ScansSpec(Spec):
         return files
 
     def list_files(self) -> list[str]:
-        """All slices of all scans as items; raises FileNotFoundError where there is none, ScanError for a bad file."""
-        items = []
-        for name in self.list_scans():
-            scan = self.open(name)
-            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
+        """All slices of all scans as items; raises FileNotFoundError where there is none."""
+        items, reasons = self._survey()
         if not items:
-            raise FileNotFoundError(f"source.path {self.path} holds noise scans alone; give scans with images")
+            told = "\n  ".join(reasons[:10]) or "there are noise scans alone"
+            raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
         return items
+
+    def left_out(self) -> list[str]:
+        """Why files are left out that are no scans, one sentence each."""
+        return self._survey()[1]
+
+    def _survey(self) -> tuple[list[str], list[str]]:
+        items, reasons = [], []
+        for name in self.list_scans():
+            try:
+                scan = self.open(name)
+            except ScanError as error:
+                reasons.append(str(error))
+            else:
+                items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
+        return items, reasons
 
     def open(self, name: str) -> Scan:
         """Open one of the scans; raises ScanError, or SourceUnreadableError where it is gone."""

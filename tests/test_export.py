@@ -59,14 +59,20 @@ def test_fastmri_there_and_back_without_oversampling(corpus, oversampled, tmp_pa
     export(corpus, "fastmri", tmp_path / "out")
     assert import_corpus(tmp_path / "out", tmp_path / "back.zarr") == open_corpus(corpus).content_hash
     export(oversampled, "fastmri", tmp_path / "over")
+    assert "rows 25 to 72 of 96" in (tmp_path / "over" / "README.md").read_text()
     with pytest.raises(CorpusError, match="without oversampling"):
         import_corpus(tmp_path / "over", tmp_path / "no.zarr")
 
 
-@pytest.mark.parametrize("sections", [{"kspace": "full"}, {"sampling": {"kind": "poisson", "reference_lines": 8}}])
+@pytest.mark.parametrize(
+    "sections", [{"kspace": "full"}, {"coils": {"count": 1}}, {"sampling": {"kind": "poisson", "reference_lines": 8}}]
+)
 def test_full_and_point_masks_come_back(photos, tmp_path, sections):
     build(parse_recipe(recipe_data(photos, pairs=3, **sections), "t"), tmp_path / "c.zarr", SYNC)
     export(tmp_path / "c.zarr", "cfl", tmp_path / "out")
+    if "kspace" in sections:
+        export(tmp_path / "c.zarr", "mrd", tmp_path / "mrd")
+        assert import_corpus(tmp_path / "mrd", tmp_path / "m.zarr") == open_corpus(tmp_path / "c.zarr").content_hash
     assert import_corpus(tmp_path / "out", tmp_path / "b.zarr") == open_corpus(tmp_path / "c.zarr").content_hash
     if "sampling" in sections:
         with pytest.raises(ValueError, match="masks are of points"):
@@ -78,16 +84,16 @@ def test_the_exports_are_scans_that_open(oversampled, tmp_path):
     pairs = PairDataset(oversampled, oversampled=True)
     for kind, name in (("mrd", "pair-000004.h5"), ("cfl", "pair-000004.kspace.cfl")):
         export(oversampled, kind, tmp_path / kind)
-        scan = open_scan(tmp_path / kind / name)
+        scan = open_scan(tmp_path / kind / "pairs" / name)
         np.testing.assert_array_equal(scan.as_stored(0), pairs[4]["masked_kspace"].numpy())
-    assert open_scan(tmp_path / "mrd" / "pair-000004.h5").oversampling == 2
+    assert open_scan(tmp_path / "mrd/pairs/pair-000004.h5").oversampling == 2
 
 
 def test_ismrmrd_reads_every_acquisition(oversampled, tmp_path):
     ismrmrd = pytest.importorskip("ismrmrd")
     export(oversampled, "mrd", tmp_path / "out")
     pair = PairDataset(oversampled, oversampled=True)[0]
-    dataset = ismrmrd.Dataset(str(tmp_path / "out" / "pair-000000.h5"), create_if_needed=False)
+    dataset = ismrmrd.Dataset(str(tmp_path / "out/pairs" / "pair-000000.h5"), create_if_needed=False)
     header = ismrmrd.xsd.CreateFromDocument(dataset.read_xml_header())
     assert header.encoding[0].encodedSpace.matrixSize.x == 96
     assert dataset.number_of_acquisitions() == int(pair["mask"].sum())
@@ -103,8 +109,7 @@ def test_fastmris_own_dataset_and_transform_read_it(corpus, tmp_path):
     mri_data = pytest.importorskip("fastmri.data.mri_data")
     transforms = pytest.importorskip("fastmri.data.transforms")
     export(corpus, "fastmri", tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / "fathom")
-    dataset = mri_data.SliceDataset(tmp_path / "out", "multicoil", transforms.VarNetDataTransform())
+    dataset = mri_data.SliceDataset(tmp_path / "out" / "pairs", "multicoil", transforms.VarNetDataTransform())
     assert len(dataset) == 10
     pairs = PairDataset(corpus)
     for k in range(10):
@@ -122,7 +127,7 @@ def test_bart_reconstructs_the_brain_as_sigpy_does(brain, tmp_path):
         pytest.skip("bart is not installed")
     mri = pytest.importorskip("sigpy.mri")
     export(brain, "cfl", tmp_path / "out")
-    name = tmp_path / "out" / "pair-000000"
+    name = tmp_path / "out/pairs" / "pair-000000"
     subprocess.run(
         ["bart", "pics", "-l2", "-r0.001", "-i200", "-w1", f"{name}.kspace", f"{name}.maps", str(tmp_path / "image")],
         check=True,
@@ -139,13 +144,21 @@ def test_bart_reconstructs_the_brain_as_sigpy_does(brain, tmp_path):
     assert error < 0.15  # undersampled twice: noise alone is in the way
 
 
+def test_nothing_of_others_is_touched(corpus, tmp_path):
+    (tmp_path / "out.building").mkdir()
+    (tmp_path / "out.building" / "thesis.txt").write_text("years of work")
+    export(corpus, "cfl", tmp_path / "out")
+    assert (tmp_path / "out.building" / "thesis.txt").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_refusals(corpus, tmp_path):
     export(corpus, "cfl", tmp_path / "out")
     with pytest.raises(FileExistsError, match="choose another --out"):
         export(corpus, "cfl", tmp_path / "out")
     with pytest.raises(CorpusError, match="is no export"):
         import_corpus(tmp_path, tmp_path / "b.zarr")
-    file = tmp_path / "out" / "pair-000003.kspace.cfl"
+    file = tmp_path / "out/pairs" / "pair-000003.kspace.cfl"
     changed = bytearray(file.read_bytes())
     values = np.frombuffer(changed, np.complex64)
     values[np.flatnonzero(values)[50]] *= 2

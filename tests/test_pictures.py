@@ -54,6 +54,12 @@ def test_dicom(tmp_path, rng):
         read_photo(tmp_path / "b.dcm")
 
 
+def test_an_inverted_dicom_is_refused(tmp_path, rng):
+    write_dicom(tmp_path / "i.dcm", rng.integers(0, 4000, (40, 50)), PhotometricInterpretation="MONOCHROME1")
+    with pytest.raises(SourceRejectedError, match="inverted"):
+        read_photo(tmp_path / "i.dcm")
+
+
 @pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "text.dcm"])
 def test_what_is_no_picture(tmp_path, name):
     pytest.importorskip("nibabel")

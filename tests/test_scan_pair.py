@@ -14,6 +14,7 @@ from synth.coil_images import Moved, virtual_coils
 from synth.coils import LoopsSpec, draw_coils
 from synth.corpus import open_corpus
 from synth.espirit import espirit
+from synth.images import SourceRejectedError
 from synth.library import open_library, random_unitary, resampled
 from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
@@ -174,6 +175,9 @@ def test_geometric_compression_keeps_more(rng):
     less = virtual_coils(np.concatenate([100 * np.repeat(image, 40, 2)[:, :, :500], noise], axis=2), 4, "geometric")
     part = less[:, :, 500:].reshape(4, -1)
     np.testing.assert_allclose(part @ part.conj().T / part.shape[1], 2 * np.eye(4), atol=0.06)
+    disc = image * ((np.arange(64) > 20) & (np.arange(64) < 44))[:, None]
+    empty = virtual_coils(disc + 0.01 * complex_normal(rng, 12, 64, 48), 4, "geometric")[:, :16] / 0.01
+    assert np.std(empty.real) == pytest.approx(1, abs=0.03)  # rows without signal are noise of sigma 1, not more
     steps = np.linalg.norm(np.diff(virtual_coils(maps, 4, "geometric"), axis=1), axis=(0, 2))
     assert steps.max() < 0.5 * np.linalg.norm(maps[:, 0])
 
@@ -228,6 +232,11 @@ def test_a_library_is_harvested_and_drawn_from(scans, photos, tmp_path):
     assert (len(library), library.coils) == (4, 5)
     np.testing.assert_allclose(rss(library[3]), 1, atol=1e-3)
     coils = {"kind": "library", "path": str(tmp_path / "lib.zarr"), "resample": True}
+    with pytest.raises(RecipeError, match=r"sets of 5, 6 coils; say coils\.count"):
+        parse_recipe(recipe_data(photos, coils=coils), "t")
+    six = parse_recipe(recipe_data(photos, coils={**coils, "count": 6}), "t")
+    assert six.coils.sets == 3
+    coils["count"] = 5
     plain = parse_recipe(recipe_data(photos, coils=coils), "t")
     assert (plain.coils.count, plain.coils.sets) == (5, 4)
     varied = parse_recipe(
@@ -239,8 +248,108 @@ def test_a_library_is_harvested_and_drawn_from(scans, photos, tmp_path):
         parse_recipe(recipe_data(photos, coils={**coils, "resample": False}), "t")
     with pytest.raises(RecipeError, match="has 4; lower it, or let sets be drawn again"):
         parse_recipe(recipe_data(photos, coils={**coils, "sets": 9}), "t")
-    with pytest.raises(RecipeError, match="has 5; lower it"):
-        parse_recipe(recipe_data(photos, coils={**coils, "count": 6}), "t")
+    with pytest.raises(RecipeError, match="has 6 at most; lower it"):
+        parse_recipe(recipe_data(photos, coils={**coils, "count": 7}), "t")
+
+
+def test_harvested_maps_are_those_of_the_coils_not_of_whitened_ones(tmp_path, rng):
+    """One coil six times noisier, and correlated: the library holds the maps as they are."""
+    shape = (96, 80)
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps(shape)
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    image = np.clip(0.5 - y[:, None] ** 2 - x**2, 0, None)
+    mixing = np.diag([1, 1, 1, 6]) @ (np.eye(4) + 0.4)
+    noise = 0.002 * np.tensordot(mixing, complex_normal(rng, 4, *shape), axes=1)
+    (tmp_path / "scans").mkdir()
+    np.save(tmp_path / "scans" / "a.npy", (fft2c(image * maps) + noise).astype(np.complex64))
+    harvest(ScansSpec(kind="scans", path=str(tmp_path / "scans")), tmp_path / "lib.zarr", SYNC)
+    found = open_library(str(tmp_path / "lib.zarr"))[0]
+    cosine = np.abs(np.sum(found.conj() * maps, 0))[image > 0.1]
+    assert np.percentile(cosine, 5) > 0.995
+
+
+def test_a_library_is_checked_and_others_are_left_alone(scans, photos, tmp_path):
+    from conftest import recipe_data
+
+    (tmp_path / "h.zarr.building").mkdir()
+    (tmp_path / "h.zarr.building" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="no library"):
+        harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "h.zarr", SYNC)
+    assert (tmp_path / "h.zarr.building" / "thesis.txt").exists()
+    harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "l.zarr", SYNC)
+    coils = {"kind": "library", "path": str(tmp_path / "l.zarr"), "resample": True}
+    (chunk,) = (p for p in (tmp_path / "l.zarr" / "set-00000" / "c").rglob("*") if p.is_file())
+    before = chunk.read_bytes()
+    for damage in (before[:-9], before[:500] + b"x" + before[501:]):
+        chunk.write_bytes(damage)
+        with pytest.raises(RecipeError, match="set-00000"):
+            parse_recipe(recipe_data(photos, coils=coils), "t")
+    chunk.write_bytes(before)
+    document = json.loads((tmp_path / "l.zarr" / "zarr.json").read_text())
+    for broken in ([1], {}, {"version": 1, "sets": []}):
+        document["attributes"]["fathom_library"] = broken
+        (tmp_path / "l.zarr" / "zarr.json").write_text(json.dumps(document))
+        with pytest.raises(RecipeError, match="harvest it again"):
+            parse_recipe(recipe_data(photos, coils=coils), "t")
+
+
+def test_covariance_and_mixed_coils_do_not_go_together(scans, photos, tmp_path):
+    from conftest import recipe_data
+
+    harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "l.zarr", SYNC)
+    np.save(tmp_path / "psi.npy", np.eye(5))
+    coils = {"kind": "library", "path": str(tmp_path / "l.zarr"), "resample": True, "mix": True, "sets": 3}
+    with pytest.raises(RecipeError, match="leave mix out"):
+        parse_recipe(recipe_data(photos, coils=coils, noise={"covariance": str(tmp_path / "psi.npy")}), "t")
+
+
+def test_a_wrong_profile_rejects_with_both_names(scans, tmp_path):
+    for covariance, message in ((1e4 * np.eye(6), "is not of this scan"), (np.eye(3), "the data have 6")):
+        np.save(tmp_path / "psi.npy", covariance)
+        noise = {"kind": "none", "covariance": str(tmp_path / "psi.npy")}
+        with pytest.raises(SourceRejectedError, match=rf"a\.npy.*{message}|{message}.*psi\.npy"):
+            Plan.of(recipe(scans, noise=noise)).pair(0)
+
+
+def test_unknown_noise_is_not_zero(tmp_path, rng):
+    """An object that fills the field of view in all of a 32x32 scan: no noise to be seen."""
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps((48, 48))
+    np.save(tmp_path / "full.npy", fft2c((maps * (1 + rng.random((48, 48)))).astype(np.complex64)))
+    made = build(recipe(tmp_path), tmp_path / "c.zarr", SYNC)
+    assert made.pairs == 1
+    assert any("could not be learnt" in note for note in made.notes)
+    item = PairDataset(tmp_path / "c.zarr")[0]
+    assert item["sigma"].isnan()
+    assert "could not be learnt" in (tmp_path / "c.zarr" / "README.md").read_text()
+    assert verify(tmp_path / "c.zarr", replay=1).identical == 1
+
+
+def test_an_snr_that_is_not_there_is_counted(scans, tmp_path):
+    made = build(recipe(scans, noise={"snr": 1e6}), tmp_path / "c.zarr", SYNC)
+    assert any("4 pairs have less SNR" in note for note in made.notes)
+
+
+def test_files_that_are_no_scans_are_left_out(scans, tmp_path):
+    import shutil
+
+    folder = tmp_path / "mixed"
+    shutil.copytree(scans, folder)
+    np.save(folder / "psi.npy", np.eye(16).astype(np.complex64))
+    spec = ScansSpec(kind="scans", path=str(folder))
+    assert len(spec.list_files()) == 4
+    assert "psi.npy" in spec.left_out()[0]
+    assert build(recipe(folder), tmp_path / "c.zarr", SYNC).pairs == 4
+
+
+def test_a_shape_whose_pairs_were_all_rejected(scans, tmp_path):
+    source = {"kind": "scans", "path": str(scans), "max_rejected": 1}
+    np.save(tmp_path / "psi.npy", np.eye(6) * 1e-3)
+    build(
+        recipe(scans, source=source, noise={"kind": "none", "covariance": str(tmp_path / "psi.npy")}),
+        tmp_path / "c.zarr",
+        SYNC,
+    )
+    assert len(PairDataset(tmp_path / "c.zarr")) == 3
 
 
 def test_a_stopped_harvest_goes_on(scans, tmp_path):

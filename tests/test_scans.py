@@ -105,7 +105,7 @@ def test_fastmri_with_its_padding_and_oversampling(tmp_path, kspace):
     """As fastMRI's files: the encoded width padded with zeros on both sides, the readout twice oversampled."""
     wide = np.zeros((3, 4, 48, 28), np.complex64)
     image = np.zeros((3, 4, 48, 20), np.complex64)
-    image[:, :, 13:37] = ifft2c(kspace)
+    image[:, :, 12:36] = ifft2c(kspace)  # in the middle
     wide[..., 4:24] = fft2c(image)
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file["kspace"], file["ismrmrd_header"] = wide, header(encoded=(48, 28))
@@ -134,6 +134,8 @@ def mrd_types():
             ("number_of_samples", "<u2"),
             ("active_channels", "<u2"),
             ("center_sample", "<u2"),
+            ("encoding_space_ref", "<u2"),
+            ("sample_time_us", "<f4"),
             (
                 "idx",
                 [
@@ -165,7 +167,10 @@ def write_mrd(path, lines, xml):
         item["center_sample"] = values.shape[1] // 2
         item["idx"]["kspace_encode_step_1"], item["idx"]["slice"] = column, number
         for name, value in counters.items():
-            item["idx"][name] = value
+            if name in head.names:
+                item[name] = value
+            else:
+                item["idx"][name] = value
         records[k]["head"] = item
         records[k]["data"] = np.ascontiguousarray(values).view(np.float32).ravel()
     with h5py.File(path, "w") as file:
@@ -193,10 +198,29 @@ def test_mrd_flags(tmp_path, kspace, rng):
 
 
 def test_mrd_lines_that_ran_backwards(tmp_path, rng):
-    kspace = complex_normal(rng, 2, 9, 8)  # an odd readout has its own mirror image
-    lines = [(kspace[:, ::-1, x] if x % 2 else kspace[:, :, x], x, 0, flag(22) if x % 2 else 0, {}) for x in range(8)]
-    write_mrd(tmp_path / "r.h5", lines, header(encoded=(9, 8), recon=(9, 8), fov=(200, 200), centre=4, last=7))
-    np.testing.assert_allclose(open_scan(tmp_path / "r.h5").as_stored(0), kspace, rtol=1e-6)
+    for n in (17, 20):
+        kspace = complex_normal(rng, 2, n, 8)
+        lines = [
+            (kspace[:, ::-1, x] if x % 2 else kspace[:, :, x], x, 0, flag(22) if x % 2 else 0, {}) for x in range(8)
+        ]
+        write_mrd(tmp_path / f"r{n}.h5", lines, header(encoded=(n, 8), recon=(n, 8), fov=(200, 200), centre=4, last=7))
+        np.testing.assert_allclose(open_scan(tmp_path / f"r{n}.h5").as_stored(0), kspace, rtol=1e-6)
+
+
+def test_mrd_averages_bandwidth_and_encodings(tmp_path, rng):
+    kspace, noise = complex_normal(rng, 2, 16, 8), complex_normal(rng, 2, 400)
+    lines = [(noise, 0, 0, flag(19), {"sample_time_us": 1.25})]
+    for average in range(4):
+        lines += [(kspace[:, :, x], x, 0, 0, {"average": average, "sample_time_us": 5.0}) for x in range(8)]
+    lines.append((9 * kspace[:, :, 0], 0, 0, 0, {"encoding_space_ref": 1, "sample_time_us": 5.0}))
+    write_mrd(tmp_path / "a.h5", lines, header(encoded=(16, 8), recon=(16, 8), fov=(200, 200), centre=4, last=7))
+    scan = open_scan(tmp_path / "a.h5")
+    np.testing.assert_allclose(scan.as_stored(0), kspace, rtol=1e-5)
+    assert scan.averages == 4
+    assert any("encodings" in note for note in scan.notes)
+    np.testing.assert_allclose(scan.noise, noise / 2, rtol=1e-5)  # a quarter of the bandwidth, half the sigma
+    write_mrd(tmp_path / "b.h5", lines[:-2], header(encoded=(16, 8), recon=(16, 8), fov=(200, 200), centre=4, last=7))
+    assert open_scan(tmp_path / "b.h5").averages is None
 
 
 def test_bad_mrd(tmp_path, kspace):

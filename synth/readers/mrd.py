@@ -32,19 +32,25 @@ def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
     data = np.empty(len(heads), object)  # each acquisition's numbers
     data[:] = np.split(found["data"], np.cumsum(found["sizes"])[:-1]) if len(heads) else []
     flags = heads["flags"].astype(np.uint64)
-    noise = _noise(path, heads, data, _has(flags, NOISE))
     image = ~_has(flags, NOISE) & ~_has(flags, CALIBRATION)
     for bit in OTHER:
         image &= ~_has(flags, bit)
     if not image.any():
         raise ScanError(f"{path}: has no imaging lines among its {len(heads)} acquisitions")
     notes = []
+    if (heads["encoding_space_ref"][image] != 0).any():
+        notes.append("it has several encodings; the first is taken")
+        image &= heads["encoding_space_ref"] == 0
+    noise = _noise(path, heads, data, _has(flags, NOISE))
+    dwell = [heads["sample_time_us"][chosen] for chosen in (_has(flags, NOISE), image)]
+    if noise is not None and min(d.min(initial=0) for d in dwell) > 0:
+        noise = noise * np.float32(np.sqrt(dwell[0].mean() / dwell[1].mean()))  # variance goes with the bandwidth
     for counter in ("contrast", "phase", "repetition", "set"):
         values = heads["idx"][counter][image]
         if (values != values.min()).any():
             notes.append(f"it has {len(np.unique(values))} of {counter}; the first is taken")
             image &= heads["idx"][counter] == values.min()
-    kspace = _sorted(path, root, heads[image], data[image], _has(flags, REVERSE)[image])
+    kspace, averages = _sorted(path, root, heads[image], data[image], _has(flags, REVERSE)[image])
     fov = tuple(number_in(root, f"encoding/reconSpace/fieldOfView_mm/{axis}") for axis in ("x", "y"))
     encoded, wanted = (number_in(root, f"encoding/{s}/fieldOfView_mm/x") for s in ("encodedSpace", "reconSpace"))
     oversampled = wanted > 0 and abs(encoded / wanted - 2) < 0.05 and kspace.shape[2] % 2 == 0
@@ -56,6 +62,7 @@ def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
         kspace.__getitem__,
         oversampling=2 if oversampled else 1,
         noise=noise,
+        averages=averages,
         field_of_view_mm=(fov[0], fov[1]) if min(fov) > 0 else None,
         notes=tuple(notes),
     )
@@ -82,7 +89,10 @@ def _noise(path: Path, heads: Any, data: Any, chosen: NDArray[np.bool_]) -> NDAr
     return np.concatenate(lines, axis=1)
 
 
-def _sorted(path: Path, root: Any, heads: Any, data: Any, reverse: NDArray[np.bool_]) -> NDArray[np.complex64]:
+def _sorted(
+    path: Path, root: Any, heads: Any, data: Any, reverse: NDArray[np.bool_]
+) -> tuple[NDArray[np.complex64], int | None]:
+    """Lines as [slice coil y x], and of how many each is the mean (None where that differs)."""
     first = heads[0]
     coils, samples = int(first["active_channels"]), int(first["number_of_samples"])
     if (heads["active_channels"] != coils).any():
@@ -102,7 +112,10 @@ def _sorted(path: Path, root: Any, heads: Any, data: Any, reverse: NDArray[np.bo
         values = _samples(path, head, line)
         centre = int(head["center_sample"])
         if backwards:
-            values, centre = values[:, ::-1], values.shape[1] - 1 - centre
+            values = values[:, ::-1]
+            centre = (
+                centre if values.shape[1] == readout else values.shape[1] - 1 - centre
+            )  # whole lines just turn round
         start = readout // 2 - centre
         place = (
             int(head["idx"]["slice"]),
@@ -116,4 +129,6 @@ def _sorted(path: Path, root: Any, heads: Any, data: Any, reverse: NDArray[np.bo
     kspace /= np.maximum(count, 1)[..., None, None]
     if depth > 1:
         kspace = ifftc(kspace, (1,))
-    return np.ascontiguousarray(kspace.reshape(-1, columns, coils, readout).transpose(0, 2, 3, 1))
+    taken = np.unique(count[count > 0])
+    lines = np.ascontiguousarray(kspace.reshape(-1, columns, coils, readout).transpose(0, 2, 3, 1))
+    return lines, int(taken[0]) if len(taken) == 1 else None

@@ -73,7 +73,7 @@ def read(path: Path, choice: Choice) -> Scan:
             images = [line for line in images if line.counters[name] == min(values)]
     if any(line.counters["partition"] for line in images):
         raise ScanError(f"{path}: is three-dimensional; Fathom reads two-dimensional twix, convert it to MRD")
-    kspace = _sorted(path, images)
+    kspace, averages = _sorted(path, images)
     slices, coils, y, x = kspace.shape
     return Scan(
         path,
@@ -82,6 +82,7 @@ def read(path: Path, choice: Choice) -> Scan:
         kspace.__getitem__,
         oversampling=2 if y % 2 == 0 else 1,  # Siemens scanners always sample the readout twice
         noise=np.concatenate(noise, axis=1) if noise and len({len(n) for n in noise}) == 1 else None,
+        averages=averages,
         notes=tuple(notes),
     )
 
@@ -127,7 +128,7 @@ def _lines(path: Path, data: NDArray[np.uint8], layout: _Layout, at: int, end: i
         at += step
 
 
-def _sorted(path: Path, lines: list[_Line]) -> NDArray[np.complex64]:
+def _sorted(path: Path, lines: list[_Line]) -> tuple[NDArray[np.complex64], int | None]:
     """[slice coil y x]: averages averaged, lines around the centre line, an asymmetric echo around its centre."""
     coils, samples = lines[0].values.shape
     if any(line.values.shape != (coils, samples) for line in lines):
@@ -144,9 +145,11 @@ def _sorted(path: Path, lines: list[_Line]) -> NDArray[np.complex64]:
     count = np.zeros((slices, columns), np.int32)
     for line in lines:
         values = line.values[:, ::-1] if line.has(REFLECTED) else line.values
-        start = readout // 2 - (samples - 1 - centre if line.has(REFLECTED) else centre)
+        turned = line.has(REFLECTED) and samples != readout  # whole lines just turn round
+        start = readout // 2 - (samples - 1 - centre if turned else centre)
         place: Any = line.counters["slice"], line.counters["line"] - middle + columns // 2
         kspace[place][:, max(start, 0) : max(start, 0) + samples] += values
         count[place] += 1
     kspace /= np.maximum(count, 1)[..., None, None]
-    return np.ascontiguousarray(kspace.transpose(0, 2, 3, 1))
+    taken = np.unique(count[count > 0])
+    return np.ascontiguousarray(kspace.transpose(0, 2, 3, 1)), int(taken[0]) if len(taken) == 1 else None

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..readers import cfl as reader
-from ..scans import Choice
 from .content import Content
 
 SUFFIX = ".cfl"
@@ -40,8 +38,11 @@ def _write(name: Path, values: NDArray[np.complex64]) -> None:
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
     """K-space [coil y x], mask [y x] and target that `write` wrote."""
-    kspace, pattern, target = (
-        reader.read(folder / f"{name}.{part}.cfl", Choice(axes="y x coil" if part == "kspace" else None)).load(0)
-        for part in ("kspace", "pattern", "target")
-    )
-    return np.ascontiguousarray(kspace), pattern[0] != 0, np.ascontiguousarray(target[0])
+    kspace, pattern, target = (_read(folder / f"{name}.{part}") for part in ("kspace", "pattern", "target"))
+    return kspace, pattern[0] != 0, target[0]
+
+
+def _read(name: Path) -> NDArray[np.complex64]:
+    """[coil y x] of a file [y x 1 coil]; raises ValueError where header and body disagree."""
+    y, x, _, coils = (int(n) for n in Path(f"{name}.hdr").read_text().splitlines()[1].split())
+    return np.fromfile(f"{name}.cfl", np.complex64).reshape((coils, x, y)).transpose(0, 2, 1).copy()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..physics import fft2c, ifft2c
+from ..readers.hdf5 import datasets_of, safe_array
 from .content import Content, header_xml
 
 SUFFIX = ".h5"
@@ -46,5 +47,8 @@ def write(content: Content, folder: Path) -> None:
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
     """K-space [coil y x], mask and target that `write` wrote."""
-    with h5py.File(folder / f"{name}{SUFFIX}", "r") as file:
-        return file["kspace"][0], file["mask"][()] != 0, file["target"][()]
+    path = folder / f"{name}{SUFFIX}"
+    with h5py.File(path, "r") as file:
+        arrays = datasets_of(path, file)  # which follows no link out of the file
+        kspace, mask, target = (safe_array(path, arrays[f"/{key}"]) for key in ("kspace", "mask", "target"))
+    return kspace[0], mask != 0, target

@@ -44,13 +44,13 @@ RECORD = np.dtype([("head", HEAD), ("traj", h5py.vlen_dtype(np.float32)), ("data
 
 
 def write(content: Content, folder: Path) -> None:
-    """Write the sampled lines as acquired, oversampled readout included; raises ValueError for masks of points."""
+    """Write the lines that a corpus keeps, readout oversampling included; raises ValueError for masks of points."""
     if not content.mask.is_lines:
         raise ValueError(
             "MRD's acquisitions are readout lines, and this corpus's masks are of points; export it to cfl"
         )
     coils, samples, columns = content.kspace.shape
-    sampled = np.flatnonzero(content.sampled)
+    sampled = np.arange(columns) if content.full else np.flatnonzero(content.sampled)
     reference = np.zeros(columns, bool)
     reference[centre_block(columns, content.mask.reference(samples)[1])] = True
     records = np.zeros(len(sampled), RECORD)
