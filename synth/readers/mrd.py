@@ -43,7 +43,7 @@ def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
         image &= heads["encoding_space_ref"] == 0
     noise = _noise(path, heads, data, _has(flags, NOISE))
     dwell = [heads["sample_time_us"][chosen] for chosen in (_has(flags, NOISE), image)]
-    if noise is not None and min(d.min(initial=0) for d in dwell) > 0:
+    if noise is not None and all(d.size and d.min() > 0 for d in dwell):
         noise = noise * np.float32(np.sqrt(dwell[0].mean() / dwell[1].mean()))  # variance goes with the bandwidth
     for counter in ("contrast", "phase", "repetition", "set"):
         values = heads["idx"][counter][image]
