@@ -1,0 +1,105 @@
+import pytest
+import torch
+from conftest import recipe_data
+
+from recon.batches import make_loader
+from recon.loader import VirtualPairs
+from recon.sense import regularised_sense
+from recon.unet import UNet
+from recon.unrolled_sense import Denoiser, UnrolledSense, UnrolledSpec
+from synth.recipe import parse_recipe
+
+SMALL = UnrolledSpec(iterations=2, channels=4, levels=2, cg_iterations=30, cg_tolerance=1e-6)
+
+
+@pytest.fixture(scope="module")
+def batch(photos):
+    target = {"matrix": [36, 44], "fit": "crop"}
+    pairs = VirtualPairs(parse_recipe(recipe_data(photos, pairs=3, target=target), "t"))
+    return next(iter(make_loader(pairs, batch_size=3, device="cpu", shuffle=False)))
+
+
+def test_a_new_unet_changes_nothing_and_any_size_passes():
+    for shape in ((2, 37, 45), (1, 32, 32)):
+        image = torch.randn(shape, dtype=torch.complex64)
+        assert torch.equal(UNet(4, 3)(image), image)
+    with pytest.raises(ValueError, match="takes 1 conditions per image, got 0"):
+        UNet(4, 2, conditions=1)(torch.randn(1, 16, 16, dtype=torch.complex64))
+
+
+def test_a_new_network_is_sense_repeated(batch):
+    """With U-nets that add nothing: x_2 starts from the prior x_1."""
+    network = UnrolledSense(SMALL)
+    model = batch["masked_kspace"], batch["sens_maps"], batch["mask"]
+    with torch.no_grad():
+        first = regularised_sense(*model, None, 4.0, iterations=200)
+        expected = regularised_sense(*model, first, 4.0, iterations=200)
+        found = network(batch)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3 * float(expected.abs().max()))
+
+
+def test_every_parameter_learns_and_the_loss_falls(batch):
+    network = UnrolledSense(SMALL)
+    with torch.no_grad():
+        for net in network.nets:
+            net.last.weight.normal_(0, 1e-2)
+    optimiser, losses = torch.optim.Adam(network.parameters(), lr=1e-3), []
+    for _ in range(15):
+        optimiser.zero_grad()
+        loss = (network(batch) - batch["target"]).abs().square().mean()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.abs().sum().item() > 0 for p in network.parameters())
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_the_gradient_of_lambda_is_a_difference(batch):
+    network = UnrolledSense(SMALL._replace(cg_iterations=300, cg_tolerance=1e-9)).double()
+    precise = {k: v.to(torch.complex128) if v.is_complex() else v for k, v in batch.items()}
+
+    def loss():
+        return (network(precise) - precise["target"]).abs().square().sum()
+
+    loss().backward()
+    found = network.log_lam.grad.clone()
+    for k in range(2):
+        values = []
+        for step in (1e-4, -1e-4):
+            with torch.no_grad():
+                network.log_lam[k] += step
+                values.append(loss().item())
+                network.log_lam[k] -= step
+        assert found[k].item() == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-4)
+
+
+def test_scale_of_the_data_passes_through(batch):
+    network = UnrolledSense(SMALL)
+    with torch.no_grad():
+        one, other = network(batch), network({**batch, "masked_kspace": 1e-4 * batch["masked_kspace"]})
+    torch.testing.assert_close(1e4 * other, one, rtol=0, atol=1e-3 * float(one.abs().max()))
+
+
+def test_a_noise_aware_network_follows_sigma(batch):
+    network = UnrolledSense(SMALL._replace(noise_aware=True))
+    with torch.no_grad():
+        low, high = (network({**batch, "sigma": s * batch["sigma"]}) for s in (0.1, 30.0))
+    assert low.abs().mean() > high.abs().mean()  # much noise: little is let in
+    for wrong in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="not known"):
+            network({**batch, "sigma": wrong * batch["sigma"]})
+
+
+def test_the_same_seed_gives_the_same_network_and_touches_no_other_draw(batch):
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, other = UnrolledSense(SMALL, seed=1), UnrolledSense(SMALL, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_denoiser_starts_as_cg_sense(batch):
+    with torch.no_grad():
+        image = Denoiser(4, 2, iterations=10)(batch)
+    assert image.shape == batch["target"].shape
