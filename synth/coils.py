@@ -259,7 +259,7 @@ class EspiritSpec(Spec):
     """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
 
     `count` compresses to as many virtual coils, `compression` says how; without it a scan keeps its own. `crop` sets
-    maps to zero where their eigenvalue is below it; 0 keeps them everywhere.
+    maps to zero where their eigenvalue is below it, or with `soft` fades them out; 0 keeps them everywhere.
     """
 
     kind: Literal["espirit"] = "espirit"
@@ -269,6 +269,7 @@ class EspiritSpec(Spec):
     kernel: int = Field(default=6, ge=2, le=12)
     threshold: float = Field(default=0.02, gt=0, lt=1)
     crop: float = Field(default=0.0, ge=0, lt=1)
+    soft: bool = Field(default=False, description="weigh maps down around crop instead of cutting them")
     extend: bool = Field(default=False, description="continue the maps beyond the object")
 
     @property

@@ -16,7 +16,15 @@ from .physics import ifft2c
 from .quiet import NoQuietPlaceError, quiet
 
 Finding = Literal[
-    "jpeg", "jpeg-blocks", "interpolated", "mr-picture", "zero-filled", "undersampled", "filtered", "real-valued"
+    "jpeg",
+    "jpeg-blocks",
+    "interpolated",
+    "mr-picture",
+    "zero-filled",
+    "undersampled",
+    "filtered",
+    "real-valued",
+    "oversampling-removed",
 ]
 FINDINGS: tuple[Finding, ...] = get_args(Finding)
 MEANING: dict[Finding, str] = {
@@ -27,6 +35,7 @@ MEANING: dict[Finding, str] = {
     "zero-filled": "the border of its k-space is zero: it was padded, and is interpolated in the image",
     "undersampled": "samples inside its k-space are missing: its reference is not fully sampled",
     "filtered": "noise is weaker at the border of its k-space than in the image: a filter was applied",
+    "oversampling-removed": "its header says that the readout is as wide as the image: what lay beside it is gone",
     "real-valued": "its k-space has conjugate symmetry: the phase was thrown away",
 }
 GRID = 8  # of JPEG

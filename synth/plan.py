@@ -13,7 +13,6 @@ from .pair import Pair, matrix_of, pair_from_image
 from .recipe import Recipe, RecipeError
 from .sampling import samples_points
 from .scan_pair import pair_from_scan
-from .scans import ScanError
 from .sources import ScanItem, ScansSpec
 from .threads import one_blas_thread
 
@@ -65,7 +64,7 @@ class Plan:
         """List the sources (unless given) and settle the number of pairs; raises RecipeError."""
         try:
             files = tuple(recipe.source.list_files()) if files is None else files
-        except (OSError, ScanError) as error:
+        except (OSError, ValueError) as error:
             raise RecipeError(str(error)) from None
         plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
         if recipe.shard_pairs is None:  # settled once and stored: another version may have another default
@@ -88,6 +87,7 @@ class Plan:
             if isinstance(source, ScansSpec):
                 kspace, scan, number = source.read(self.file_of(index))
                 findings = crimes_of_kspace(scan.without_padding(number))
+                findings += ("oversampling-removed",) if scan.oversampling_removed else ()
                 _refuse(findings, source.refuse)
                 with one_blas_thread():
                     made = pair_from_scan(self.recipe, kspace, scan, number, index)

@@ -80,7 +80,8 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
         maps = espirit(noisy, reference=reference, kernel=coils.kernel, threshold=coils.threshold, extend=coils.extend)
     except ValueError as error:
         raise SourceRejectedError(str(error)) from None
-    chosen = maps.cropped(coils.crop) if coils.crop > 0 else maps.maps[0]
+    cut = maps.soft if coils.soft else maps.cropped
+    chosen = cut(coils.crop) if coils.crop > 0 else maps.maps[0]
     target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
     scale = float(np.abs(target).max())
     if not (np.isfinite(scale) and scale > 0):
@@ -121,7 +122,9 @@ def _whitened(recipe: Recipe, kspace: Kspace, profile: NoiseProfile) -> Kspace:
     except CalibrationError as error:
         raise SourceRejectedError(f"{error} (noise.covariance = {recipe.noise.covariance})") from None
     power = float(np.mean(np.abs(white.astype(np.complex128)) ** 2))
-    if power <= 2.0:
+    if power <= 2.1:  # 2 is noise alone, and its level is known to a few percent
+        if recipe.noise.covariance == "white":
+            raise SourceRejectedError("its k-space holds noise alone; leave it out")
         raise SourceRejectedError(
             f"all of its k-space is weaker than the noise should be (sigma {(power / 2) ** 0.5:.2g} instead of 1 after "
             f"whitening): noise.covariance = {recipe.noise.covariance} is not of this scan"

@@ -110,6 +110,11 @@ class Scan:
             raise ScanError(f"{self.path}: slice {number} is zero everywhere; leave it out")
         return kspace
 
+    @property
+    def oversampling_removed(self) -> bool:
+        """Whether the header says that the readout is no wider than the image, as scanners never measure it."""
+        return self.oversampling == 1 and self.field_of_view_mm is not None
+
     def __repr__(self) -> str:
         """What it is, in a line."""
         noise = "" if self.noise is None else f", noise {self.noise.shape}"

@@ -45,7 +45,9 @@ class ScanItem:
 
 
 class ScansSpec(Spec):
-    """``kind = "scans"``: a file or a folder of scans, searched to the bottom, in the order of their paths.
+    """``kind = "scans"``: a file, a folder of scans, searched to the bottom, in the order of their paths, or a list.
+
+    A list is a .txt file that names one scan per line, relative to where it lies; lines that begin with # are left out.
 
     `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say themselves what is k-space.
     """
@@ -68,7 +70,7 @@ class ScansSpec(Spec):
         """Paths of the scans below `folder`, sorted; raises FileNotFoundError where there is none."""
         path = Path(self.path)
         if path.is_file():
-            return [path.name]
+            return self._listed(path) if path.suffix.lower() == ".txt" else [path.name]
         if not path.is_dir():
             raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
         found = (Path(where) / name for where, _, names in os.walk(path, onerror=_raise) for name in names)
@@ -80,6 +82,19 @@ class ScansSpec(Spec):
                 f"source.path {path} holds no scan ({' '.join(sorted(SUFFIXES))}); give one that does"
             )
         return files
+
+    def _listed(self, path: Path) -> list[str]:
+        """Names in a list of scans; raises ValueError where one leads out of its folder, FileNotFoundError for none."""
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        names = [line for line in lines if line and not line.startswith("#")]
+        for name in names:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"source.path {path}: {name} leads out of the list's folder; name files below it")
+            if not (path.parent / name).is_file():
+                raise FileNotFoundError(f"source.path {path} names {name}, which is not there; mend the list")
+        if not names:
+            raise FileNotFoundError(f"source.path {path} names no scan; write one per line")
+        return list(dict.fromkeys(names))
 
     def list_files(self) -> list[str]:
         """All slices of all scans as items; raises FileNotFoundError where there is none."""

@@ -341,6 +341,52 @@ def test_files_that_are_no_scans_are_left_out(scans, tmp_path):
     assert build(recipe(folder), tmp_path / "c.zarr", SYNC).pairs == 4
 
 
+def test_a_list_of_scans(scans, tmp_path):
+    import shutil
+
+    folder = tmp_path / "listed"
+    shutil.copytree(scans, folder)
+    (folder / "train.txt").write_text("# those for training\nb.npy\n\nb.npy\n")
+    spec = ScansSpec(kind="scans", path=str(folder / "train.txt"))
+    assert spec.list_files() == ["b.npy#0@5x80x72"]
+    assert build(recipe(folder / "train.txt"), tmp_path / "c.zarr", SYNC).pairs == 1
+    for text, message in (("../a.npy", "leads out"), ("c.npy", "is not there"), ("#", "names no scan")):
+        (folder / "train.txt").write_text(text)
+        with pytest.raises(RecipeError, match=message):
+            Plan.of(recipe(folder / "train.txt"))
+
+
+def test_soft_maps_fade_and_cropped_ones_end(scans):
+    plain, cut, soft = (
+        Plan.of(recipe(scans, coils={"kind": "espirit", **how})).pair(0)
+        for how in ({}, {"crop": 0.95}, {"crop": 0.95, "soft": True})
+    )
+    outside = np.abs(plain.target) < 0.02
+    assert rss(plain.maps)[outside].min() > 0.99
+    assert (rss(cut.maps)[outside] == 0).mean() > 0.3
+    assert 0 < np.median(rss(soft.maps)[rss(cut.maps) == 0]) < 1
+    assert np.median(rss(soft.maps)[np.abs(plain.target) > 0.3]) > 0.99
+
+
+def test_a_readout_that_was_cut_is_a_finding(scans, tmp_path):
+    from test_scans import header, write_mrd
+
+    kspace = np.load(scans / "a.npy")[0]
+    lines = [(kspace[:, :, x], x, 0, 0, {}) for x in range(80)]
+    xml = header(encoded=(96, 80), recon=(96, 80), fov=(400, 200), centre=40, last=79)
+    write_mrd(tmp_path / "over.h5", lines, xml)
+    write_mrd(tmp_path / "cut.h5", lines, xml.replace("<x>400</x>", "<x>200</x>"))
+    found = {name: Plan.of(recipe(tmp_path / f"{name}.h5")).pair(0).findings for name in ("over", "cut")}
+    assert "oversampling-removed" not in found["over"]
+    assert "oversampling-removed" in found["cut"]
+
+
+def test_noise_alone_is_no_scan(tmp_path, rng):
+    np.save(tmp_path / "n.npy", complex_normal(rng, 4, 96, 96))
+    with pytest.raises(SourceRejectedError, match="noise alone"):
+        Plan.of(recipe(tmp_path)).pair(0)
+
+
 def test_a_shape_whose_pairs_were_all_rejected(scans, tmp_path):
     source = {"kind": "scans", "path": str(scans), "max_rejected": 1}
     np.save(tmp_path / "psi.npy", np.eye(6) * 1e-3)
