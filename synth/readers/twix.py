@@ -60,12 +60,16 @@ class _Line:
 def read(path: Path, choice: Choice) -> Scan:
     """The last measurement's imaging lines as [slice coil y x], y the readout; its noise lines as `noise`."""
     data = np.memmap(path, np.uint8, "r")
-    lines = list(_lines(path, data, *_measurement(path, data)))
-    noise = [line.values for line in lines if line.has(NOISE)]
+    measurements = _measurements(path, data)
+    lines = list(_lines(path, data, *measurements[-1]))
+    noise, notes = [line.values for line in lines if line.has(NOISE)], []
+    for earlier in reversed(measurements[:-1]):  # scanners often adjust in a measurement of its own
+        if not noise:
+            noise = [line.values for line in _lines(path, data, *earlier) if line.has(NOISE)]
+            notes = ["the noise scan is of an earlier measurement, whose bandwidth may differ"] if noise else []
     images = [line for line in lines if line.is_image]
     if not images:
         raise ScanError(f"{path}: has no imaging lines in its last measurement")
-    notes = []
     for name in ("echo", "phase", "repetition", "set"):
         values = {line.counters[name] for line in images}
         if len(values) > 1:
@@ -87,19 +91,26 @@ def read(path: Path, choice: Choice) -> Scan:
     )
 
 
-def _measurement(path: Path, data: NDArray[np.uint8]) -> tuple[_Layout, int, int]:
-    """Layout, first byte of the lines and end of the last measurement."""
+def _measurements(path: Path, data: NDArray[np.uint8]) -> list[tuple[_Layout, int, int]]:
+    """Layout, first byte of the lines and end of every measurement; raises ScanError where the last is not whole."""
     words = data[:8].view("<u4") if data.size >= 8 else np.zeros(2, "<u4")
+    places = [(VB, 0, data.size)]
     if words[0] < 10_000 and 1 <= words[1] <= MAX_MEASUREMENTS:
-        entry = 8 + 152 * (int(words[1]) - 1)
-        start, length = (int(v) for v in data[entry + 8 : entry + 24].view("<u8")) if data.size > entry + 24 else (0, 0)
-        layout, end = VD, start + length if length else data.size
-    else:
-        layout, start, end = VB, 0, data.size
-    header = int(data[start : start + 4].view("<u4")[0]) if start + 4 <= data.size else 0
-    if not (header >= 32 and start + header < end <= data.size):
+        entries = [
+            data[at : at + 16].view("<u8") for at in range(16, 16 + 152 * int(words[1]), 152) if at + 16 <= data.size
+        ]
+        spans = [(int(start), int(length)) for start, length in entries]
+        places = [(VD, start, start + length if length else data.size) for start, length in spans]
+    whole = []
+    for layout, start, end in places:
+        header = int(data[start : start + 4].view("<u4")[0]) if start + 4 <= data.size else 0
+        if header >= 32 and start + header < end <= data.size:
+            whole.append((layout, start + header, end))
+        elif (layout, start, end) == places[-1]:
+            whole = []
+    if not whole:
         raise ScanError(f"{path}: is no whole Siemens raw data, whatever its name says")
-    return layout, start + header, end
+    return whole
 
 
 def _lines(path: Path, data: NDArray[np.uint8], layout: _Layout, at: int, end: int) -> Iterator[_Line]:
