@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from synth.corpus import Bucket, Corpus, check_shard, open_corpus, stored_plan
 from synth.layout import CorpusError, building_path, map_shard_sets, shard_files, tasks_of
 from synth.ledger import Ledger, content_hash
+from synth.mask import Mask
 from synth.plan import BucketPlan, Plan
 from synth.shard import ShardWriter
 from synth.store import finalize, finished, hole, padded, prepare
@@ -101,9 +102,7 @@ def _spread(kspace: NDArray[Any], sampled: NDArray[np.bool_], plan: BucketPlan, 
     size = (plan.readout, plan.matrix[1])
     if full:
         return kspace.reshape(len(kspace), *size)
-    whole = np.zeros((len(kspace), *size), np.complex64)
-    whole[..., sampled] = kspace[..., : int(sampled.sum())]
-    return whole
+    return Mask(sampled, 1.0).unpack(kspace[..., : int(sampled.sum())], size)
 
 
 def import_corpus(folder: Path, out: Path) -> str:

@@ -17,7 +17,7 @@ from zarr.storage import LocalStore
 from synth.calibration import calibrate
 from synth.espirit import espirit
 from synth.layout import building_path
-from synth.library import KEY, VERSION, write_set
+from synth.library import KEY, VERSION, attributes_of, write_set
 from synth.noise_profile import CalibrationError, NoiseProfile, whiten, whitening_matrix
 from synth.physics import rss
 from synth.scans import ScanError
@@ -54,7 +54,7 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     if out.exists():
         return _already_there(out, identity)
     root = building_path(out)
-    if root.exists() and any(root.iterdir()) and "harvest" not in _attributes(root):
+    if root.exists() and any(root.iterdir()) and "harvest" not in attributes_of(root):
         raise CorpusExistsError(f"{root} is there already and no library; move it away, or choose another --out")
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
     if group.attrs.get("harvest", identity) != identity:
@@ -111,16 +111,8 @@ def _maps_of(kspace: NDArray[np.complex64], profile: NoiseProfile | None) -> NDA
     return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64)
 
 
-def _attributes(folder: Path) -> dict[str, Any]:
-    """Attributes of a zarr group or array; none where there are none."""
-    try:
-        return dict(json.loads((folder / "zarr.json").read_bytes())["attributes"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-
-
 def _finished(root: Path, task: Harvest) -> dict[str, Any] | None:
-    attributes = _attributes(root / task.array)
+    attributes = attributes_of(root / task.array)
     return attributes if attributes.pop("complete", False) else None
 
 
@@ -138,7 +130,7 @@ def _finish(
 
 
 def _already_there(out: Path, identity: str) -> dict[str, Any]:
-    library = _attributes(out).get(KEY)
+    library = attributes_of(out).get(KEY)
     if not isinstance(library, dict) or library.get("harvest") != identity:
         raise CorpusExistsError(f"{out} is something else, or made from other scans; choose another --out")
     return {"library": str(out), "status": "already there", "sets": [], "rejected": [], **library}

@@ -21,6 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from synth.physics import sense_adjoint, sense_forward
+
 from .solvers import conjugate_gradient
 
 Convention = Literal["A", "A2", "B"]
@@ -74,14 +76,11 @@ class Sense:
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """E^H y [batch y x] of measured k-space [batch coil y x], which is scaled by sqrt(R) as the model is."""
-        image = torch.fft.ifftshift(kspace * self.mask, dim=(-2, -1))
-        image = torch.fft.fftshift(torch.fft.ifft2(image, norm="ortho"), dim=(-2, -1))
-        return self.acceleration * (self.maps.conj() * image).sum(1)
+        return self.acceleration * sense_adjoint(kspace, self.maps, self.mask)
 
     def forward(self, x: Tensor) -> Tensor:
         """E x / sqrt(R) [batch coil y x] of images [batch y x]: k-space as it is measured."""
-        coils = torch.fft.ifftshift(self.maps * x[:, None], dim=(-2, -1))
-        return self.mask * torch.fft.fftshift(torch.fft.fft2(coils, norm="ortho"), dim=(-2, -1))
+        return sense_forward(x, self.maps, self.mask)
 
     def normal(self, x: Tensor) -> Tensor:
         """A x = E^H E x [batch y x]."""

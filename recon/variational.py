@@ -10,7 +10,7 @@ max |A^H f|.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ class VariationalSpec(NamedTuple):
     kernel: int = 11
     nodes: int = 31
     rbf: RbfKind = "icg"
-    initial: Literal["linear"] = "linear"
     lam: float = 1.0
 
 

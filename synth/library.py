@@ -82,7 +82,7 @@ def open_library(path: str) -> Library:
     """
     if path.endswith((".npy", ".npz")):
         return _of_array(path, load_array(path, "coils.path", "maps"))
-    attributes = _attributes(Path(path))
+    attributes = attributes_of(Path(path))
     if KEY in attributes:
         return _harvested(path, attributes)
     from .corpus import open_corpus  # a corpus is a library, too; the store knows how to read one safely
@@ -103,7 +103,8 @@ def _of_array(path: str, maps: Any) -> Library:
     return Library(path, [tuple(maps.shape[1:])] * maps.shape[0], maps.__getitem__)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def attributes_of(path: Path) -> dict[str, Any]:
+    """Attributes of a zarr group or array on disk; none where there are none."""
     try:
         return dict(json.loads((path / "zarr.json").read_bytes())["attributes"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

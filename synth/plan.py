@@ -90,10 +90,7 @@ class Plan:
                 findings += ("oversampling-removed",) if scan.oversampling_removed else ()
                 _refuse(findings, source.refuse)
                 with one_blas_thread():
-                    made = pair_from_scan(self.recipe, kspace, scan, number, index)
-                return Pair(
-                    index, scan.sha256, made.kspace, made.mask, index, made.target, made.numbers, made.maps, findings
-                )
+                    return pair_from_scan(self.recipe, kspace, scan, number, index, findings)
             photo = read_photo(path)
             _refuse(photo.findings, source.refuse)
             return pair_from_image(self.recipe, photo, index)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +11,17 @@ from .arrays import stamp
 from .calibration import calibrate
 from .coil_images import Moved, virtual_coils
 from .coils import EspiritSpec
+from .crimes import Finding
 from .espirit import espirit
 from .images import SourceRejectedError
 from .mask import Mask
 from .noise import complex_noise, snr_per_sigma
 from .noise_profile import CalibrationError, NoiseProfile, load_profile, whiten
+from .pair import Pair
 from .physics import fft2c, ifft2c
+from .recipe import Recipe
 from .rng import rng
 from .scans import Kspace, Scan
-
-if TYPE_CHECKING:
-    from .recipe import Recipe
 
 Images = NDArray[np.complex64]
 
@@ -42,18 +40,9 @@ def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
     raise SourceRejectedError(f"a scan of {have[0]}x{have[1]} does not {fit} to {matrix[0]}x{matrix[1]}; use {remedy}")
 
 
-@dataclass(frozen=True, eq=False)
-class ScanPair:
-    """What `pair_from_scan` makes: arrays and numbers of a pair with maps of its own."""
-
-    kspace: NDArray[np.complex64]
-    mask: Mask
-    maps: NDArray[np.complex64]
-    target: NDArray[np.complex64]
-    numbers: dict[str, Any]
-
-
-def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int) -> ScanPair:
+def pair_from_scan(
+    recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int, findings: tuple[Finding, ...] = ()
+) -> Pair:
     """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
 
     In order: whitening; crop; flips and shift; virtual coils; the noise that is missing to the SNR asked for; the mask;
@@ -69,7 +58,6 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
     moved = Moved.draw(rng(seed, "moved", index), recipe.target, images.shape[-2:])
     clean = fft2c(virtual_coils(moved.apply(images), coils.count or len(images), coils.compression))
     mask = recipe.sampling.draw(rng(seed, "sampling", index), clean.shape[-2:])
-    sampled = mask.sampled if recipe.kspace == "packed" else np.ones_like(mask.sampled)
     own = 0.0 if profile is None else 1.0
     sigma, wanted, per_sigma = _sigma(recipe, clean, mask, own, index)
     added = np.sqrt(max(sigma**2 - own**2, 0.0))
@@ -99,8 +87,10 @@ def pair_from_scan(recipe: Recipe, kspace: Kspace, scan: Scan, number: int, inde
         **{"moved_quarter_turns": float(moved.quarter_turns)},
     }
     unit = np.float32(1 / scale)
-    packed = np.asarray(np.ascontiguousarray(noisy[..., sampled]) * unit, np.complex64)
-    return ScanPair(packed, mask, np.ascontiguousarray(chosen), np.asarray(target * unit, np.complex64), numbers)
+    kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
+    packed = np.asarray(kept.pack(noisy) * unit, np.complex64)
+    target = np.asarray(target * unit, np.complex64)
+    return Pair(index, scan.sha256, packed, mask, index, target, numbers, np.ascontiguousarray(chosen), findings)
 
 
 def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:

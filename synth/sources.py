@@ -102,22 +102,15 @@ class ScansSpec(Spec):
         if not items:
             told = "\n  ".join(reasons[:10]) or "there are noise scans alone"
             raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
-        return items
+        return list(items)
 
     def left_out(self) -> list[str]:
         """Why files are left out that are no scans, one sentence each."""
-        return self._survey()[1]
+        return list(self._survey()[1])
 
-    def _survey(self) -> tuple[list[str], list[str]]:
-        items, reasons = [], []
-        for name in self.list_scans():
-            try:
-                scan = self.open(name)
-            except ScanError as error:
-                reasons.append(str(error))
-            else:
-                items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
-        return items, reasons
+    def _survey(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        stamps = tuple((name, stamp(str(self.folder / name))) for name in self.list_scans())
+        return _surveyed(self, stamps)
 
     def open(self, name: str) -> Scan:
         """Open one of the scans; raises ScanError, or SourceUnreadableError where it is gone."""
@@ -147,3 +140,19 @@ def _raise(error: OSError) -> None:
 @lru_cache(maxsize=8)
 def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str | None) -> Scan:
     return open_scan(path, variable=variable, axes=axes)
+
+
+@lru_cache(maxsize=4)
+def _surveyed(
+    spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Items of a source, and why other files are left out; opened once, as long as no file changes."""
+    items, reasons = [], []
+    for name, _ in stamps:
+        try:
+            scan = spec.open(name)
+        except ScanError as error:
+            reasons.append(str(error))
+        else:
+            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
+    return tuple(items), tuple(reasons)

@@ -1,8 +1,6 @@
-import json
 import shutil
 import subprocess
 
-import h5py
 import numpy as np
 import pytest
 from conftest import recipe_data, shared
@@ -166,7 +164,3 @@ def test_refusals(corpus, tmp_path):
     with pytest.raises(CorpusError, match="are not what was exported"):
         import_corpus(tmp_path / "out", tmp_path / "b.zarr")
     assert not list(tmp_path.glob("b.zarr*"))
-    told = json.loads((tmp_path / "out" / "fathom" / "export.json").read_text())
-    assert told["format"] == "cfl"
-    with h5py.File(tmp_path / "x.h5", "w"):
-        pass

@@ -113,6 +113,16 @@ def number_in(root: ET.Element, place: str, default: float = 0.0) -> float:
     return default if text is None else float(text)
 
 
+def readout_of(root: ET.Element, samples: int) -> tuple[int, tuple[float, float] | None]:
+    """Oversampling of a readout of `samples`, by its two fields of view; and the image's, y (readout) and x, in mm."""
+    encoded, y, x = (
+        number_in(root, f"encoding/{place}")
+        for place in ("encodedSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/y")
+    )
+    oversampling = 2 if y > 0 and abs(encoded / y - 2) < 0.05 and samples % 2 == 0 else 1
+    return oversampling, (y, x) if min(y, x) > 0 else None
+
+
 def _with_header(scan: Scan, xml: bytes) -> Scan:
     """What fastMRI's own header says: padded columns, oversampling, field of view.
 
@@ -131,9 +141,5 @@ def _with_header(scan: Scan, xml: bytes) -> Scan:
         inside: NDArray[np.bool_] = np.any(scan.as_stored(0), axis=(0, 1))
         if inside[: padding[0]].any() or inside[columns - padding[1] :].any():
             padding = (0, 0)
-    fov = tuple(number_in(root, f"encoding/reconSpace/fieldOfView_mm/{axis}") for axis in ("x", "y"))
-    encoded, wanted = (number_in(root, f"encoding/{s}/fieldOfView_mm/x") for s in ("encodedSpace", "reconSpace"))
-    oversampling = 2 if wanted > 0 and abs(encoded / wanted - 2) < 0.05 and scan.stored[2] % 2 == 0 else 1
-    return replace(
-        scan, padding=padding, oversampling=oversampling, field_of_view_mm=(fov[0], fov[1]) if min(fov) > 0 else None
-    )
+    oversampling, field_of_view = readout_of(root, scan.stored[2])
+    return replace(scan, padding=padding, oversampling=oversampling, field_of_view_mm=field_of_view)

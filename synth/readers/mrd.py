@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..physics import ifftc
 from ..scans import Scan, ScanError
 from .apart import read_apart
-from .hdf5 import NAMESPACE, header_of, number_in
+from .hdf5 import NAMESPACE, header_of, number_in, readout_of
 
 # Bits of an acquisition's flags, counted from 1 as in ismrmrd.h.
 NOISE, CALIBRATION, REVERSE, NAVIGATION, PHASE_CORRECTION = 19, 20, 22, 23, 24
@@ -51,19 +51,17 @@ def read_acquisitions(path: Path, datasets: dict[str, Any], group: str) -> Scan:
             notes.append(f"it has {len(np.unique(values))} of {counter}; the first is taken")
             image &= heads["idx"][counter] == values.min()
     kspace, averages = _sorted(path, root, heads[image], data[image], _has(flags, REVERSE)[image])
-    fov = tuple(number_in(root, f"encoding/reconSpace/fieldOfView_mm/{axis}") for axis in ("x", "y"))
-    encoded, wanted = (number_in(root, f"encoding/{s}/fieldOfView_mm/x") for s in ("encodedSpace", "reconSpace"))
-    oversampled = wanted > 0 and abs(encoded / wanted - 2) < 0.05 and kspace.shape[2] % 2 == 0
+    oversampling, field_of_view = readout_of(root, kspace.shape[2])
     slices, coils, y, x = kspace.shape
     return Scan(
         path,
         "mrd",
         (slices, coils, y, x),
         kspace.__getitem__,
-        oversampling=2 if oversampled else 1,
+        oversampling=oversampling,
         noise=noise,
         averages=averages,
-        field_of_view_mm=(fov[0], fov[1]) if min(fov) > 0 else None,
+        field_of_view_mm=field_of_view,
         notes=tuple(notes),
     )
 
