@@ -1,6 +1,8 @@
 """ESPIRiT maps of 15 coils, 320x368, 24x24 reference: Fathom, sigpy and BART on one core; seconds, exactness, memory.
 
-.venv/bin/python benchmarks/maps.py     (BART's figure needs `bart` on the path)
+.venv/bin/python benchmarks/maps.py [SCAN]     (BART's figure needs `bart` on the path)
+
+With a SCAN, agreement inside its object is told, too.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from synth.espirit import espirit
 from synth.noise import complex_noise
 from synth.physics import fft2c, rss
 from synth.rng import rng
+from synth.scans import open_scan
 
 BART = ("bart", "ecalib", "-m1", "-r24", "-c0")
 SHAPE, COILS, SNR = (320, 368), 15, 50
@@ -55,10 +58,14 @@ def barts(kspace):
     """Seconds of the process, and its maps."""
     with tempfile.TemporaryDirectory() as folder:
         name = Path(folder) / "k"
-        Path(f"{name}.hdr").write_text(f"# Dimensions\n1 {SHAPE[0]} {SHAPE[1]} {COILS}\n")
+        Path(f"{name}.hdr").write_text(f"# Dimensions\n1 {kspace.shape[1]} {kspace.shape[2]} {len(kspace)}\n")
         kspace.transpose(1, 2, 0).ravel(order="F").tofile(f"{name}.cfl")
         subprocess.run([*BART, str(name), f"{name}m"], check=True, capture_output=True)
-        return np.fromfile(f"{name}m.cfl", np.complex64).reshape((*SHAPE, COILS), order="F").transpose(2, 0, 1)
+        return (
+            np.fromfile(f"{name}m.cfl", np.complex64)
+            .reshape((*kspace.shape[1:], len(kspace)), order="F")
+            .transpose(2, 0, 1)
+        )
 
 
 def measured(function, kspace, rounds):
@@ -91,6 +98,18 @@ def memory(kspace, call):
     return int(run.stdout) / 1024
 
 
+def agreement_on(path, others):
+    """Cosine to ours, median and 1st percentile where the image is above 15 % of its 99th percentile."""
+    scan = open_scan(path)
+    kspace, image = scan[len(scan) // 2], scan.rss(len(scan) // 2)
+    inside, mine, found = image > 0.15 * np.percentile(image, 99), ours(kspace), {}
+    for function, _ in others:
+        maps = function(kspace)
+        cosine = (np.abs(np.sum(maps.conj() * mine, 0)) / np.maximum(rss(maps), 1e-12))[inside]
+        found[function.__name__] = [float(np.median(cosine)), float(np.percentile(cosine, 1))]
+    return found
+
+
 def main():
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     kspace, truth, inside = scan()
@@ -115,6 +134,8 @@ def main():
     found["fathom"]["peak MB beyond the interpreter and the scan"] = round(
         memory(kspace, "espirit(k)") - memory(kspace, "None"), 1
     )
+    if len(sys.argv) > 1:
+        found["the scan"] = agreement_on(sys.argv[1], [way for name, way in ways.items() if name != "fathom"])
     print(json.dumps(found, indent=2))
 
 
