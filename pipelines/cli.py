@@ -13,7 +13,7 @@ from rich.table import Table
 from synth.recipe import Recipe, RecipeError, load_recipe
 from synth.sources import ScansSpec
 
-from . import data_commands  # noqa: F401 (it adds its commands)
+from . import data_commands, training_commands  # noqa: F401 (they add their commands)
 from .build import build
 from .cluster import ClusterSpec
 from .doctor import doctor

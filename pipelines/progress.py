@@ -13,10 +13,10 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Meter:
-    """Counts `total` pairs and shows how many per second, and the time left."""
+    """Counts `total` pairs, or steps, and shows how many per second, and the time left."""
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
-        self._what, self._total, self._done, self._skipped = what, total, done, done
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "pairs") -> None:
+        self._what, self._total, self._done, self._skipped, self._unit = what, total, done, done, unit
         self._start = self._told = time.perf_counter()
         self._bar: Progress | None = None
 
@@ -56,14 +56,15 @@ class Meter:
         """Pairs per second since the start."""
         return (self._done - self._skipped) / max(self.seconds, 1e-9)
 
-    def advance(self, count: int) -> None:
-        """Count `count` more."""
+    def advance(self, count: int, note: str = "") -> None:
+        """Count `count` more, and show a note."""
         self._done += count
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=f"{self.rate:.1f} pairs/s")
+            rate = f"{self.rate:.1f} {self._unit}/s{note}"
+            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=rate)
         elif time.perf_counter() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.perf_counter()
             left = (self._total - self._done) / max(self.rate, 1e-9)
             left_told = f", {left:.0f} s left" if self._done > self._skipped else ""
-            line = f"{self._what}: {self._done} of {self._total} pairs, {self.rate:.1f}/s{left_told}"
+            line = f"{self._what}: {self._done} of {self._total} {self._unit}, {self.rate:.1f}/s{left_told}{note}"
             sys.stderr.write(line + "\n")

@@ -11,14 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
+from recon.checkpoint import CheckpointError
+from recon.train import TrainingError
 from synth.layout import CorpusError
-from synth.recipe import RecipeError
 from synth.shard import ShardError
 
 from . import __version__
 from .build import BuildError
 from .cluster import ClusterError
 from .command import stopped
+
+EXPECTED = (CorpusError, ShardError, BuildError, ClusterError, CheckpointError, TrainingError)  # settings: ValueError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 _debug = False
@@ -48,7 +51,7 @@ def kindly() -> Iterator[None]:
     """Turn what a user can mend into one message and exit code 1."""
     try:
         yield
-    except (RecipeError, CorpusError, ShardError, BuildError, ClusterError, OSError, ValueError, MemoryError) as error:
+    except (*EXPECTED, OSError, ValueError, MemoryError) as error:
         if _debug:
             traceback.print_exc()
         typer.echo(f"error: {_message(error)}", err=True)

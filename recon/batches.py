@@ -47,11 +47,11 @@ class BatchOrder:
     def state(self) -> dict[str, int | str]:
         """What decides the order, besides the pairs themselves."""
         names = ("batch_size", "shuffle", "seed", "drop_last", "rank", "world_size")
-        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs), "recipe": self._recipe}
+        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs), "data": self._identity}
 
     @cached_property
-    def _recipe(self) -> str:
-        return self.pairs.recipe.hash()
+    def _identity(self) -> str:
+        return self.pairs.identity
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch, for this rank."""

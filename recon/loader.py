@@ -48,7 +48,7 @@ MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
 class Pairs(Dataset[dict[str, Tensor]], ABC):
     """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
 
-    recipe: Recipe
+    recipe: Recipe  # of joined corpora there are several: see their parts
 
     def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
         self.with_maps, self.oversampled = with_maps, oversampled
@@ -76,6 +76,15 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
     @abstractmethod
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set."""
+
+    @property
+    def identity(self) -> str:
+        """Which pairs they are, whatever order they are read in."""
+        return self.recipe.hash()
+
+    def name_of(self, position: int) -> str:
+        """Which pair that is, for a message."""
+        return f"pair {position} of {self.recipe.name}"
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -150,11 +159,26 @@ class PairDataset(Pairs):
                 )
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
 
+    @property
+    def coils(self) -> list[int]:
+        """Numbers of coils that occur."""
+        return sorted({arrays["kspace"].shape[1] for arrays in self._arrays})
+
     def _geometry(self, bucket: int) -> Geometry:
         shapes = {name: array.shape for name, array in self._arrays[bucket].items()}
         lines = len(shapes["mask"]) == 2
         readout = shapes["kspace"][2] if lines else shapes["mask"][1]
         return Geometry(bucket, shapes["target"][1:], readout, lines, self.recipe.kspace == "full")  # type: ignore[arg-type]
+
+    @property
+    def identity(self) -> str:
+        """The corpus's content hash."""
+        return self.content_hash
+
+    def name_of(self, position: int) -> str:
+        """Which pair that is, for a message."""
+        bucket, row = self._where[position]
+        return f"{self.path}, pair {int(self._numbers[bucket]['pair_id'][row])}"
 
     @property
     def geometries(self) -> list[Geometry]:

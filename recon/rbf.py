@@ -90,7 +90,7 @@ class _Rbf(torch.autograd.Function):
 def _place(x: Tensor, table: RbfTable) -> tuple[Tensor, Tensor]:
     """Row of the coefficients, and the place 0 ... 1 in its interval, of every value of x [batch filter y x]."""
     position = ((x - table.low) / table.step).clamp_(0, table.intervals - 1e-3)
-    interval = position.floor()
+    interval = position.floor().nan_to_num_(0.0)  # a place that is no number stays so in t, and has no row
     t = (position - interval).reshape(-1)
     filters = torch.arange(x.shape[1], device=x.device)[:, None, None] * table.intervals
     return (interval.to(torch.int64) + filters).reshape(-1), t

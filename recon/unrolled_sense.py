@@ -7,27 +7,48 @@ result. Networks do not share weights; lam_n are trained as exp(theta_n), and bo
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .sense import Sense, regularised_sense
+from synth.spec import Spec
+
+from .sense import Sense, cg_sense, regularised_sense
 from .unet import UNet
 
 Batch = dict[str, Tensor]
 
 
-class UnrolledSpec(NamedTuple):
-    """Sizes of the network; six iterations are the paper's."""
+class UnrolledSpec(Spec):
+    """``[model] kind = "unrolled-sense"``; six iterations are the paper's."""
 
-    iterations: int = 6
-    channels: int = 32
-    levels: int = 3
-    lam: float = 4.0  # at first, in every step
-    cg_iterations: int = 12
-    cg_tolerance: float = 1e-4
+    kind: Literal["unrolled-sense"] = "unrolled-sense"
+    iterations: int = Field(default=6, ge=1, le=50)
+    channels: int = Field(default=32, ge=1, le=1024)
+    levels: int = Field(default=3, ge=1, le=7)
+    lam: float | None = Field(default=None, gt=0, description="of every step, at first; default 4, or 0.5 noise-aware")
+    cg_iterations: int = Field(default=12, ge=1, le=10_000)
+    cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
     noise_aware: bool = False
+    bf16: bool = Field(default=False, description="convolutions in bfloat16")
+
+    @property
+    def first_lam(self) -> float:
+        """`lam` where it is not given; noise-aware, 1 would be the optimum for images with an rms of their maximum."""
+        return self.lam or (0.5 if self.noise_aware else 4.0)
+
+
+class DenoiserSpec(Spec):
+    """``[model] kind = "denoiser"``: one U-net after CG-SENSE."""
+
+    kind: Literal["denoiser"] = "denoiser"
+    channels: int = Field(default=32, ge=1, le=1024)
+    levels: int = Field(default=3, ge=1, le=7)
+    cg_iterations: int = Field(default=30, ge=1, le=10_000)
+    bf16: bool = Field(default=False, description="convolutions in bfloat16")
 
 
 class UnrolledSense(nn.Module):
@@ -41,14 +62,12 @@ class UnrolledSense(nn.Module):
     def __init__(self, spec: UnrolledSpec | None = None, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec or UnrolledSpec()
+        self.checkpointing = False
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            conditions = int(self.spec.noise_aware)
-            self.nets = nn.ModuleList(
-                UNet(self.spec.channels, self.spec.levels, conditions) for _ in range(self.spec.iterations)
-            )
-        start = 1.0 if self.spec.noise_aware else self.spec.lam
-        self.log_lam = nn.Parameter(torch.full((self.spec.iterations,), start).log())
+            size = self.spec.channels, self.spec.levels, int(self.spec.noise_aware)
+            self.nets = nn.ModuleList(UNet(*size, bf16=self.spec.bf16) for _ in range(self.spec.iterations))
+        self.log_lam = nn.Parameter(torch.full((self.spec.iterations,), self.spec.first_lam).log())
 
     @property
     def lam(self) -> Tensor:
@@ -73,7 +92,7 @@ class UnrolledSense(nn.Module):
                 iterations=self.spec.cg_iterations,
                 tolerance=self.spec.cg_tolerance,
             )
-            z = net(x, conditions)
+            z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
         return x * scale if z is None else z * scale
 
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -89,18 +108,16 @@ class UnrolledSense(nn.Module):
 class Denoiser(nn.Module):
     """CG-SENSE, then a U-net: the post-processing that Nickel argues against, of as many parameters as one asks for."""
 
-    def __init__(self, channels: int = 32, levels: int = 3, iterations: int = 30, seed: int = 0) -> None:
+    def __init__(self, spec: DenoiserSpec | None = None, seed: int = 0) -> None:
         super().__init__()
-        self.iterations = iterations
+        self.spec = spec or DenoiserSpec()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = UNet(channels, levels)
+            self.net = UNet(self.spec.channels, self.spec.levels, bf16=self.spec.bf16)
 
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
-        from .sense import cg_sense
-
-        image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.iterations)
+        image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.spec.cg_iterations)
         scale = image.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
         result: Tensor = self.net(image / scale) * scale
         return result

@@ -10,11 +10,15 @@ max |A^H f|.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from synth.spec import Spec
 
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
@@ -22,15 +26,23 @@ from .sense import Sense
 Batch = dict[str, Tensor]
 
 
-class VariationalSpec(NamedTuple):
-    """Sizes of the network; the defaults are Knoll 2019's, 65,530 parameters."""
+class VariationalSpec(Spec):
+    """``[model] kind = "variational"``; the defaults are Knoll 2019's, 65,530 parameters."""
 
-    stages: int = 10
-    filters: int = 24
-    kernel: int = 11
-    nodes: int = 31
+    kind: Literal["variational"] = "variational"
+    stages: int = Field(default=10, ge=1, le=100)
+    filters: int = Field(default=24, ge=1, le=1024)
+    kernel: int = Field(default=11, ge=3, le=31, description="odd")
+    nodes: int = Field(default=31, ge=3, le=255)
     rbf: RbfKind = "icg"
-    lam: float = 1.0
+    lam: float = Field(default=1.0, ge=0)
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"must be odd, so that filters have a centre; write {kernel + 1}")
+        return kernel
 
 
 class VariationalStage(nn.Module):
@@ -74,6 +86,7 @@ class VariationalNetwork(nn.Module):
     def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec or VariationalSpec()
+        self.checkpointing = False
         self.table = RbfTable(self.spec.nodes, self.spec.rbf)
         generator = torch.Generator().manual_seed(seed)
         self.stages = nn.ModuleList(VariationalStage(self.spec, self.table, generator) for _ in range(self.spec.stages))
@@ -90,13 +103,22 @@ class VariationalNetwork(nn.Module):
 
         u = data
         for stage in self.stages:
-            u = stage(u, gradient)
+            u = checkpoint(stage, u, gradient, use_reentrant=False) if self.checkpointing else stage(u, gradient)
         return u * scale
 
     def project(self) -> None:
         """Project every stage's parameters, as after each step of training."""
         for stage in self.stages:
             stage.project()  # type: ignore[operator]
+
+    @property
+    def lam(self) -> Tensor:
+        """The weight of the data in every stage [stage]."""
+        return torch.stack([stage.lam for stage in self.stages])  # type: ignore[misc]
+
+    def blocks(self) -> list[list[nn.Parameter]]:
+        """Kernels, weights and lam of all stages: what iPALM steps in turn."""
+        return [[getattr(stage, name) for stage in self.stages] for name in ("kernels", "weights", "lam")]
 
 
 def symmetric_pad(image: Tensor, width: int) -> Tensor:

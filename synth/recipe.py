@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import tomllib
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from .coils import CoilsSpec, EspiritSpec, LibrarySpec, draw_coils
 from .images import ImagesSpec
@@ -20,6 +17,7 @@ from .lines import RegularSpec
 from .noise import NoiseSpec, covariance_factor
 from .phase import PhaseSpec, SinusoidalSpec
 from .sampling import SamplingSpec, samples_points
+from .settings import SettingsError, load_settings, parse_settings
 from .sources import ScansSpec
 from .spec import Spec
 from .target import TargetSpec
@@ -27,7 +25,7 @@ from .target import TargetSpec
 PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", "covariance"))
 
 
-class RecipeError(ValueError):
+class RecipeError(SettingsError):
     """A recipe that cannot be used; the message says where and how to mend it."""
 
 
@@ -147,116 +145,22 @@ def file_hash(path: Path) -> str:
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a TOML recipe, apply ``section.key=value`` overrides, validate; raises RecipeError."""
-    path, overrides = Path(path), tuple(overrides)
-    if path.exists() and not path.is_file():
-        raise RecipeError(f"{path}: is not a file; give a TOML recipe")
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise RecipeError(f"{path}: is nested too deeply; give a TOML recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); give a TOML recipe") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: is not valid TOML: {error}") from None
-    for override in overrides:
-        _override(data, override)
-    return parse_recipe(data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
+        return _resolved(load_settings(Recipe, path, overrides), str(path))
+    except SettingsError as error:
+        raise RecipeError(str(error)) from None
 
 
-def parse_recipe(data: dict[str, Any], where: str, text: str = "", overridden: Sequence[str] = ()) -> Recipe:
-    """Validate recipe data; raises RecipeError that names each wrong key of `where`, by its line in `text`.
-
-    Keys in `overridden` came from the command line, so no line of the text is to blame.
-    """
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Validate recipe data that `where` tells the source of; raises RecipeError that names each wrong key."""
     try:
-        return Recipe.model_validate_json(json.dumps(data, default=str), strict=True).resolved()
-    except ValidationError as error:
-        lines = [_explain(problem, data, where, text, overridden) for problem in error.errors(include_url=False)]
-        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+        return _resolved(parse_settings(Recipe, data, where), where)
+    except SettingsError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _resolved(recipe: Recipe, where: str) -> Recipe:
+    try:
+        return recipe.resolved()
     except (ValueError, OSError) as error:
         raise RecipeError(f"{where}: {error}") from None
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set {override}: write section.key=value, for example --set noise.snr=40")
-    *sections, last = key.strip().split(".")
-    if not all([*sections, last]) or "\n" in value:
-        raise RecipeError(f"--set {override!r}: write one section.key=value, for example --set noise.snr=40")
-    for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise RecipeError(f"--set {override}: {section} is a value, not a section")
-    try:
-        data[last] = tomllib.loads(f"v = {value}")["v"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        data[last] = value  # a bare word is a string: --set source.path=photos
-
-
-def _explain(problem: Any, data: dict[str, Any], where: str, text: str, overridden: Sequence[str]) -> str:
-    keys, value, model = _locate(problem["loc"], data)
-    if problem["type"].startswith("union_tag"):
-        keys = [*keys, "kind"]
-    line, key = _line_of(keys, text), ".".join(keys) or "recipe"
-    place = f"{where}{f', line {line}' if line else ''}: {key}"
-    if any(key == o or key.startswith(f"{o}.") for o in overridden):
-        place = f"--set {key}"
-    if problem["type"] == "extra_forbidden":
-        known = sorted(model)
-        near = difflib.get_close_matches(keys[-1], known, 1)
-        return f"{place}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}")
-    if problem["type"] == "missing":
-        return f"{place}: is missing; add it"
-    if problem["type"] == "union_tag_not_found":
-        return f"{place}: is missing; it says which kind of {keys[0]} is wanted"
-    if problem["type"] == "union_tag_invalid":
-        return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
-    if problem["type"] == "tuple_type":
-        return f"{place} = {json.dumps(value, default=str)}: must be a list of numbers, such as [2, 2]"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
-
-
-def _locate(loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:
-    """The keys that a user wrote, of a pydantic location (which also names union members), the value, known keys."""
-    keys: list[str] = []
-    model: set[str] = set(Recipe.model_fields)
-    for depth, part in enumerate(loc):
-        last = depth == len(loc) - 1
-        if isinstance(data, dict) and (part in data or (last and isinstance(part, str) and part in model)):
-            model = model if last else _fields(part, data.get(part))
-            keys.append(str(part))
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-    return keys, data, model
-
-
-def _fields(section: str, value: Any) -> set[str]:
-    """Known keys of a section; of the kind that it names, where it has kinds."""
-    models = _models(Recipe.model_fields[section].annotation) if section in Recipe.model_fields else []
-    kind = value.get("kind") if isinstance(value, dict) else None
-    chosen = [m for m in models if kind in typing.get_args(m.model_fields["kind"].annotation)] if kind else []
-    return {name for model in chosen or models for name in model.model_fields}
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for part in typing.get_args(annotation) for m in _models(part)]
-
-
-def _line_of(keys: list[str], text: str) -> int | None:
-    """Line of `section.key` in TOML text, found by its section header and the key; None where it is not written so."""
-    section, wanted = "", ".".join(keys[:-1])
-    header = None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.split("#")[0].strip()
-        if stripped.startswith("["):
-            section = stripped.strip("[] ")
-            header = number if section == ".".join(keys) else header
-        elif section == wanted and keys and stripped.split("=")[0].strip() == keys[-1]:
-            return number
-    return header

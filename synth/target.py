@@ -36,6 +36,33 @@ MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
 
 
 @dataclass(frozen=True)
+class Outline:
+    """An ellipse, in fractions of the matrix: a photo fills its field of view, an object in a scanner does not."""
+
+    y: float  # of its centre; 0 is the matrix's
+    x: float
+    half_height: float  # 0.5 reaches from edge to edge
+    half_width: float
+    angle_rad: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Outline:
+        """Heads and limbs as they lie in scans: 60 to 100 % of the field of view, a little off its centre."""
+        half = rng.uniform(0.3, 0.5, 2)
+        centre = rng.uniform(-1, 1, 2) * (0.5 - half)
+        return cls(*map(float, (*centre, *half, rng.uniform(-0.3, 0.3))))
+
+    def on(self, matrix: tuple[int, int]) -> NDArray[np.float32]:
+        """1 inside, 0 outside, with an edge of about two pixels, as the point spread of a scan has it: [y x]."""
+        y, x = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in matrix), indexing="ij")
+        y, x = y - self.y, x - self.x
+        cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
+        radius = np.hypot((cos * y - sin * x) / self.half_height, (sin * y + cos * x) / self.half_width)
+        pixels = (1 - radius) * min(self.half_height * matrix[0], self.half_width * matrix[1])
+        return np.clip(pixels / 2 + 0.5, 0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Fitting:
     """How a photo was brought to the matrix; kept with the pair."""
 
@@ -44,10 +71,13 @@ class Fitting:
     top: int  # first row and column of the crop, or minus the rows and columns padded before
     left: int
     scale: float  # the photo's grey values were divided by this
+    outline: Outline | None = None
 
     def numbers(self) -> dict[str, Any]:
         """What was done, by name; `scale` keeps its own name."""
-        return {("scale" if k == "scale" else f"fit_{k}"): float(v) for k, v in asdict(self).items()}
+        named = {("scale" if k == "scale" else f"fit_{k}"): v for k, v in asdict(self).items() if k != "outline"}
+        drawn = {} if self.outline is None else {f"outline_{k}": v for k, v in asdict(self.outline).items()}
+        return {k: float(v) for k, v in {**named, **drawn}.items()}
 
 
 class TargetSpec(Spec):
@@ -57,6 +87,7 @@ class TargetSpec(Spec):
     fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
+    outline: Literal["none", "ellipse"] = "none"  # ellipse: with air around, as objects in a scanner have it
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
@@ -97,11 +128,14 @@ class TargetSpec(Spec):
         y0, x0 = max(-top, 0), max(-left, 0)
         cut = image[max(top, 0) : max(top, 0) + matrix[0], max(left, 0) : max(left, 0) + matrix[1]]
         fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
+        outline = Outline.draw(rng) if self.outline == "ellipse" else None
+        if outline is not None:
+            fitted *= outline.on(matrix)
         scale = float(np.abs(fitted).max())
         if scale == 0:
             raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")
         fitted /= np.float32(scale)
-        return fitted, Fitting(turned, factor, top, left, scale)
+        return fitted, Fitting(turned, factor, top, left, scale, outline)
 
 
 def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int]) -> NDArray[np.float32]:

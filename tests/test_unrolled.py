@@ -6,7 +6,7 @@ from recon.batches import make_loader
 from recon.loader import VirtualPairs
 from recon.sense import regularised_sense
 from recon.unet import UNet
-from recon.unrolled_sense import Denoiser, UnrolledSense, UnrolledSpec
+from recon.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from synth.recipe import parse_recipe
 
 SMALL = UnrolledSpec(iterations=2, channels=4, levels=2, cg_iterations=30, cg_tolerance=1e-6)
@@ -55,7 +55,7 @@ def test_every_parameter_learns_and_the_loss_falls(batch):
 
 
 def test_the_gradient_of_lambda_is_a_difference(batch):
-    network = UnrolledSense(SMALL._replace(cg_iterations=300, cg_tolerance=1e-9)).double()
+    network = UnrolledSense(SMALL.model_copy(update={"cg_iterations": 300, "cg_tolerance": 1e-9})).double()
     precise = {k: v.to(torch.complex128) if v.is_complex() else v for k, v in batch.items()}
 
     def loss():
@@ -81,7 +81,7 @@ def test_scale_of_the_data_passes_through(batch):
 
 
 def test_a_noise_aware_network_follows_sigma(batch):
-    network = UnrolledSense(SMALL._replace(noise_aware=True))
+    network = UnrolledSense(SMALL.model_copy(update={"noise_aware": True}))
     with torch.no_grad():
         low, high = (network({**batch, "sigma": s * batch["sigma"]}) for s in (0.1, 30.0))
     assert low.abs().mean() > high.abs().mean()  # much noise: little is let in
@@ -101,5 +101,5 @@ def test_the_same_seed_gives_the_same_network_and_touches_no_other_draw(batch):
 
 def test_the_denoiser_starts_as_cg_sense(batch):
     with torch.no_grad():
-        image = Denoiser(4, 2, iterations=10)(batch)
+        image = Denoiser(DenoiserSpec(channels=4, levels=2, cg_iterations=10))(batch)
     assert image.shape == batch["target"].shape

@@ -1,0 +1,122 @@
+"""Reconstruct a scan with a trained network or a baseline: noise and maps from the scan itself, slice by slice."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.metrics import slice_metrics
+from recon.world import local_device
+from synth.calibration import calibrate
+from synth.espirit import espirit
+from synth.lines import RegularSpec
+from synth.noise_profile import CalibrationError, NoiseProfile, whiten
+from synth.physics import ifft2c
+from synth.rng import rng
+from synth.scans import Kspace, Scan, ScanError, open_scan
+from synth.store import write_whole
+
+from .evaluation import model_named
+from .picture import draw_rows, panels_of
+from .progress import Meter
+
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Undersampling:
+    """What is left of a full scan: every `acceleration`-th line and `reference_lines`; 1 keeps what was measured."""
+
+    acceleration: int = 1
+    reference_lines: int = 24
+
+    def mask(self, kspace: Kspace) -> np.ndarray:
+        """Sampled lines [x]; of a scan that is undersampled already, its own."""
+        measured = np.abs(kspace).max(axis=(0, 1)) > 0
+        wanted = RegularSpec(acceleration=self.acceleration, reference_lines=self.reference_lines)
+        return measured & wanted.draw(rng(0, "sampling"), kspace.shape[-2:]).sampled
+
+
+def reconstruct(model: str, path: Path, out: Path, how: Undersampling, device: str | None) -> dict[str, Any]:
+    """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
+
+    K-space is whitened where the scan's noise can be learnt; maps are ESPIRiT's, of the reference lines that are left.
+    Undersampled retrospectively, images are compared with those of all lines, coil-combined with the same maps.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "summary.json").exists():
+        raise ValueError(f"{out} holds other files; choose another --out")
+    place = local_device(device)
+    network, card = model_named(model, device)
+    scan = open_scan(path)
+    if len(scan) == 0:
+        raise ScanError(f"{path} holds noise alone; give a scan with images")
+    profile, notes = _noise(scan)
+    images, rows, drawn = [], [], []
+    shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
+    with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
+        for number in range(len(scan)):
+            batch, reference = _batch(scan[number], profile, how)
+            with torch.no_grad():
+                on_place = {name: tensor.to(place) for name, tensor in batch.items()}
+                image = network(on_place)[0].cpu().numpy()
+            images.append(image)
+            title = model if card == {} else str(card["name"])
+            if reference is not None:
+                rows.append({"slice": number, **slice_metrics(image, reference)})
+                title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
+            if number in shown:
+                whole = image if reference is None else reference
+                drawn.append(panels_of(whole, {title: image}))
+            meter.advance(1)
+    summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    data = io.BytesIO()
+    np.save(data, np.stack(images), allow_pickle=False)
+    write_whole(out / "images.npy", data.getvalue())
+    draw_rows(drawn, out / "images.png")
+    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def _noise(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
+    try:
+        return calibrate(scan), []
+    except CalibrationError as error:
+        return None, [f"not whitened: {error}"]
+
+
+def _batch(
+    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
+) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
+    """A batch of one as the loader gives it, and the image of all lines where there are more than the sampled ones."""
+    mask = how.mask(kspace)
+    full = kspace if profile is None else whiten(kspace, profile)
+    measured = np.abs(kspace).max(axis=(0, 1)) > 0
+    side = int(min(24, max(8, _centre_lines(mask))))
+    maps = espirit(full * mask, reference=(min(side, full.shape[1]), side)).maps[0]
+    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if measured.sum() > mask.sum() else None
+    arrays = {
+        "masked_kspace": full * mask,
+        "sens_maps": maps,
+        "mask": mask[None, None],
+        "sigma": np.float32(np.nan if profile is None else 1.0),
+        "acceleration": np.float32(mask.size / mask.sum()),
+    }
+    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference
+
+
+def _centre_lines(mask: np.ndarray) -> int:
+    """How many lines around the centre are sampled without a gap; raises ScanError for fewer than 8."""
+    centre = len(mask) // 2
+    below, above = np.flatnonzero(~mask[:centre][::-1]), np.flatnonzero(~mask[centre:])
+    low = int(below[0]) if below.size else centre
+    high = int(above[0]) if above.size else len(mask) - centre
+    lines = 2 * min(low, high)
+    if lines < 8:
+        raise ScanError(f"{lines} reference lines around the centre of k-space are too few for coil maps; 8 are needed")
+    return lines

@@ -1,0 +1,131 @@
+"""The commands about networks: train, test, reconstruct."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synth.settings import SettingsError, load_settings
+
+from .terminal import Json, app, kindly, print_json
+
+TRAININGS = Path(__file__).parent / "trainings"
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")]
+
+
+def named_training(name: str) -> Path:
+    """The file of a training: a path, or the name of a ready one; raises SettingsError with their names."""
+    path, ready = Path(name), TRAININGS / f"{name}.toml"
+    if path.suffix == ".toml" or path.exists():
+        return path
+    if ready.exists():
+        return ready
+    names = ", ".join(sorted(p.stem for p in TRAININGS.glob("*.toml")))
+    raise SettingsError(f"{name}: no such file, and no ready training of that name; there are {names}")
+
+
+@app.command("train")
+def train_command(
+    training: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready training.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, metrics and the model.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network on corpora; run again, it goes on where it was stopped. `torchrun` shares it among processes."""
+    from recon.train import train
+    from recon.training import Training
+
+    from .progress import Meter
+
+    with kindly():
+        settings = load_settings(Training, named_training(training), changes or (), what="training")
+        meter: list[Meter] = []
+
+        def tell(step: int, steps: int, loss: float) -> None:
+            if not meter:
+                meter.append(Meter(f"train {settings.name}", steps, done=step - 1, unit="steps").__enter__())
+            meter[0].advance(1, f", loss {loss:.4g}")
+
+        try:
+            card = train(settings, out, device=device, tell=tell)
+        finally:
+            for shown in meter:
+                shown.__exit__(None, None, None)
+    if as_json:
+        print_json({key: card[key] for key in ("name", "parameters", "steps", "seconds", "validation_loss", "lam")})
+        return
+    typer.echo(
+        f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
+    )
+    if card["validation_loss"] is not None:
+        typer.echo(f"least validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
+    if card["lam"] is not None:
+        typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+
+
+@app.command("test")
+def compare_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... CORPUS",
+            help="Folders of trained models, or baselines such as cg-sense:10; last the corpus.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
+    batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Test models on a corpus; the first is compared with the others, with bootstrap intervals."""
+    from .evaluation import evaluate
+
+    with kindly():
+        *names, corpus = models
+        if not names:
+            raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
+        summary = evaluate(names, Path(corpus), out, device, batch_size)
+    if as_json:
+        print_json(summary)
+        return
+    for name, found in summary["models"].items():
+        typer.echo(name)
+        for note in found["notes"]:
+            typer.echo(f"  note: {note}")
+        for metric, v in found["metrics"].items():
+            typer.echo(f"  {metric:28} {v['mean']:8.4f}  [{v['low']:.4f}, {v['high']:.4f}]")
+    first = names[0]
+    for name, found in summary["differences"].items():
+        v = found["psnr_magnitude_slice_max"]
+        typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  [{v['low']:+.2f}, {v['high']:+.2f}]")
+
+
+@app.command("reconstruct")
+def reconstruct_command(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model, or a baseline such as cg-sense:10.")],
+    scan: Annotated[Path, typer.Argument(help="A scan in any of the formats.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
+    acceleration: Annotated[int, typer.Option(min=1, help="Undersample a full scan; 1 leaves it as it is.")] = 1,
+    reference_lines: Annotated[int, typer.Option(min=8)] = 24,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct a scan, undersampled as it is or retrospectively."""
+    from .reconstruction import Undersampling, reconstruct
+
+    with kindly():
+        summary = reconstruct(model, scan, out, Undersampling(acceleration, reference_lines), device)
+    if as_json:
+        print_json(summary)
+        return
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}")
+    for row in summary["rows"]:
+        typer.echo(
+            f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
+            f"SSIM {row['ssim_windowed_slice_range']:.3f}"
+        )
+    typer.echo(f"{out}: {summary['slices']} slices")

@@ -1,0 +1,72 @@
+"""Tensors and facts in one file that is written whole or not at all, and never executes: safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from synth.store import write_whole
+
+SCHEMA = "1"  # raised by every change of what is stored
+PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
+
+
+class CheckpointError(RuntimeError):
+    """A file that is no checkpoint of Fathom's, or not whole; the message names it and the remedy."""
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors by name, and facts that JSON can hold."""
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_whole(path, save(kept, {"fathom": json.dumps(facts), "schema": SCHEMA}))
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote; raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.startswith(PICKLES):
+            raise CheckpointError(
+                f"{path} is a pickle, which may run code when it is read; Fathom reads safetensors alone: "
+                "give a model that `fathom train` made"
+            )
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = file.metadata() or {}
+            if metadata.get("schema") != SCHEMA or "fathom" not in metadata:
+                raise CheckpointError(
+                    f"{path} is of schema {metadata.get('schema', 'unknown')}, this Fathom reads {SCHEMA}: train anew, "
+                    "or use the Fathom that wrote it"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["fathom"])  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
+    except (SafetensorError, ValueError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
+
+
+def flat_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """An optimiser's tensors by name, and its groups' numbers."""
+    state = optimiser.state_dict()
+    tensors = {
+        f"optimiser.{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def restore_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    """Give an optimiser what `flat_state` took."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,47 @@
+"""Networks by their settings, and baselines by name: all are called ``model(batch) -> image``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from .baselines import CgSense, RegularisedSense, Wavelet, ZeroFilled
+from .unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
+from .variational import VariationalNetwork, VariationalSpec
+
+Batch = dict[str, Tensor]
+Reconstruction = Callable[[Batch], Tensor]
+ModelSpec = Annotated[VariationalSpec | UnrolledSpec | DenoiserSpec, Field(discriminator="kind")]
+
+_BASELINES: dict[str, Callable[..., Reconstruction]] = {
+    "zero-filled": ZeroFilled,
+    "cg-sense": lambda iterations=30: CgSense(int(iterations)),
+    "regularised-sense": lambda lam=4.0: RegularisedSense(float(lam)),
+    "wavelet": lambda lam=1e-3: Wavelet(float(lam)),
+}
+
+
+def make_model(spec: VariationalSpec | UnrolledSpec | DenoiserSpec, seed: int = 0) -> nn.Module:
+    """A network that is not trained yet; `seed` draws its weights."""
+    if isinstance(spec, VariationalSpec):
+        return VariationalNetwork(spec, seed)
+    if isinstance(spec, UnrolledSpec):
+        return UnrolledSense(spec, seed)
+    return Denoiser(spec, seed)
+
+
+def named_baseline(name: str) -> Reconstruction | None:
+    """The baseline of a name such as ``cg-sense:10`` or ``regularised-sense:4``; None where there is none of it."""
+    kind, _, number = name.partition(":")
+    if kind not in _BASELINES:
+        return None
+    try:
+        return _BASELINES[kind](number) if number else _BASELINES[kind]()
+    except (ValueError, TypeError):
+        raise ValueError(f"{name}: after the colon goes a number, such as {kind}:4") from None
+
+
+BASELINES = tuple(_BASELINES)

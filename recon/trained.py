@@ -1,0 +1,104 @@
+"""A trained network on disk: ``model.safetensors``, and its card ``model.json`` for people and other programs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from synth.store import write_whole
+
+from .checkpoint import CheckpointError, load_tensors, save_tensors
+from .loader import PairDataset
+from .models import ModelSpec, make_model
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
+    """Write weights, with the card in them and beside them."""
+    write_whole(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    save_tensors(folder / WEIGHTS, weights, card)
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights of a training's folder, or the file itself."""
+    path = Path(path)
+    if path.is_dir() and not (path / WEIGHTS).exists() and (path / "settings.json").exists():
+        raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
+    return path / WEIGHTS if path.is_dir() else path
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """A trained network, ready to reconstruct, and its card; raises CheckpointError."""
+    file = weights_file(path)
+    weights, card = load_tensors(file)
+    try:
+        spec = TypeAdapter[Any](ModelSpec).validate_json(json.dumps(card["model"]))
+        model = make_model(spec)
+        give_weights(model, weights, file)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"{file}: its card is damaged ({type(error).__name__}); restore it") from None
+    return model.to(device).eval().requires_grad_(requires_grad=False), card
+
+
+def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """Put weights into a network; raises CheckpointError where they are another network's."""
+    mine = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    theirs = {name: tuple(t.shape) for name, t in weights.items()}
+    if mine != theirs:
+        name = sorted(mine.keys() ^ theirs.keys() or (n for n in mine if mine[n] != theirs[n]))[0]
+        raise CheckpointError(
+            f"{file} holds another network: {name} is {theirs.get(name, 'not there')}, here "
+            f"{mine.get(name, 'not there')}; give [model] the settings in its model.json"
+        )
+    model.load_state_dict(weights)
+
+
+def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
+    """What corpora are, for a card: name, hash, recipe, and the coils and sizes of their pairs."""
+    return [
+        {
+            "corpus": corpus.path.name,
+            "content_hash": corpus.content_hash,
+            "pairs": len(corpus),
+            "coils": corpus.coils,
+            "matrix": [list(geometry.matrix) for geometry in corpus.geometries],
+            "recipe": corpus.recipe.model_dump(mode="json", exclude_none=True),
+        }
+        for corpus in corpora
+    ]
+
+
+def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[str]:
+    """How corpora differ from what a network was trained on, one sentence each: it runs, but has not seen such."""
+    known = card.get("data", [])
+    notes = []
+    for what, name in (("coils", "coils"), ("matrix", "a matrix")):
+        seen = {json.dumps(value) for part in known for value in _each(part.get(what, []))}
+        here = {json.dumps(value) for part in described(corpora) for value in _each(part[what])}
+        if seen and here - seen:
+            notes.append(f"trained with {name} of {', '.join(sorted(seen))}, this corpus has {', '.join(sorted(here))}")
+    return notes
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    from importlib.metadata import version
+
+    return {
+        **{name: version(name) for name in ("fathom-mri", "torch", "zarr")},
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

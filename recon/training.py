@@ -1,0 +1,125 @@
+"""What a training is, as frozen data: which corpora, which network, which loss and optimiser, how long."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from synth.spec import Spec
+
+from .models import ModelSpec
+from .variational import VariationalSpec
+
+Loss = Literal["nrmse", "complex", "magnitude"]
+
+
+class DataSpec(Spec):
+    """``[data]``: corpora that are trained on jointly, and those that tell when to stop."""
+
+    corpora: tuple[str, ...] = Field(min_length=1)
+    validation: tuple[str, ...] = ()
+
+
+class AdamSpec(Spec):
+    """``[optimiser] kind = "adam"``, with the network's projections after each step.
+
+    `rate_lam` is the rate of every lam; `schedule` "cosine" lets rates fall to 0 at the last step, after `warmup` steps
+    of linear rise; gradients are scaled down to the norm `clip` (0: never).
+    """
+
+    kind: Literal["adam"] = "adam"
+    rate: float = Field(default=1e-3, gt=0)
+    rate_lam: float = Field(default=1e-2, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: int = Field(default=0, ge=0)
+    clip: float = Field(default=0.0, ge=0)
+
+    def factor(self, step: int, steps: int) -> float:
+        """What rates are multiplied with in step 0 ... steps - 1."""
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        return rise if self.schedule == "constant" else rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+class IpalmSpec(Spec):
+    """``[optimiser] kind = "ipalm"``, as Knoll 2019 trained; see `recon.ipalm`."""
+
+    kind: Literal["ipalm"] = "ipalm"
+    momentum: float = Field(default=0.7, ge=0, lt=1)
+    lipschitz: float = Field(default=1000.0, gt=0)
+
+
+class LengthSpec(Spec):
+    """``[training]``: how long, how much at a time, and how often it is looked at.
+
+    Either `steps` or `epochs`. `validate_every` steps (0: after each epoch) the loss on the validation corpora is
+    taken; after `patience` of them (0: never) without a better one, training ends. The best weights are kept.
+    `checkpointing` computes stages anew in the backward pass: less memory, a third more time.
+    """
+
+    steps: int | None = Field(default=None, ge=1, le=10**9)
+    epochs: int | None = Field(default=None, ge=1, le=10**6)
+    batch_size: int = Field(default=4, ge=1, le=10**5)
+    loss: Loss = "nrmse"
+    validate_every: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0)
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    checkpointing: bool = False
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _one_length(self) -> LengthSpec:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class Training(Spec):
+    """A whole training; `start` names a trained model whose weights it goes on from (fine-tuning)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    start: str | None = None
+    data: DataSpec
+    model: ModelSpec
+    optimiser: Annotated[AdamSpec | IpalmSpec, Field(discriminator="kind")] = AdamSpec()
+    training: LengthSpec
+
+    @model_validator(mode="after")
+    def _ipalm_needs_projections(self) -> Training:
+        if isinstance(self.optimiser, IpalmSpec) and not isinstance(self.model, VariationalSpec):
+            raise ValueError("optimiser.kind 'ipalm' is for model.kind 'variational'; write optimiser.kind = 'adam'")
+        return self
+
+    def identity(self, data: str) -> str:
+        """sha256 of what determines the weights: these settings, without paths, and the data's identity."""
+        how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
+        said = self.model_dump_json(exclude=how)
+        start = "" if self.start is None else hashlib.sha256(_weights(self.start).read_bytes()).hexdigest()
+        return hashlib.sha256(f"{said} {data} {start}".encode()).hexdigest()
+
+
+def _weights(path: str) -> Path:
+    return Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+
+
+def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
+    """Loss [batch] of images [batch y x] against the batch's ``target``.
+
+    ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
+    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||, which weighs every SNR alike.
+    """
+    reference = batch["target"]
+    if kind == "nrmse":
+        error = (image - reference).abs().square().sum(dim=(-2, -1))
+        return ((error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))).sqrt()
+    peak = batch["max_value"].to(image.real.dtype)[:, None, None]
+    if kind == "complex":
+        return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))
+    x, r = (torch.sqrt((part / peak).abs().square() + 1e-12) for part in (image, reference))
+    return (x - r).square().sum(dim=(-2, -1))

@@ -1,0 +1,70 @@
+"""The processes that train together: one, or those that ``torchrun`` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """`rank` of `size` processes; each takes its own batches, and gradients are averaged."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> World:
+        """The world that ``torchrun`` says (RANK, WORLD_SIZE), or this process alone."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), size)
+
+    def leave(self) -> None:
+        """End the group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, in place, in one exchange."""
+        if self.size == 1:
+            return
+        mine = list(tensors)
+        flat = torch.cat([t.reshape(-1) for t in mine])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for t, part in zip(mine, flat.split([t.numel() for t in mine]), strict=True):
+            t.copy_(part.view_as(t))
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def local_device(device: str | None) -> torch.device:
+    """The device asked for, or the GPU where there is one; raises ValueError for a GPU that is not there."""
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"--device {wanted}: no such device; write cpu, cuda or cuda:1") from None
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device {wanted}: torch finds no GPU here; leave it out, or see `fathom doctor`")
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        chosen = chosen if chosen.index is not None else torch.device("cuda", rank)
+        if chosen.index >= torch.cuda.device_count():
+            raise ValueError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
+        torch.cuda.set_device(chosen)
+    elif chosen.type != "cpu":
+        raise ValueError(f"--device {wanted}: cpu or cuda")
+    return chosen

@@ -1,0 +1,377 @@
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import recipe_data
+from safetensors.torch import load_file
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from recon.batches import make_loader
+from recon.checkpoint import CheckpointError, load_tensors, save_tensors
+from recon.joined import JoinedPairs
+from recon.journal import lines_of
+from recon.loader import PairDataset
+from recon.models import make_model
+from recon.train import TrainingError, train
+from recon.trained import load_model, strangeness
+from recon.training import Training, loss_of
+from synth.layout import UnfinishedCorpusError
+from synth.recipe import parse_recipe
+from synth.settings import SettingsError, parse_settings
+
+NETWORKS = {
+    "variational": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5, "nodes": 11},
+    "unrolled-sense": {"kind": "unrolled-sense", "iterations": 2, "channels": 4, "levels": 1, "cg_iterations": 6},
+    "denoiser": {"kind": "denoiser", "channels": 8, "levels": 2, "cg_iterations": 6},
+}
+
+
+def settings(corpus, kind="variational", **sections):
+    data = {
+        "name": "t",
+        "seed": 5,
+        "data": {"corpora": [str(corpus)]},
+        "model": NETWORKS[kind],
+        "optimiser": {"kind": "adam"},
+        "training": {"steps": 12, "batch_size": 3, "checkpoint_seconds": 0},
+    }
+    for name, value in sections.items():
+        data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
+    return parse_settings(Training, data, "test")
+
+
+def weights(out):
+    return (out / "model.safetensors").read_bytes()
+
+
+@torch.no_grad()
+def mean_loss(model, corpus):
+    batches = make_loader(PairDataset(corpus), 3, shuffle=False, device="cpu")
+    return torch.cat([loss_of(model(batch), batch, "nrmse") for batch in batches]).mean().item()
+
+
+@pytest.fixture(scope="module")
+def other_corpus(photos, tmp_path_factory):
+    """Of another size, coil number and sampling than `corpus`."""
+    out = tmp_path_factory.mktemp("other") / "other.zarr"
+    changes = {"target": {"matrix": [40, 44]}, "coils": {"count": 3}, "seed": 8, "pairs": 6}
+    build(parse_recipe(recipe_data(photos, **changes), "other"), out, ClusterSpec("sync"))
+    return out
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_training_lowers_the_loss_and_leaves_a_model(kind, corpus, tmp_path):
+    out, how = tmp_path / "run", settings(corpus, kind, training={"steps": 120}, optimiser={"rate": 5e-3})
+    card = train(how, out, device="cpu")
+    assert [line["step"] for line in lines_of(out / "metrics.jsonl")] == list(range(1, 121))
+    model, kept = load_model(out)
+    assert kept == json.loads((out / "model.json").read_text()) == card
+    assert kept["data"][0]["content_hash"] == PairDataset(corpus).content_hash
+    assert mean_loss(model, corpus) < 0.95 * mean_loss(make_model(how.model, 5), corpus)
+    before = weights(out)
+    assert train(how, out, device="cpu") == card  # already there
+    assert weights(out) == before
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(when):
+    def tell(step, steps, loss):
+        if step == when:
+            raise Stopped
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimiser"), [("variational", "adam"), ("variational", "ipalm"), ("unrolled-sense", "adam")]
+)
+def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimiser, corpus, tmp_path):
+    how = settings(corpus, kind, optimiser={"kind": optimiser}, data={"validation": [str(corpus)]})
+    train(how, tmp_path / "whole", device="cpu")
+    for when in (2, 7, 9):  # in the middle of epochs of 4 steps, and after each step a checkpoint
+        with pytest.raises(Stopped):
+            train(how, tmp_path / "parts", device="cpu", tell=stop_at(when))
+    train(how, tmp_path / "parts", device="cpu")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    strip = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in lines_of(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "parts")
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
+    """SIGKILL of the real command, wherever it strikes."""
+    toml = tmp_path / "t.toml"
+    toml.write_text(
+        f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\nfilters = 3\n'
+        'kernel = 5\n[training]\nsteps = 400\nbatch_size = 3\ncheckpoint_seconds = 0\n'
+    )
+
+    def command(out):
+        return [sys.executable, "-m", "pipelines.command", "train", str(toml), "--out", str(out), "--device", "cpu"]
+
+    code = "import sys; from pipelines.command import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
+
+    def run(out):
+        return [sys.executable, "-c", code, *command(out)[3:]]
+
+    subprocess.run(run(tmp_path / "whole"), check=True, timeout=120, capture_output=True)
+    record, killed = tmp_path / "parts" / "metrics.jsonl", 0
+    for lines in (20, 150):
+        process = subprocess.Popen(run(tmp_path / "parts"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(lines_of(record)) >= lines:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        killed += process.wait(timeout=30) == -signal.SIGKILL
+    assert killed > 0
+    subprocess.run(run(tmp_path / "parts"), check=True, timeout=120, capture_output=True)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+WORKER = """
+import sys, torch
+from recon.train import train
+from recon.training import Training
+from synth.settings import load_settings
+torch.set_num_threads(1)
+train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[2]), device="cpu")
+"""
+
+
+def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
+    """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
+    how = settings(corpus, training={"steps": 5, "batch_size": 2}, optimiser={"kind": "adam", "schedule": "constant"})
+    toml, script = tmp_path / "t.toml", tmp_path / "worker.py"
+    toml.write_text(
+        f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\nfilters = 3\n'
+        'kernel = 5\nnodes = 11\n[training]\nsteps = 5\nbatch_size = 2\n[optimiser]\nkind = "adam"\n'
+        'schedule = "constant"\n'
+    )
+    script.write_text(WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    made = subprocess.run(
+        [*torchrun, str(script), str(toml), str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=180, env=environment,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    model = make_model(how.model, 5)
+    loaders = [
+        make_loader(PairDataset(corpus), 2, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)
+    ]
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [p for n, p in model.named_parameters() if not n.endswith("lam")], "lr": 1e-3},
+            {"params": [p for n, p in model.named_parameters() if n.endswith("lam")], "lr": 1e-2},
+        ]
+    )
+    step = 0
+    while step < 5:
+        for both in zip(*loaders, strict=True):
+            optimiser.zero_grad()
+            (sum(loss_of(model(b), b, "nrmse").mean() for b in both) / 2).backward()
+            optimiser.step()
+            model.project()
+            step += 1
+            if step == 5:
+                break
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5)
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["processes"] == 2
+
+
+def test_fine_tuning_starts_from_the_weights(corpus, other_corpus, tmp_path):
+    train(settings(corpus), tmp_path / "first", device="cpu")
+    tuning = settings(other_corpus, start=str(tmp_path / "first"), training={"steps": 1}, optimiser={"rate": 1e-12, "rate_lam": 1e-12})
+    train(tuning, tmp_path / "tuned", device="cpu")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "tuned"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-6)
+    with pytest.raises(CheckpointError, match="another network"):
+        train(settings(corpus, "denoiser", start=str(tmp_path / "first")), tmp_path / "wrong", device="cpu")
+
+
+def test_training_stops_early_and_keeps_the_best(corpus, tmp_path):
+    how = settings(
+        corpus,
+        data={"validation": [str(corpus)]},
+        training={"steps": 400, "validate_every": 2, "patience": 2},
+        optimiser={"rate": 0.5, "rate_lam": 2.0, "schedule": "constant"},  # far too much: it soon gets worse
+    )
+    card = train(how, tmp_path / "out", device="cpu")
+    validations = {
+        line["step"]: line["validation"]
+        for line in lines_of(tmp_path / "out" / "metrics.jsonl")
+        if "validation" in line
+    }
+    assert card["steps"] < 400
+    assert validations[card["step_kept"]] == card["validation_loss"] == min(validations.values())
+    model, _ = load_model(tmp_path / "out")
+    assert mean_loss(model, corpus) == pytest.approx(card["validation_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["variational", "unrolled-sense"])
+def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path):
+    for name, checkpointing in (("plain", False), ("less", True)):
+        train(settings(corpus, kind, training={"checkpointing": checkpointing}), tmp_path / name, device="cpu")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "less"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
+def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):
+    pairs = JoinedPairs([PairDataset(corpus), PairDataset(other_corpus)])
+    shapes = [tuple(batch["masked_kspace"].shape[1:]) for batch in make_loader(pairs, 3, device="cpu")]
+    assert set(shapes) == {(4, 48, 56), (3, 40, 44)}
+    assert "other.zarr, pair 0" in pairs.name_of(10)
+    single = PairDataset(other_corpus)[2]
+    for name, value in pairs[12].items():
+        assert torch.equal(value, single[name]), name
+    both = settings(corpus, data={"corpora": [str(corpus), str(other_corpus)]})
+    card = train(both, tmp_path / "out", device="cpu")
+    assert [part["coils"] for part in card["data"]] == [[4], [3]]
+
+
+def test_strange_corpora_are_told(corpus, other_corpus, tmp_path):
+    card = train(settings(corpus), tmp_path / "out", device="cpu")
+    assert strangeness(card, [PairDataset(corpus)]) == []
+    coils, matrix = strangeness(card, [PairDataset(other_corpus)])
+    assert "trained with coils of 4, this corpus has 3" in coils
+    assert "[48, 56]" in matrix
+
+
+def test_the_losses_are_their_formulas(rng):
+    image, reference = (rng.normal(size=(2, 5, 6)) + 1j * rng.normal(size=(2, 5, 6)) for _ in range(2))
+    batch = {"target": torch.from_numpy(reference), "max_value": torch.tensor([2.0, 4.0])}
+    peak = np.array([2.0, 4.0])
+    expected = {
+        "nrmse": np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2)),
+        "complex": np.sum(np.abs(image - reference) ** 2, axis=(1, 2)) / peak**2,
+        "magnitude": np.sum((np.abs(image) - np.abs(reference)) ** 2, axis=(1, 2)) / peak**2,
+    }
+    for kind, value in expected.items():
+        np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
+
+
+def test_other_settings_and_other_folders_are_refused(corpus, other_corpus, tmp_path):
+    with pytest.raises(Stopped):
+        train(settings(corpus), tmp_path / "out", device="cpu", tell=stop_at(3))
+    with pytest.raises(CheckpointError, match="has not ended"):
+        load_model(tmp_path / "out")
+    for changed in (settings(corpus, training={"steps": 13}), settings(other_corpus)):
+        with pytest.raises(TrainingError, match="another training"):
+            train(changed, tmp_path / "out", device="cpu")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(TrainingError, match="no training's folder"):
+        train(settings(corpus), tmp_path / "mine", device="cpu")
+
+
+def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monkeypatch):
+    unpacked = PairDataset.unpacked
+
+    def spoiled(self, packed):
+        batch = unpacked(self, packed)
+        batch["masked_kspace"][batch["pair_id"] == 7] = float("nan")
+        return batch
+
+    monkeypatch.setattr(PairDataset, "unpacked", spoiled)
+    how = settings(corpus)
+    with pytest.raises(TrainingError, match=r"small\.zarr, pair 7 holds values that are no numbers"):
+        train(how, tmp_path / "out", device="cpu")
+    if (tmp_path / "out" / "checkpoint.safetensors").exists():  # of the step before
+        tensors, _ = load_tensors(tmp_path / "out" / "checkpoint.safetensors")
+        assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("model."))
+
+
+def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
+    wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"steps": 30})
+    with pytest.raises(TrainingError, match=r"Lower optimiser\.rate"):
+        train(wild, tmp_path / "out", device="cpu")
+
+
+def test_bad_checkpoints_are_refused(corpus, tmp_path):
+    train(settings(corpus), tmp_path / "out", device="cpu")
+    whole = weights(tmp_path / "out")
+    file = tmp_path / "model.safetensors"
+    for content, message in (
+        (whole[: len(whole) // 2], "cut short or damaged"),
+        (b"", "cut short or damaged"),
+        (b"\xff" * 4000, "cut short or damaged"),
+        (pickle.dumps({"weights": 1}), "is a pickle"),
+        (b"PK\x03\x04" + whole, "is a pickle"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=message):
+            load_model(file)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(2)}, file, {"schema": "99", "fathom": "{}"})
+    with pytest.raises(CheckpointError, match="schema 99"):
+        load_model(file)
+    save_tensors(file, {"x": torch.ones(2)}, {"model": NETWORKS["variational"]})
+    with pytest.raises(CheckpointError, match="another network"):
+        load_model(file)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_model(tmp_path / "nowhere.safetensors")
+
+
+def test_a_damaged_checkpoint_stops_a_resumed_training(corpus, tmp_path):
+    with pytest.raises(Stopped):
+        train(settings(corpus), tmp_path / "out", device="cpu", tell=stop_at(3))
+    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(settings(corpus), tmp_path / "out", device="cpu")
+
+
+def test_unfinished_corpora_and_wrong_settings(corpus, tmp_path):
+    (tmp_path / "x.zarr.building").mkdir()
+    with pytest.raises(UnfinishedCorpusError):
+        train(settings(tmp_path / "x.zarr"), tmp_path / "out", device="cpu")
+    for sections, message in (
+        ({"training": {"epochs": 2}}, "either steps or epochs"),
+        ({"model": {"kernel": 6}}, "must be odd"),
+        ({"model": {"kind": "transformer"}}, "must be one of"),
+        ({"training": {"batchsize": 2}}, "did you mean 'batch_size'"),
+        ({"data": {"corpora": []}}, "at least 1"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            settings(corpus, **sections)
+    with pytest.raises(SettingsError, match="is for model.kind 'variational'"):
+        settings(corpus, "denoiser", optimiser={"kind": "ipalm"})
+
+
+def test_a_gpu_that_is_not_there_is_said(corpus, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="finds no GPU"):
+        train(settings(corpus), tmp_path / "out", device="cuda")
+
+
+def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):
+    from recon import train as module
+
+    def greedy(*_):
+        return torch.empty(2**60, dtype=torch.uint8)  # really asked for, and refused
+
+    monkeypatch.setattr(module, "loss_of", greedy)
+    with pytest.raises(TrainingError, match=r"lower training\.batch_size"):
+        train(settings(corpus), tmp_path / "out", device="cpu")
