@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from recon.checkpoint import CheckpointError
-from recon.train import TrainingError
+from recon.run import TrainingError
 from synth.layout import CorpusError
 from synth.shard import ShardError
 

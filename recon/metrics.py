@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.complexfloating]
 SIGMA, WINDOW = 1.5, 11  # of Wang's SSIM
+OBJECT = 0.05  # of the reference's maximum: above it is no air
 
 
 def nrmse_complex(image: Image, reference: Image) -> float:
@@ -27,6 +28,14 @@ def psnr_magnitude_slice_max(image: Image, reference: Image) -> float:
     """20 log10(max |r| / rms(|x| - |r|)) in dB, with the reference's own maximum."""
     error = np.sqrt(np.mean((np.abs(image).astype(np.float64) - np.abs(reference)) ** 2))
     return float(20 * np.log10(np.abs(reference).max() / error)) if error > 0 else float("inf")
+
+
+def psnr_magnitude_object_max(image: Image, reference: Image) -> float:
+    """The same of the object alone: pixels whose reference is above 5 % of its maximum."""
+    r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
+    inside = r > OBJECT * r.max()
+    error = np.sqrt(np.mean((x - r)[inside] ** 2))
+    return float(20 * np.log10(r.max() / error)) if error > 0 else float("inf")
 
 
 def ssim_windowed_slice_range(image: Image, reference: Image) -> float:
@@ -110,6 +119,7 @@ SLICE_METRICS = (
     nrmse_complex,
     nrmse_magnitude,
     psnr_magnitude_slice_max,
+    psnr_magnitude_object_max,
     ssim_windowed_slice_range,
     ssim_global_slice_max,
 )

@@ -16,7 +16,7 @@ from synth.spec import Spec
 from .models import ModelSpec
 from .variational import VariationalSpec
 
-Loss = Literal["nrmse", "complex", "magnitude"]
+Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
 
 
 class DataSpec(Spec):
@@ -112,12 +112,14 @@ def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
     """Loss [batch] of images [batch y x] against the batch's ``target``.
 
     ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
-    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||, which weighs every SNR alike.
+    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of that,
+    which weighs every SNR alike, as a mean PSNR does.
     """
     reference = batch["target"]
-    if kind == "nrmse":
+    if kind in ("nrmse", "decibel"):
         error = (image - reference).abs().square().sum(dim=(-2, -1))
-        return ((error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))).sqrt()
+        ratio = (error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))
+        return ratio.sqrt() if kind == "nrmse" else 10 * ratio.log10()
     peak = batch["max_value"].to(image.real.dtype)[:, None, None]
     if kind == "complex":
         return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 class UNet(nn.Module):
     """Ronneberger 2015 with residual output: image [batch y x] + what the net adds.
 
-    Each level is two 3x3 convolutions with leaky rectifiers and no normalisation, so that amplitudes pass; it halves
-    the resolution by strided convolution and doubles the channels. Sizes are padded by reflection to a multiple of
-    2^levels, and cropped after. `conditions` numbers per image (a noise level, for instance) enter as constant planes.
-    With `bf16` the convolutions are done in bfloat16, weights and image stay in single precision.
+    Each level is two 3x3 convolutions with leaky rectifiers; it halves the resolution by strided convolution and
+    doubles the channels. There is no normalisation and no bias, so that the net is homogeneous: f(a x, a c) = a f(x, c)
+    for a > 0, and what it has learnt at one brightness and noise level holds at others (Mohan et al., ICLR 2020, on
+    denoisers). Sizes are padded by reflection to a multiple of 2^levels, and cropped after. `conditions` numbers per
+    image, in the image's unit (a noise level, for instance), enter as constant planes. With `bf16` the convolutions are
+    done in bfloat16, weights and image stay in single precision.
     """
 
     def __init__(self, channels: int = 32, levels: int = 3, conditions: int = 0, *, bf16: bool = False) -> None:
@@ -23,13 +25,12 @@ class UNet(nn.Module):
         widths = [channels * 2**k for k in range(levels + 1)]
         self.first = _block(2 + conditions, widths[0])
         pairs = list(pairwise(widths))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairs)
         self.encode = nn.ModuleList(_block(b, b) for _, b in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in reversed(pairs))
         self.decode = nn.ModuleList(_block(2 * a, a) for a, _ in reversed(pairs))
-        self.last = nn.Conv2d(widths[0], 2, 1)
+        self.last = nn.Conv2d(widths[0], 2, 1, bias=False)
         nn.init.zeros_(self.last.weight)  # at first the net adds nothing
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, conditions: Tensor | None = None) -> Tensor:
@@ -61,8 +62,8 @@ class UNet(nn.Module):
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     """Two convolutions, each followed by a leaky rectifier."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.LeakyReLU(0.1, inplace=True),
-        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
         nn.LeakyReLU(0.1, inplace=True),
     )

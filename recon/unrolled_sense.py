@@ -55,7 +55,7 @@ class UnrolledSense(nn.Module):
     """``model(batch) -> image`` [batch y x] of batches as `recon.loader` gives them; `seed` draws the weights.
 
     Noise-aware, lam_n is in units of the optimum for a white prior, SNR / (2 sqrt(R)) with SNR = 1 / sigma in the
-    normalised image's units, and each U-net is told log10 of sigma: one model for every SNR. It needs the batch's
+    normalised image's units, and each U-net is told sigma: one model for every SNR. It needs the batch's
     ``sigma``, and raises ValueError where that is not known.
     """
 
@@ -102,7 +102,7 @@ class UnrolledSense(nn.Module):
         sigma = batch["sigma"] / scale
         if not bool((sigma > 0).all()):
             raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
-        return 1 / (2 * sigma * acceleration.sqrt()), sigma.log10()[:, None]
+        return 1 / (2 * sigma * acceleration.sqrt()), sigma[:, None]
 
 
 class Denoiser(nn.Module):

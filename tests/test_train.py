@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from recon.joined import JoinedPairs
 from recon.journal import lines_of
 from recon.loader import PairDataset
 from recon.models import make_model
-from recon.train import TrainingError, train
+from recon.run import TrainingError, train
 from recon.trained import load_model, strangeness
 from recon.training import Training, loss_of
 from synth.layout import UnfinishedCorpusError
 from synth.recipe import parse_recipe
 from synth.settings import SettingsError, parse_settings
 
+ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = {
     "variational": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5, "nodes": 11},
     "unrolled-sense": {"kind": "unrolled-sense", "iterations": 2, "channels": 4, "levels": 1, "cg_iterations": 6},
@@ -46,6 +48,13 @@ def settings(corpus, kind="variational", **sections):
     for name, value in sections.items():
         data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
     return parse_settings(Training, data, "test")
+
+
+def written(folder, corpus, training):
+    """The same settings as a file, with the end of it given."""
+    text = f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\n'
+    (folder / "t.toml").write_text(text + "filters = 3\nkernel = 5\nnodes = 11\n[training]\n" + training)
+    return folder / "t.toml"
 
 
 def weights(out):
@@ -114,19 +123,11 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     """SIGKILL of the real command, wherever it strikes."""
-    toml = tmp_path / "t.toml"
-    toml.write_text(
-        f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\nfilters = 3\n'
-        'kernel = 5\n[training]\nsteps = 400\nbatch_size = 3\ncheckpoint_seconds = 0\n'
-    )
-
-    def command(out):
-        return [sys.executable, "-m", "pipelines.command", "train", str(toml), "--out", str(out), "--device", "cpu"]
-
+    toml = written(tmp_path, corpus, "steps = 400\nbatch_size = 3\ncheckpoint_seconds = 0\n")
     code = "import sys; from pipelines.command import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
 
     def run(out):
-        return [sys.executable, "-c", code, *command(out)[3:]]
+        return [sys.executable, "-c", code, "train", str(toml), "--out", str(out), "--device", "cpu"]
 
     subprocess.run(run(tmp_path / "whole"), check=True, timeout=120, capture_output=True)
     record, killed = tmp_path / "parts" / "metrics.jsonl", 0
@@ -158,24 +159,18 @@ train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[
 def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
     """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
     how = settings(corpus, training={"steps": 5, "batch_size": 2}, optimiser={"kind": "adam", "schedule": "constant"})
-    toml, script = tmp_path / "t.toml", tmp_path / "worker.py"
-    toml.write_text(
-        f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\nfilters = 3\n'
-        'kernel = 5\nnodes = 11\n[training]\nsteps = 5\nbatch_size = 2\n[optimiser]\nkind = "adam"\n'
-        'schedule = "constant"\n'
-    )
+    ending = 'steps = 5\nbatch_size = 2\n[optimiser]\nkind = "adam"\nschedule = "constant"\n'
+    toml, script = written(tmp_path, corpus, ending), tmp_path / "worker.py"
     script.write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     made = subprocess.run(
         [*torchrun, str(script), str(toml), str(tmp_path / "out")],
         capture_output=True, text=True, timeout=180, env=environment,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     model = make_model(how.model, 5)
-    loaders = [
-        make_loader(PairDataset(corpus), 2, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)
-    ]
+    loaders = [make_loader(PairDataset(corpus), 2, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)]
     optimiser = torch.optim.Adam(
         [
             {"params": [p for n, p in model.named_parameters() if not n.endswith("lam")], "lr": 1e-3},
@@ -200,7 +195,8 @@ def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
 
 def test_fine_tuning_starts_from_the_weights(corpus, other_corpus, tmp_path):
     train(settings(corpus), tmp_path / "first", device="cpu")
-    tuning = settings(other_corpus, start=str(tmp_path / "first"), training={"steps": 1}, optimiser={"rate": 1e-12, "rate_lam": 1e-12})
+    still = {"rate": 1e-12, "rate_lam": 1e-12}
+    tuning = settings(other_corpus, start=str(tmp_path / "first"), training={"steps": 1}, optimiser=still)
     train(tuning, tmp_path / "tuned", device="cpu")
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "tuned"))
     for name in one:
@@ -264,9 +260,12 @@ def test_the_losses_are_their_formulas(rng):
     peak = np.array([2.0, 4.0])
     expected = {
         "nrmse": np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2)),
+        "decibel": 20
+        * np.log10(np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2))),
         "complex": np.sum(np.abs(image - reference) ** 2, axis=(1, 2)) / peak**2,
         "magnitude": np.sum((np.abs(image) - np.abs(reference)) ** 2, axis=(1, 2)) / peak**2,
     }
+    expected["decibel"] = 20 * np.log10(expected["nrmse"])
     for kind, value in expected.items():
         np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
 
@@ -355,7 +354,7 @@ def test_unfinished_corpora_and_wrong_settings(corpus, tmp_path):
     ):
         with pytest.raises(SettingsError, match=message):
             settings(corpus, **sections)
-    with pytest.raises(SettingsError, match="is for model.kind 'variational'"):
+    with pytest.raises(SettingsError, match=r"is for model\.kind 'variational'"):
         settings(corpus, "denoiser", optimiser={"kind": "ipalm"})
 
 
@@ -367,7 +366,7 @@ def test_a_gpu_that_is_not_there_is_said(corpus, tmp_path):
 
 
 def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):
-    from recon import train as module
+    from recon import run as module
 
     def greedy(*_):
         return torch.empty(2**60, dtype=torch.uint8)  # really asked for, and refused

@@ -27,6 +27,26 @@ def test_a_new_unet_changes_nothing_and_any_size_passes():
         UNet(4, 2, conditions=1)(torch.randn(1, 16, 16, dtype=torch.complex64))
 
 
+def test_unets_are_homogeneous():
+    net, image, level = UNet(4, 2, conditions=1), torch.randn(2, 20, 24, dtype=torch.complex64), torch.rand(2, 1)
+    torch.nn.init.normal_(net.last.weight)
+    with torch.no_grad():
+        one, other = net(image, level), net(1e-3 * image, 1e-3 * level)
+    assert (one - image).abs().max() > 1e-3
+    torch.testing.assert_close(1e3 * other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_is_single_precision_but_for_rounding():
+    one, image = UNet(8, 2), torch.randn(1, 32, 32, dtype=torch.complex64)
+    torch.nn.init.normal_(one.last.weight)
+    other = UNet(8, 2, bf16=True)
+    other.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        exact, rounded = one(image), other(image)
+    assert rounded.dtype == torch.complex64
+    assert 0 < (rounded - exact).norm() < 0.02 * (exact - image).norm()
+
+
 def test_a_new_network_is_sense_repeated(batch):
     """With U-nets that add nothing: x_2 starts from the prior x_1."""
     network = UnrolledSense(SMALL)

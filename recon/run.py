@@ -1,0 +1,235 @@
+"""A training's parts: model, optimiser, loader, state; how they make a step, and how a checkpoint keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .batches import PairLoader, make_loader
+from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
+from .ipalm import Ipalm
+from .joined import joined
+from .loader import PairDataset
+from .models import make_model
+from .trained import described, give_weights, save_model, versions, weights_file
+from .training import AdamSpec, Training, loss_of
+from .variational import VariationalNetwork
+from .world import World
+
+Batch = dict[str, Tensor]
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot begin or go on; the message says why and what to do."""
+
+
+@dataclass
+class State:
+    """Where a training stands, besides its tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None  # loss on the validation corpora
+    waited: int = 0  # validations since
+
+
+class Run:
+    """One training in one process."""
+
+    def __init__(
+        self,
+        settings: Training,
+        corpora: list[PairDataset],
+        out: Path,
+        identity: str,
+        world: World,
+        place: torch.device,
+    ) -> None:
+        self.settings, self.corpora, self.out, self.identity = settings, corpora, out, identity
+        self.world, self.place, self.state = world, place, State()
+        length = settings.training
+        self.model = make_model(settings.model, settings.seed).to(place)
+        self.model.checkpointing = length.checkpointing  # type: ignore[assignment]
+        if settings.start is not None:
+            file = weights_file(settings.start)
+            give_weights(self.model, load_tensors(file)[0], file)
+        self.optimiser = _optimiser(self.model, settings)
+        self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
+        sampling = {"seed": settings.seed, "device": place, "rank": world.rank, "world_size": world.size}
+        self.loader: PairLoader = make_loader(joined(corpora), length.batch_size, **sampling)  # type: ignore[arg-type]
+        if len(self.loader) == 0:
+            raise TrainingError(f"the corpora give no batch to each of {world.size} processes; start fewer")
+        self.steps = length.steps or (length.epochs or 1) * len(self.loader)
+        self.validation = [PairDataset(path) for path in settings.data.validation]
+
+    def advance(self, batch: Batch) -> float:
+        """One step on a batch; returns its loss."""
+        how = self.settings.optimiser
+        if isinstance(how, AdamSpec):
+            for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+                group["lr"] = rate * how.factor(self.state.step, self.steps)
+
+        def closure(*, backward: bool = True) -> float:
+            return self._gradients(batch) if backward else self._loss(batch)
+
+        with _memory_explained():
+            loss = self.optimiser.step(closure)
+        if isinstance(how, AdamSpec) and hasattr(self.model, "project"):
+            self.model.project()  # type: ignore[operator]
+        return float(loss)
+
+    def _gradients(self, batch: Batch) -> float:
+        """The loss, with its gradients in the parameters, both averaged over the processes."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser.zero_grad()
+        loss = loss_of(self.model(batch), batch, self.settings.training.loss).mean()
+        loss.backward()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        mean = loss.detach().clone()
+        self.world.average([*gradients, mean])
+        clip = getattr(self.settings.optimiser, "clip", 0.0)
+        norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
+        if not math.isfinite(float(mean) + float(norm)):
+            raise TrainingError(self._what_is_not_finite(batch, float(mean)))
+        return float(mean)
+
+    @torch.no_grad()
+    def _loss(self, batch: Batch) -> float:
+        mean = loss_of(self.model(batch), batch, self.settings.training.loss).mean()
+        self.world.average([mean])
+        return float(mean)
+
+    def _what_is_not_finite(self, batch: Batch, loss: float) -> str:
+        state = self.loader.state_dict()
+        positions = self.loader.order.epoch(int(state["epoch"]))[int(state["given"]) - 1]
+        names = [self.loader.order.pairs.name_of(p) for p in positions]
+        bad = [
+            name
+            for k, name in enumerate(names)
+            if not all(
+                bool(torch.isfinite(torch.view_as_real(batch[part][k])).all()) for part in ("masked_kspace", "target")
+            )
+        ]
+        kept = "the last good checkpoint is kept"
+        if bad:
+            where = f"step {self.state.step + 1}: {', '.join(bad)}"
+            return f"{where} holds values that are no numbers; {kept}: `fathom verify` it"
+        return (
+            f"step {self.state.step + 1}: the loss or its gradient is {loss:g} on {', '.join(names)}; {kept}. "
+            "Lower optimiser.rate, or set optimiser.clip = 1"
+        )
+
+    def validation_is_due(self) -> bool:
+        """After every `validate_every` steps, or after each epoch; and at the end."""
+        every = self.settings.training.validate_every or len(self.loader)
+        return self.state.step % every == 0 or self.state.step == self.steps
+
+    def patience_is_over(self) -> bool:
+        """Whether validations have not become better for as long as was asked."""
+        return 0 < self.settings.training.patience <= self.state.waited
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Mean loss over the validation corpora; keeps the weights where it is the least so far."""
+        size, loss = self.settings.training.batch_size, self.settings.training.loss
+        self.model.eval()
+        batches = make_loader(joined(self.validation), size, shuffle=False, device=self.place)
+        losses = [loss_of(self.model(batch), batch, loss).cpu() for batch in batches]
+        self.model.train()
+        mean = float(torch.cat(losses).mean())
+        better = self.state.best is None or mean < self.state.best
+        self.state.waited = 0 if better else self.state.waited + 1
+        if better:
+            self.state.best = mean
+            if self.world.rank == 0:
+                save_tensors(self.out / "best.safetensors", self.model.state_dict(), {"step": self.state.step})
+        return mean
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.world.rank != 0:
+            return
+        tensors, groups = flat_state(self.optimiser)
+        weights = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        facts = {
+            "identity": self.identity,
+            "state": asdict(self.state),
+            "loader": self.loader.state_dict(),
+            "groups": groups,
+        }
+        save_tensors(self.out / "checkpoint.safetensors", {**tensors, **weights, "rng": torch.get_rng_state()}, facts)
+
+    def resume(self) -> State:
+        """Go on from the checkpoint where there is one."""
+        file = self.out / "checkpoint.safetensors"
+        if not file.exists():
+            return self.state
+        tensors, facts = load_tensors(file)
+        weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        give_weights(self.model, weights, file)
+        restore_state(self.optimiser, tensors, facts["groups"])
+        self.loader.load_state_dict({**facts["loader"], "rank": self.world.rank})
+        torch.set_rng_state(tensors["rng"])
+        self.state = State(**facts["state"])
+        return self.state
+
+    def finish(self) -> dict[str, Any]:
+        """Write the model, of the best validation where there was one, and its card."""
+        best = self.out / "best.safetensors"
+        kept = load_tensors(best) if self.validation else (self.model.state_dict(), {"step": self.state.step})
+        self.model.load_state_dict(kept[0])
+        lam = getattr(self.model, "lam", None)
+        card = {
+            "name": self.settings.name,
+            "model": self.settings.model.model_dump(mode="json"),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "lam": None if lam is None else [round(v, 5) for v in lam.tolist()],
+            "steps": self.state.step,
+            "step_kept": kept[1]["step"],
+            "validation_loss": self.state.best,
+            "seconds": round(self.state.seconds, 1),
+            "device": torch.cuda.get_device_name(self.place) if self.place.type == "cuda" else "cpu",
+            "processes": self.world.size,
+            "identity": self.identity,
+            "settings": self.settings.model_dump(mode="json"),
+            "data": described(self.corpora),
+            "versions": versions(),
+        }
+        if self.world.rank == 0:
+            self.save()
+            save_model(self.out, kept[0], card)
+        self.world.wait()
+        return card
+
+
+def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    how = settings.optimiser
+    if isinstance(how, AdamSpec):
+        lam = [p for name, p in model.named_parameters() if name.endswith("lam")]
+        others = [p for name, p in model.named_parameters() if not name.endswith("lam")]
+        groups = [{"params": others, "lr": how.rate}, {"params": lam, "lr": how.rate_lam}]
+        return torch.optim.Adam([g for g in groups if g["params"]])
+    assert isinstance(model, VariationalNetwork)  # `Training` has checked it
+    return Ipalm(model.blocks(), model.project, how.momentum, how.lipschitz)
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, TrainingError) or not (
+            isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+        ):
+            raise
+        raise TrainingError(
+            f"out of memory ({str(error).splitlines()[0][:200]}); lower training.batch_size, set "
+            "training.checkpointing = true, or make the network smaller"
+        ) from None

@@ -1,0 +1,178 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import shared
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines import cli  # noqa: F401 (it adds the commands)
+from pipelines.terminal import app
+from recon.baselines import CgSense, ZeroFilled
+from recon.evaluate import differences, reconstructions, rows_of, summary_of
+from recon.loader import PairDataset
+from recon.metrics import slice_metrics
+from recon.models import named_baseline
+from recon.train import train
+from recon.training import Training
+from synth.settings import parse_settings
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "vn"
+    data = {
+        "name": "little",
+        "data": {"corpora": [str(corpus)]},
+        "model": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5},
+        "training": {"steps": 5},
+    }
+    train(parse_settings(Training, data, "test"), out, device="cpu")
+    return out
+
+
+def rows(model, corpus):
+    pairs = PairDataset(corpus)
+    return [row for batch, images in reconstructions(model, pairs, 3, "cpu") for row in rows_of(batch, images, pairs)]
+
+
+def test_rows_are_the_metrics_of_each_pair(corpus):
+    found = rows(ZeroFilled(), corpus)
+    assert sorted(row["pair"] for row in found) == list(range(10))
+    item = PairDataset(corpus)[found[4]["pair"]]
+    batch = {name: value[None] for name, value in item.items()}
+    expected = slice_metrics(ZeroFilled()(batch)[0].numpy(), item["target"].numpy())
+    for name, value in expected.items():
+        assert found[4][name] == pytest.approx(value, rel=1e-4)
+    assert found[4]["sigma"] == pytest.approx(item["sigma"].item())
+    assert 0 < found[4]["aliasing_energy"] < 1  # regular undersampling, nothing unfolded
+
+
+def test_differences_are_paired(corpus):
+    one, other = rows(CgSense(10), corpus), rows(ZeroFilled(), corpus)
+    found = differences(one, other)["psnr_magnitude_slice_max"]
+    means = [summary_of(part)["psnr_magnitude_slice_max"]["mean"] for part in (one, other)]
+    assert found["mean"] == pytest.approx(means[0] - means[1])
+    assert 0 < found["low"] < found["mean"] < found["high"]
+    with pytest.raises(ValueError, match="other pairs"):
+        differences(one, other[1:])
+
+
+def test_baselines_by_name():
+    assert named_baseline("cg-sense:7") == CgSense(7)
+    assert named_baseline("no-such") is None
+    with pytest.raises(ValueError, match="after the colon goes a number"):
+        named_baseline("cg-sense:many")
+
+
+def test_the_command_compares_models(trained, corpus, tmp_path):
+    out = tmp_path / "report"
+    made = run(app, ["test", str(trained), "cg-sense:8", str(corpus), "--out", str(out)])
+    assert made.exit_code == 0, made.output
+    assert "psnr_magnitude_slice_max" in made.output
+    assert f"{trained} - cg-sense:8:" in made.output
+    with (out / "rows.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 20
+    summary = json.loads((out / "summary.json").read_text())
+    mean = np.mean([float(row["nrmse_complex"]) for row in table if row["model"] == "cg-sense:8"])
+    assert summary["models"]["cg-sense:8"]["metrics"]["nrmse_complex"]["mean"] == pytest.approx(mean)
+    with Image.open(out / "images.png") as picture:
+        assert picture.size[0] > 300
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "mine")])
+    assert refused.exit_code == 1
+    assert "holds other files" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "CORPUS"], "no baseline of that name; there are zero-filled, cg-sense"),
+        (["CORPUS"], "give at least one model"),
+        (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
+        (["zero-filled", "nowhere.zarr"], "is not a corpus"),
+    ],
+)
+def test_wrong_arguments_get_one_message(arguments, message, corpus, tmp_path):
+    words = [str(corpus) if a == "CORPUS" else a for a in arguments]
+    made = run(app, ["test", *words, "--out", str(tmp_path / "out")])
+    assert made.exit_code == 1
+    assert message in made.output
+    assert "Traceback" not in made.output
+
+
+def write_scan(path, rows=64, columns=56, coils=3, sigma=0.002, mask=None):
+    """A smooth head with noise, as .npy [coil y x]."""
+    from synth.coils import LoopsSpec, draw_coils
+    from synth.physics import fft2c
+
+    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+    head = ((y / 0.8) ** 2 + (x / 0.7) ** 2 < 1) * (1 + 0.3 * np.cos(9 * x) * np.cos(7 * y))
+    maps = draw_coils(LoopsSpec(count=coils, sets=1), 0, 0).maps((rows, columns))
+    draw = np.random.default_rng(3)
+    noise = draw.normal(size=(coils, rows, columns, 2)) @ [1, 1j]
+    kspace = fft2c((maps * head).astype(np.complex64)) + sigma * noise
+    np.save(path, (kspace if mask is None else kspace * mask).astype(np.complex64))
+    return path
+
+
+def test_a_scan_is_reconstructed(trained, tmp_path):
+    scan = write_scan(tmp_path / "head.npy")
+    found = {}
+    for model in (str(trained), "zero-filled", "regularised-sense:8"):
+        out = tmp_path / model.replace("/", "_").replace(":", "_")
+        made = run(app, ["reconstruct", model, str(scan), "--out", str(out), "--acceleration", "2", "--json"])
+        assert made.exit_code == 0, made.output
+        found[model] = json.loads(made.output.strip().splitlines()[-1])["rows"][0]["psnr_magnitude_slice_max"]
+        images = np.load(out / "images.npy")
+        assert images.shape == (1, 64, 56)
+        assert images.dtype == np.complex64
+        assert (out / "images.png").exists()
+    assert found["regularised-sense:8"] > found["zero-filled"] + 1
+
+
+def test_a_scan_that_is_undersampled_already(tmp_path):
+    from synth.lines import RegularSpec
+    from synth.rng import rng
+
+    mask = RegularSpec(acceleration=2, reference_lines=16).draw(rng(0, "m"), (64, 56)).sampled
+    full, half = write_scan(tmp_path / "full.npy"), write_scan(tmp_path / "half.npy", mask=mask)
+    images = []
+    for scan in (full, half):
+        out = tmp_path / scan.stem
+        made = run(app, ["reconstruct", "regularised-sense:8", str(scan), "--out", str(out)])
+        assert made.exit_code == 0, made.output
+        images.append(np.abs(np.load(out / "images.npy"))[0])
+    scale = np.vdot(images[0], images[1]) / np.vdot(images[0], images[0])
+    assert np.linalg.norm(images[1] - scale * images[0]) < 0.1 * np.linalg.norm(images[1])
+    few = write_scan(tmp_path / "few.npy", mask=np.arange(56) % 2 == 0)
+    made = run(app, ["reconstruct", "cg-sense", str(few), "--out", str(tmp_path / "no")])
+    assert made.exit_code == 1
+    assert "too few for coil maps" in made.output
+
+
+def test_a_real_scan_is_reconstructed(tmp_path):
+    scan = shared("scans/brain_8ch_bart/full.cfl")
+    made = run(app, ["reconstruct", "cg-sense:8", str(scan), "--out", str(tmp_path / "out"), "--acceleration", "4"])
+    assert made.exit_code == 0, made.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert 29 < summary["rows"][0]["psnr_magnitude_object_max"] < 32
+
+
+@pytest.mark.gpu
+def test_a_model_is_tested_on_a_gpu_as_on_a_cpu(trained, corpus, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    means = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        run(app, ["test", str(trained), str(corpus), "--out", str(out), "--device", device])
+        summary = json.loads((out / "summary.json").read_text())
+        means.append(summary["models"][str(trained)]["metrics"]["nrmse_complex"]["mean"])
+    assert means[0] == pytest.approx(means[1], rel=1e-4)
