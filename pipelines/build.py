@@ -21,6 +21,7 @@ from synth.crimes import MEANING
 from synth.images import SourceUnreadableError
 from synth.layout import CorpusError, Task, building_path, tasks_of
 from synth.ledger import Ledger, content_hash
+from synth.memory import keep_memory
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.store import finalize, finished, prepare, write_shard
@@ -28,7 +29,6 @@ from synth.store import finalize, finished, prepare, write_shard
 from .card import card_documents
 from .cluster import ClusterSpec, open_cluster, run_tasks
 from .damage import find_damage
-from .memory import keep_memory
 from .progress import Meter
 from .summary import lacking, summarise
 

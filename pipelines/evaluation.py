@@ -18,6 +18,7 @@ from recon.loader import PairDataset
 from recon.models import BASELINES, Reconstruction, named_baseline
 from recon.trained import load_model, strangeness
 from recon.world import local_device
+from synth.memory import keep_memory
 from synth.store import write_whole
 
 from .picture import draw_rows, panels_of
@@ -51,6 +52,7 @@ def evaluate(names: Sequence[str], corpus: Path, out: Path, device: str | None, 
 
     The first model is compared with every other: mean difference over the same pairs, with its interval.
     """
+    keep_memory()
     report = out / "summary.json"
     if out.exists() and any(out.iterdir()) and not report.exists():
         raise ValueError(f"{out} holds other files; choose another --out")

@@ -56,12 +56,12 @@ def reconstruct(model: str, path: Path, out: Path, how: Undersampling, device: s
     scan = open_scan(path)
     if len(scan) == 0:
         raise ScanError(f"{path} holds noise alone; give a scan with images")
-    profile, notes = _noise(scan)
+    profile, notes = noise_of(scan)
     images, rows, drawn = [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
-            batch, reference = _batch(scan[number], profile, how)
+            batch, reference = batch_of(scan[number], profile, how)
             with torch.no_grad():
                 on_place = {name: tensor.to(place) for name, tensor in batch.items()}
                 image = network(on_place)[0].cpu().numpy()
@@ -83,14 +83,15 @@ def reconstruct(model: str, path: Path, out: Path, how: Undersampling, device: s
     return summary
 
 
-def _noise(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
+def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
+    """The scan's noise, or a note that says why it cannot be learnt."""
     try:
         return calibrate(scan), []
     except CalibrationError as error:
         return None, [f"not whitened: {error}"]
 
 
-def _batch(
+def batch_of(
     kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
 ) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
     """A batch of one as the loader gives it, and the image of all lines where there are more than the sampled ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def train_command(
         finally:
             for shown in meter:
                 shown.__exit__(None, None, None)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of the processes tells
     if as_json:
         print_json({key: card[key] for key in ("name", "parameters", "steps", "seconds", "validation_loss", "lam")})
         return

@@ -26,6 +26,7 @@ from synth.physics import sense_adjoint, sense_forward
 from .solvers import conjugate_gradient
 
 Convention = Literal["A", "A2", "B"]
+Gradients = Literal["implicit", "iterations"]
 CACHE_BYTES = 2**20  # of coil data that are worked on at a time on a CPU
 
 
@@ -85,16 +86,36 @@ class Sense:
     def normal(self, x: Tensor) -> Tensor:
         """A x = E^H E x [batch y x]."""
         if x.device.type != "cpu" or not self.lines or torch.is_grad_enabled():
-            return self._normal(self.maps, x)
+            return self._normal(self.maps, self.maps.conj(), x)
         rows = max(1, CACHE_BYTES // (self.maps.shape[1] * x.shape[-1] * x.element_size()))
-        pieces = zip(self.maps.split(rows, dim=-2), x.split(rows, dim=-2), strict=True)
-        return torch.cat([self._normal(maps, piece) for maps, piece in pieces], dim=-2)
+        pieces = zip(*(part.split(rows, dim=-2) for part in (self.maps, self._conjugate, x)), strict=True)
+        return torch.cat([self._normal(*piece) for piece in pieces], dim=-2)
 
-    def _normal(self, maps: Tensor, x: Tensor) -> Tensor:
+    @cached_property
+    def _conjugate(self) -> Tensor:
+        return self.maps.conj().resolve_conj()  # written out once: a lazy one is copied at every product
+
+    def _normal(self, maps: Tensor, conjugate: Tensor, x: Tensor) -> Tensor:
         # Centring the image is a shift of both sides, which cancels; the weight is shifted instead of k-space.
         spectrum = torch.fft.fftn(maps * x[:, None], dim=self._axes)
         spectrum *= self._weight
-        return (maps.conj() * torch.fft.ifftn(spectrum, dim=self._axes)).sum(1)
+        images = torch.fft.ifftn(spectrum, dim=self._axes)
+        return (images.mul_(conjugate) if not torch.is_grad_enabled() else images * conjugate).sum(1)
+
+
+class _Normal(torch.autograd.Function):
+    """A x, whose gradient is A too: nothing is kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, model: Sense) -> Tensor:
+        ctx.model = model
+        with torch.no_grad():
+            return model.normal(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        with torch.no_grad():
+            return ctx.model.normal(gradients[0].contiguous()), None
 
 
 class _RegularisedSense(torch.autograd.Function):
@@ -137,12 +158,15 @@ def regularised_sense(
     convention: Convention = "A",
     iterations: int = 50,
     tolerance: float = 1e-6,
+    gradients: Gradients = "implicit",
 ) -> Tensor:
     """Regularised SENSE [batch y x] of k-space [batch coil y x] with maps [batch coil y x] and mask [batch 1 y|1 x].
 
     `prior` [batch y x] (default 0); `lam` a number, or one per sample [batch] (the module says what it means).
-    Differentiable in `prior`, `lam` and `kspace`, not in `maps`; forward and backward are solved to `tolerance`, so
-    that gradients are those of the solution and not of the iterations. Raises ValueError for lam <= 0.
+    Differentiable in `prior`, `lam` and `kspace`, not in `maps`. ``implicit`` gradients are those of the solution, as
+    far as forward and backward reach `tolerance`: for a large lam that takes the backward system, whose right-hand side
+    is all detail, many more iterations. ``iterations`` gives exactly the gradients of the iterations that were made, at
+    the same cost. Raises ValueError for lam <= 0.
     """
     level = torch.as_tensor(lam, dtype=maps.real.dtype, device=maps.device)
     if not bool((level > 0).all()):
@@ -150,6 +174,15 @@ def regularised_sense(
     model = Sense(maps, mask)
     data = model.adjoint(kspace)
     mu = mu_of(level, convention).reshape(-1, 1, 1)
+    if gradients == "iterations":
+        right = data if prior is None else data + mu * prior
+        return conjugate_gradient(
+            lambda p: _Normal.apply(p, model) + mu * p,  # type: ignore[no-untyped-call]
+            right,
+            prior,
+            iterations=iterations,
+            tolerance=tolerance,
+        ).x
     start = torch.zeros_like(data) if prior is None else prior
     return _RegularisedSense.apply(data, start, mu, model, iterations, tolerance)  # type: ignore[no-untyped-call]
 

@@ -32,13 +32,14 @@ def conjugate_gradient(
     """Solve operator(x) = right [batch ...] for a Hermitian positive definite operator (Hestenes and Stiefel 1952).
 
     Ends after `iterations`, or where ||right - operator(x)|| <= tolerance ||right|| in every sample (by the recursion,
-    not computed anew); a sample that is done stays as it is. `precondition` applies an approximate inverse.
+    not computed anew); a sample that is done stays as it is. `precondition` applies an approximate inverse. Where the
+    operator is differentiable so is this: gradients are those of the iterations that were made.
     """
     scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
-    x = torch.zeros_like(right) if start is None else start.clone()
-    r = right.clone() if start is None else right - operator(x)
+    x = torch.zeros_like(right) if start is None else start
+    r = right if start is None else right - operator(x)
     z = r if precondition is None else precondition(r)
-    p, rz = z.clone(), _inner(r, z)
+    p, rz = z, _inner(r, z)
     done = 0
     for done in range(1, iterations + 1):
         active = _norm(r) > tolerance * scale
@@ -47,13 +48,19 @@ def conjugate_gradient(
             break
         q = operator(p)
         curvature = _inner(p, q)
-        step = torch.where(active & (curvature > 0), rz / curvature, torch.zeros_like(rz))
-        x += _wide(step, x) * p
-        r -= _wide(step, r) * q
+        step = _ratio(rz, curvature, active)
+        x = x + _wide(step, x) * p
+        r = r - _wide(step, r) * q
         z = r if precondition is None else precondition(r)
         old, rz = rz, _inner(r, z)
-        p = z + _wide(torch.where(old > 0, rz / old, torch.zeros_like(rz)), p) * p
+        p = z + _wide(_ratio(rz, old, active), p) * p
     return Solved(x, done, _norm(r) / scale)
+
+
+def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
+    """A / b where the sample is active and b is positive, else 0; without a division by 0 that gradients would see."""
+    usable = active & (b > 0)
+    return torch.where(usable, a / torch.where(usable, b, torch.ones_like(b)), torch.zeros_like(a))
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from synth.memory import keep_memory
 from synth.store import write_whole
 
 from .checkpoint import load_tensors
@@ -29,6 +30,7 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
     give the same weights to the last bit, however often it was stopped; started by ``torchrun``, processes share each
     step.
     """
+    keep_memory()
     place = local_device(device)
     world = World.join(place)
     corpora = [PairDataset(path) for path in settings.data.corpora]
@@ -49,7 +51,8 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
                 state.step += 1
                 state.seconds += time.monotonic() - started
                 journal.write(state.step, loss=loss, seconds=round(state.seconds, 3))
-                tell(state.step, run.steps, loss)
+                if world.rank == 0:
+                    tell(state.step, run.steps, loss)
                 if run.validation and run.validation_is_due():
                     journal.write(state.step, validation=run.validate())
                 if time.monotonic() - saved >= length.checkpoint_seconds:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.spec import Spec
 
-from .sense import Sense, cg_sense, regularised_sense
+from .sense import Gradients, Sense, cg_sense, regularised_sense
 from .unet import UNet
 
 Batch = dict[str, Tensor]
@@ -32,6 +32,7 @@ class UnrolledSpec(Spec):
     lam: float | None = Field(default=None, gt=0, description="of every step, at first; default 4, or 0.5 noise-aware")
     cg_iterations: int = Field(default=12, ge=1, le=10_000)
     cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
+    gradients: Gradients = "implicit"  # of SENSE; those of the iterations, though exact, taught more slowly in trials
     noise_aware: bool = False
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
 
@@ -48,6 +49,7 @@ class DenoiserSpec(Spec):
     channels: int = Field(default=32, ge=1, le=1024)
     levels: int = Field(default=3, ge=1, le=7)
     cg_iterations: int = Field(default=30, ge=1, le=10_000)
+    noise_aware: bool = False
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
 
 
@@ -91,6 +93,7 @@ class UnrolledSense(nn.Module):
                 lam * unit,
                 iterations=self.spec.cg_iterations,
                 tolerance=self.spec.cg_tolerance,
+                gradients=self.spec.gradients,
             )
             z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
         return x * scale if z is None else z * scale
@@ -99,9 +102,7 @@ class UnrolledSense(nn.Module):
         """What lam is a multiple of [batch], and what the nets are told [batch 1]."""
         if not self.spec.noise_aware:
             return torch.ones_like(scale), None
-        sigma = batch["sigma"] / scale
-        if not bool((sigma > 0).all()):
-            raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
+        sigma = _known_sigma(batch, scale)
         return 1 / (2 * sigma * acceleration.sqrt()), sigma[:, None]
 
 
@@ -113,11 +114,21 @@ class Denoiser(nn.Module):
         self.spec = spec or DenoiserSpec()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = UNet(self.spec.channels, self.spec.levels, bf16=self.spec.bf16)
+            size = self.spec.channels, self.spec.levels, int(self.spec.noise_aware)
+            self.net = UNet(*size, bf16=self.spec.bf16)
 
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
         image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.spec.cg_iterations)
         scale = image.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-        result: Tensor = self.net(image / scale) * scale
+        conditions = _known_sigma(batch, scale[:, 0, 0])[:, None] if self.spec.noise_aware else None
+        result: Tensor = self.net(image / scale, conditions) * scale
         return result
+
+
+def _known_sigma(batch: Batch, scale: Tensor) -> Tensor:
+    """Sigma over scale [batch]; raises ValueError where it is not known."""
+    sigma = batch["sigma"] / scale
+    if not bool((sigma > 0).all()):
+        raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
+    return sigma

@@ -117,7 +117,16 @@ def test_the_limits_of_lambda(rng):
 
 
 @pytest.mark.parametrize("convention", ["A", "A2", "B"])
-def test_gradients_are_those_of_the_solution(mask, rng, convention):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"gradients": "implicit", "iterations": 500, "tolerance": 1e-12},
+        {"gradients": "iterations", "iterations": 500, "tolerance": 1e-12},
+        {"gradients": "iterations", "iterations": 3, "tolerance": 0.0},
+    ],
+    ids=["implicit", "iterations", "3-iterations"],
+)
+def test_gradients_are_differences(mask, rng, convention, how):
     maps, wanted = maps_of(), torch.from_numpy(complex_normal(rng, 2, *SHAPE)).to(torch.complex128)
     prior, kspace = (
         torch.from_numpy(complex_normal(rng, *s)).to(torch.complex128) for s in ((2, *SHAPE), (2, COILS, *SHAPE))
@@ -125,9 +134,7 @@ def test_gradients_are_those_of_the_solution(mask, rng, convention):
     lam = torch.tensor([1.5, 3.0], dtype=torch.float64)
 
     def loss(prior, lam, kspace):
-        x = regularised_sense(
-            kspace, maps, wide(mask), prior, lam, convention=convention, iterations=500, tolerance=1e-12
-        )
+        x = regularised_sense(kspace, maps, wide(mask), prior, lam, convention=convention, **how)
         return ((x - wanted).abs() ** 2).sum() + (x.real * wanted.imag).sum()
 
     for tensor in (prior, lam, kspace):

@@ -21,7 +21,8 @@ from recon.joined import JoinedPairs
 from recon.journal import lines_of
 from recon.loader import PairDataset
 from recon.models import make_model
-from recon.run import TrainingError, train
+from recon.run import TrainingError
+from recon.train import train
 from recon.trained import load_model, strangeness
 from recon.training import Training, loss_of
 from synth.layout import UnfinishedCorpusError

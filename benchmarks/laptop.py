@@ -1,0 +1,151 @@
+"""Networks trained on photographs alone, in under an hour on two cores, and what they make of brains they never saw.
+
+.venv/bin/python benchmarks/laptop.py TRAINING_PHOTOS VALIDATION_PHOTOS SCANS OUT
+
+Builds six corpora (four and eight coils, R = 4 and 6, with and without air around), trains the ready settings
+`laptop-variational`, `laptop-unrolled` and `laptop-denoiser` on them, and writes OUT/laptop.json. What was built or
+trained already is not made again. Baselines are tuned on the very images that they are compared on, networks are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.build import build
+from pipelines.cli import RECIPES
+from pipelines.cluster import ClusterSpec
+from pipelines.reconstruction import Undersampling, batch_of, noise_of
+from recon.baselines import CgSense, RegularisedSense
+from recon.evaluate import differences, reconstructions, rows_of, summary_of
+from recon.loader import PairDataset
+from recon.metrics import psnr_magnitude_object_max, ssim_windowed_slice_range
+from recon.trained import load_model
+from synth.recipe import load_recipe
+from synth.scans import open_scan
+
+CORPORA = (  # coils, R, outline, fit
+    (8, 4, "none", "resize"),
+    (8, 6, "none", "crop"),
+    (8, 4, "ellipse", "crop"),
+    (8, 6, "ellipse", "resize"),
+    (4, 4, "ellipse", "resize"),
+    (4, 6, "ellipse", "crop"),
+)
+NETWORKS = ("variational", "unrolled", "denoiser")
+SCANS = ("brain_8ch_bart/full.cfl", "brain_mprage_4ch/MPRAGE_multi_channel.mat")
+LAMS = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
+PSNR, SSIM = "psnr_magnitude_slice_max", "ssim_windowed_slice_range"
+
+
+def corpus(photos, out, name, seed, pairs, coils, rate, outline, fit, snr=(8, 120)):
+    values = {"coils.count": coils, "sampling.acceleration": rate, "target.outline": outline, "target.fit": fit}
+    values |= {"seed": seed, "pairs": pairs, "source.path": photos, "noise.snr": list(snr)}
+    recipe = load_recipe(RECIPES / "laptop.toml", [f"{key}={value}" for key, value in values.items()])
+    build(recipe, out / name, ClusterSpec())
+    return out / name
+
+
+def trained(kind, corpora, out):
+    fathom = Path(sys.executable).with_name("fathom")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    changes = f"data.corpora={json.dumps([str(path.absolute()) for path in corpora])}"
+    words = ["train", f"laptop-{kind}", "--out", str(out / kind), "--device", "cpu", "--set", changes]
+    started = time.perf_counter()
+    subprocess.run([*torchrun, str(fathom), *words], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    print(f"{kind}: {time.perf_counter() - started:.0f} s from start to end", flush=True)
+    card = load_model(out / kind)[1]
+    lam = ", ".join(f"{value:.3g}" for value in card["lam"] or [])
+    print(
+        f"{kind}: {card['parameters']} parameters, {card['steps']} steps, {card['seconds']:.0f} s, lam {lam}",
+        flush=True,
+    )
+    return load_model(out / kind)[0], card
+
+
+def rows_on(model, pairs):
+    made = [row for batch, images in reconstructions(model, pairs, 8, "cpu") for row in rows_of(batch, images, pairs)]
+    return sorted(made, key=lambda row: row["pair"])
+
+
+def photographs(models, path):
+    """Held-out photographs: PSNR of every model, and paired differences to the best lam and to the denoiser."""
+    pairs = PairDataset(path)
+    sense = {lam: rows_on(RegularisedSense(lam), pairs) for lam in LAMS}
+    best = max(LAMS, key=lambda lam: np.mean([row[PSNR] for row in sense[lam]]))
+    rows = {name: rows_on(model, pairs) for name, model in models.items()} | {"regularised SENSE": sense[best]}
+    found = {"pairs": len(pairs), "best lam": best}
+    found |= {
+        name: {PSNR: summary_of(part)[PSNR], "ssim": summary_of(part)["ssim_windowed_slice_range"]}
+        for name, part in rows.items()
+    }
+    for name in models:
+        found[f"{name} - regularised SENSE"] = differences(rows[name], rows["regularised SENSE"])[PSNR]
+    found["unrolled - denoiser"] = {
+        metric: differences(rows["unrolled"], rows["denoiser"])[metric]
+        for metric in (PSNR, "ssim_windowed_slice_range")
+    }
+    return found
+
+
+def wavelet_by_bart(batch, lam):
+    with tempfile.TemporaryDirectory() as folder:
+        for part, values in (("k", batch["masked_kspace"][0]), ("m", batch["sens_maps"][0])):
+            ordered = values.numpy().transpose(1, 2, 0)[:, :, None]
+            Path(folder, f"{part}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
+            ordered.astype(np.complex64).ravel(order="F").tofile(Path(folder, f"{part}.cfl"))
+        command = ["bart", "pics", "-l1", f"-r{lam}", "-i100", "k", "m", "x"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        return np.fromfile(Path(folder, "x.cfl"), np.complex64).reshape(batch["masked_kspace"].shape[-2:], order="F")
+
+
+def brain(models, path, rate):
+    """A real scan, undersampled retrospectively: PSNR inside the object, SSIM; baselines tuned by oracle."""
+    scan = open_scan(path)
+    batch, reference = batch_of(scan[0], noise_of(scan)[0], Undersampling(rate, 24))
+
+    def score(image):
+        image = image[0].numpy() if isinstance(image, torch.Tensor) else image
+        return psnr_magnitude_object_max(image, reference), ssim_windowed_slice_range(image, reference)
+
+    found = {"net acceleration": round(float(batch["acceleration"][0]), 2)}
+    found["CG-SENSE, best iteration"] = max(score(CgSense(i)(batch)) for i in (3, 5, 8, 10, 15, 20, 30))
+    found["regularised SENSE, best lam"] = max(score(RegularisedSense(lam)(batch)) for lam in LAMS)
+    if shutil.which("bart"):
+        weights = (2e-4, 5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 8e-3)
+        found["l1-wavelet of BART, best weight"] = max(score(wavelet_by_bart(batch, w)) for w in weights)
+    with torch.no_grad():
+        found |= {name: score(model(batch)) for name, model in models.items()}
+    return {
+        name: [round(float(v), 3) for v in value] if isinstance(value, tuple) else value
+        for name, value in found.items()
+    }
+
+
+def main(training, validation, scans, out):
+    out = Path(out)
+    made = [corpus(training, out, f"train-{k}.zarr", 21 + k, 800, *how) for k, how in enumerate(CORPORA)]
+    networks = {kind: trained(kind, made, out) for kind in NETWORKS}
+    models = {kind: network for kind, (network, _) in networks.items()}
+    names = ("parameters", "steps", "seconds", "lam")
+    results = {"training": {kind: {n: card[n] for n in names} for kind, (_, card) in networks.items()}}
+    for rate in (4, 6):
+        held_out = corpus(validation, out, f"validation-{rate}.zarr", 99, 60, 8, rate, "none", "resize", (10, 80))
+        results[f"photographs, R = {rate}"] = photographs(models, held_out)
+        for name in SCANS:
+            results[f"{name}, R = {rate}"] = brain(models, Path(scans) / name, rate)
+    (out / "laptop.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
