@@ -24,11 +24,12 @@ import torch
 from pipelines.build import build
 from pipelines.cli import RECIPES
 from pipelines.cluster import ClusterSpec
+from pipelines.picture import draw_rows, panels_of
 from pipelines.reconstruction import Undersampling, batch_of, noise_of
 from recon.baselines import CgSense, RegularisedSense
 from recon.evaluate import differences, reconstructions, rows_of, summary_of
 from recon.loader import PairDataset
-from recon.metrics import psnr_magnitude_object_max, ssim_windowed_slice_range
+from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
 from recon.trained import load_model
 from synth.recipe import load_recipe
 from synth.scans import open_scan
@@ -131,6 +132,24 @@ def brain(models, path, rate):
     }
 
 
+def picture(models, out):
+    """Rows of photographs that scikit-image carries: reference, and every model with its error."""
+    changes = {"source": '{kind="skimage"}', "target.matrix": "[256, 256]", "pairs": 6, "noise.snr": 40, "seed": 5}
+    recipe = load_recipe(RECIPES / "laptop.toml", [f"{key}={value}" for key, value in changes.items()])
+    build(recipe, out / "picture.zarr", ClusterSpec())
+    shown = {"CG-SENSE": CgSense(8), **{name: models[name] for name in ("denoiser", "variational", "unrolled")}}
+    rows, pairs = [], PairDataset(out / "picture.zarr")
+    for position in (0, 3):
+        batch = {name: value[None] for name, value in pairs[position].items()}
+        reference, titled = batch["target"][0].numpy(), {}
+        for name, model in shown.items():
+            with torch.no_grad():
+                image = model(batch)[0].numpy()
+            titled[f"{name}, {psnr_magnitude_slice_max(image, reference):.1f} dB"] = image
+        rows.append(panels_of(reference, titled))
+    draw_rows(rows, out / "reconstructions.png")
+
+
 def main(training, validation, scans, out):
     out = Path(out)
     made = [corpus(training, out, f"train-{k}.zarr", 21 + k, 800, *how) for k, how in enumerate(CORPORA)]
@@ -143,6 +162,7 @@ def main(training, validation, scans, out):
         results[f"photographs, R = {rate}"] = photographs(models, held_out)
         for name in SCANS:
             results[f"{name}, R = {rate}"] = brain(models, Path(scans) / name, rate)
+    picture(models, out)
     (out / "laptop.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.io
 from properties import complex_normal
 from typer.testing import CliRunner
@@ -11,9 +12,12 @@ from typer.testing import CliRunner
 from pipelines.build import build
 from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
+from recon.models import make_model
+from recon.training import Training
 from synth.coils import LoopsSpec, draw_coils
 from synth.physics import fft2c
 from synth.recipe import load_recipe
+from synth.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,10 +47,37 @@ def test_python_blocks_run(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_toml_blocks_are_recipes(tmp_path):
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_other_projects_train_on_it(tmp_path, monkeypatch):
+    pytest.importorskip("fastmri")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import torchvision_standin
+
+    torchvision_standin.install()
+    pytest.importorskip("deepinv")
+    monkeypatch.chdir(tmp_path)
+    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=10", "target.matrix=[96,96]"])
+    build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
+    code = blocks("python peers")
+    assert len(code) == 2
+    for block in code:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_toml_blocks_are_recipes_and_trainings(tmp_path):
     for k, block in enumerate(blocks("toml")):
         (tmp_path / f"{k}.toml").write_text(block)
-        load_recipe(tmp_path / f"{k}.toml")
+        if "[model]" in block:
+            load_settings(Training, tmp_path / f"{k}.toml")
+        else:
+            load_recipe(tmp_path / f"{k}.toml")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "pipelines" / "trainings").glob("*.toml")), ids=lambda f: f.stem)
+def test_ready_trainings_are_valid(file):
+    settings = load_settings(Training, file)
+    assert sum(p.numel() for p in make_model(settings.model).parameters()) > 1000
 
 
 def test_commands_and_options_exist():
