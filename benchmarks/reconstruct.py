@@ -1,6 +1,6 @@
 """CG-SENSE, 30 iterations, 15 coils, 320x368, R = 4 with 24 reference lines: Fathom and its peers, on one core and two.
 
-.venv/bin/python benchmarks/reconstruct.py   (BART's figure needs `bart` on the path, mrpro's and deepinv's `make peers`)
+.venv/bin/python benchmarks/reconstruct.py     (BART wants `bart` on the path; mrpro and deepinv come with `make peers`)
 """
 
 from __future__ import annotations

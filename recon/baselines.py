@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synth.physics import ifft2c
+
+from .adapters import centre_block_of
 from .sense import Convention, Sense, cg_sense, regularised_sense
 
 Batch = dict[str, Tensor]
@@ -84,3 +87,29 @@ class Wavelet:
             )
             images.append(torch.from_numpy(np.asarray(app.run()) * scale))
         return torch.stack(images).to(batch["masked_kspace"])
+
+
+@dataclass(frozen=True)
+class Grappa:
+    """GRAPPA (Griswold 2002) by pygrappa, if that is installed, calibrated on the sampled block at k-space's centre.
+
+    Coils are combined with the maps. Raises ValueError where the mask has no such block of at least `kernel` samples.
+    """
+
+    kernel: tuple[int, int] = (5, 5)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Reconstruct a batch."""
+        from pygrappa import grappa  # no dependency of Fathom's: pip install pygrappa
+
+        count, shape = len(batch["masked_kspace"]), batch["masked_kspace"].shape[-2:]
+        centre = centre_block_of(batch["mask"][0]).expand(1, *shape)[0]
+        rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in centre.nonzero(as_tuple=True))
+        if min(rows.stop - rows.start, columns.stop - columns.start) < max(self.kernel):
+            raise ValueError(f"GRAPPA with kernels of {self.kernel} needs as many sampled lines at k-space's centre")
+        filled = [
+            np.ascontiguousarray(grappa(kspace, kspace[:, rows, columns].copy(), self.kernel, coil_axis=0))
+            for kspace in batch["masked_kspace"].cpu().numpy()
+        ]
+        images = torch.from_numpy(ifft2c(np.stack(filled).astype(np.complex64))).to(batch["sens_maps"])
+        return (batch["sens_maps"].expand(count, -1, -1, -1).conj() * images).sum(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from .baselines import CgSense, RegularisedSense, Wavelet, ZeroFilled
+from .baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
 from .unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from .variational import VariationalNetwork, VariationalSpec
 
@@ -21,6 +21,7 @@ _BASELINES: dict[str, Callable[..., Reconstruction]] = {
     "cg-sense": lambda iterations=30: CgSense(int(iterations)),
     "regularised-sense": lambda lam=4.0: RegularisedSense(float(lam)),
     "wavelet": lambda lam=1e-3: Wavelet(float(lam)),
+    "grappa": Grappa,
 }
 
 
@@ -38,6 +39,8 @@ def named_baseline(name: str) -> Reconstruction | None:
     kind, _, number = name.partition(":")
     if kind not in _BASELINES:
         return None
+    if number and kind in ("zero-filled", "grappa"):
+        raise ValueError(f"{name}: {kind} takes no number")
     try:
         return _BASELINES[kind](number) if number else _BASELINES[kind]()
     except (ValueError, TypeError):

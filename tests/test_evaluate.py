@@ -94,6 +94,7 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere", "CORPUS"], "no baseline of that name; there are zero-filled, cg-sense"),
+        (["grappa:3", "CORPUS"], "grappa takes no number"),
         (["CORPUS"], "give at least one model"),
         (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
         (["zero-filled", "nowhere.zarr"], "is not a corpus"),

@@ -4,7 +4,7 @@ import torch
 from conftest import recipe_data
 from properties import complex_normal
 
-from recon.baselines import CgSense, RegularisedSense, Wavelet, ZeroFilled
+from recon.baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
 from recon.batches import make_loader
 from recon.loader import VirtualPairs
 from recon.metrics import (
@@ -106,3 +106,18 @@ def test_baselines_are_called_alike_and_better_is_better(photos):
         both = zip(image.numpy(), batch["target"].numpy(), strict=True)
         errors[type(model)] = np.mean([nrmse_complex(i, t) for i, t in both])
     assert max(errors[kind] for kind in (CgSense, RegularisedSense, Wavelet)) < errors[ZeroFilled]
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_grappa_fills_what_was_not_sampled(photos):
+    pytest.importorskip("pygrappa")
+    target = {"matrix": [64, 72], "reference": "clean", "fit": "resize"}
+    sampling = {"kind": "regular", "acceleration": 2, "reference_lines": 16}
+    recipe = recipe_data(photos, pairs=2, target=target, noise={"snr": 60}, sampling=sampling)
+    (batch,) = make_loader(VirtualPairs(parse_recipe(recipe, "t")), batch_size=2, device="cpu", shuffle=False)
+    error = {}
+    for model in (ZeroFilled(), Grappa()):
+        both = zip(model(batch).numpy(), batch["target"].numpy(), strict=True)
+        error[type(model)] = max(nrmse_complex(image, reference) for image, reference in both)
+    assert error[Grappa] < 0.5 * error[ZeroFilled]
