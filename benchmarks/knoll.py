@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.build import build
-from pipelines.cli import RECIPES
 from pipelines.cluster import ClusterSpec
+from pipelines.names import RECIPES
 from synth.corpus import open_corpus
 from synth.noise import sigma_of_empty_rows
 from synth.recipe import load_recipe

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from pipelines.build import build
-from pipelines.cli import RECIPES
 from pipelines.cluster import ClusterSpec
+from pipelines.names import RECIPES
 from pipelines.picture import draw_rows, panels_of
 from pipelines.reconstruction import Undersampling, batch_of, noise_of
 from recon.baselines import CgSense, RegularisedSense

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipelines.build import build
 from pipelines.calibrate import calibrate_scans
-from pipelines.cli import RECIPES
 from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
+from pipelines.names import RECIPES
 from pipelines.verify import verify
 from synth.corpus import open_corpus
 from synth.noise import sigma_of_empty_rows

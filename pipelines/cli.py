@@ -10,30 +10,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from synth.recipe import Recipe, RecipeError, load_recipe
+from synth.recipe import Recipe, load_recipe
 from synth.sources import ScansSpec
 
-from . import data_commands, training_commands  # noqa: F401 (they add their commands)
+from . import data_commands, study_command, training_commands  # noqa: F401 (they add their commands)
 from .build import build
 from .cluster import ClusterSpec
 from .doctor import doctor
 from .inspect import inspect
 from .iterate import iterate
+from .names import named_recipe
 from .terminal import CorpusPath, Json, app, kindly, print_json
 from .verify import verify
-
-RECIPES = Path(__file__).parent / "recipes"
-
-
-def named_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of a ready recipe; raises RecipeError with the names that there are."""
-    path, ready = Path(name), RECIPES / f"{name}.toml"
-    if path.suffix == ".toml" or path.exists():
-        return path
-    if ready.exists():
-        return ready
-    names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-    raise RecipeError(f"{name}: no such file, and no ready recipe of that name; there are {names}")
 
 
 @app.command("build")

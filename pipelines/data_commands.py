@@ -17,7 +17,7 @@ from .calibrate import calibrate_scans, report_files, write_report
 from .cluster import ClusterSpec
 from .export import export, import_corpus
 from .harvest import harvest
-from .terminal import CorpusPath, Json, app, kindly, print_json
+from .terminal import Axes, CorpusPath, Json, Variable, app, kindly, print_json
 
 manifest_app = typer.Typer(
     help="Public data sets: what they are, and whether a folder holds them.", no_args_is_help=True
@@ -25,8 +25,6 @@ manifest_app = typer.Typer(
 app.add_typer(manifest_app, name="manifest")
 
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
-Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
-Axes = Annotated[str | None, typer.Option(help="Its axes in order, such as 'y x slice coil' or 'sample coil'.")]
 
 
 @app.command("calibrate")

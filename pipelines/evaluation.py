@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recon.checkpoint import CheckpointError
 from recon.evaluate import Row, differences, reconstructions, rows_of, summary_of
@@ -24,16 +25,17 @@ from synth.store import write_whole
 from .picture import draw_rows, panels_of
 from .progress import Meter
 
-SHOWN = 4  # pairs in the picture
+FILES = ("rows.csv", "images.png", "summary.json")  # all that a test writes
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A model's name, its rows and summary, and images of the pairs that are drawn."""
+    """A model by its name, its rows, and how its training differs from the corpus."""
 
     name: str
+    model: Reconstruction
+    place: torch.device
     rows: list[Row]
-    images: dict[int, np.ndarray]
     notes: list[str]
 
 
@@ -53,9 +55,7 @@ def evaluate(names: Sequence[str], corpus: Path, out: Path, device: str | None, 
     The first model is compared with every other: mean difference over the same pairs, with its interval.
     """
     keep_memory()
-    report = out / "summary.json"
-    if out.exists() and any(out.iterdir()) and not report.exists():
-        raise ValueError(f"{out} holds other files; choose another --out")
+    refuse_strangers(out, FILES)
     pairs = PairDataset(corpus)
     if len(set(names)) < len(names):
         raise ValueError("a model is named twice")
@@ -68,23 +68,27 @@ def evaluate(names: Sequence[str], corpus: Path, out: Path, device: str | None, 
     }
     write_whole(out / "rows.csv", _csv(tested).encode())
     _draw(tested, pairs, out / "images.png")
-    write_whole(report, (json.dumps(summary, indent=2) + "\n").encode())
+    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def refuse_strangers(out: Path, files: Sequence[str]) -> None:
+    """Raise ValueError where a folder holds anything else than these files, whole or in part."""
+    ours = {name + ending for name in files for ending in ("", ".partial")}
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
+        raise ValueError(f"{out} holds other files; choose another --out")
 
 
 def _test(name: str, pairs: PairDataset, device: str | None, batch_size: int) -> Tested:
     model, card = model_named(name, device)
+    place = local_device(device)
     rows: list[Row] = []
-    images: dict[int, np.ndarray] = {}
-    shown = {int(k) for k in np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs)))}
-    place = local_device(device) if card else "cpu"
     with Meter(f"test {name}", len(pairs)) as meter:
         for batch, made in reconstructions(model, pairs, batch_size, place):
             rows += rows_of(batch, made, pairs)
-            start = len(rows) - len(made)
-            images.update({k: made[k - start] for k in shown if start <= k < len(rows)})
             meter.advance(len(made))
-    return Tested(name, sorted(rows, key=lambda row: row["pair"]), images, strangeness(card, [pairs]) if card else [])
+    notes = strangeness(card, [pairs]) if card else []
+    return Tested(name, model, place, sorted(rows, key=lambda row: row["pair"]), notes)
 
 
 def _csv(tested: Sequence[Tested]) -> str:
@@ -98,12 +102,17 @@ def _csv(tested: Sequence[Tested]) -> str:
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
+    """The pairs on which the first model is worst, median and best, so that no picture is only the best."""
+    order = np.argsort([row["psnr_magnitude_slice_max"] for row in tested[0].rows])
+    positions = dict.fromkeys(int(order[k]) for k in (0, len(order) // 2, -1))
     rows = []
-    for position in sorted(tested[0].images):
+    for position in positions:
         item = pairs[position]
         titles = {}
         for t in tested:
-            row = next(r for r in t.rows if r["pair"] == int(item["pair_id"]))
-            titles[f"{t.name}, {row['psnr_magnitude_slice_max']:.1f} dB"] = t.images[position]
+            batch = {name: value[None].to(t.place) for name, value in item.items()}
+            with torch.no_grad():
+                image = t.model(batch)[0].cpu().numpy()
+            titles[f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB"] = image
         rows.append(panels_of(item["target"].numpy(), titles))
     draw_rows(rows, path)

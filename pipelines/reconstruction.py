@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recon.adapters import centre_block_of
 from recon.metrics import slice_metrics
 from recon.world import local_device
 from synth.calibration import calibrate
@@ -22,11 +23,12 @@ from synth.rng import rng
 from synth.scans import Kspace, Scan, ScanError, open_scan
 from synth.store import write_whole
 
-from .evaluation import model_named
+from .evaluation import model_named, refuse_strangers
 from .picture import draw_rows, panels_of
 from .progress import Meter
 
 SHOWN = 4
+FILES = ("images.npy", "images.png", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -37,26 +39,51 @@ class Undersampling:
     reference_lines: int = 24
 
     def mask(self, kspace: Kspace) -> np.ndarray:
-        """Sampled lines [x]; of a scan that is undersampled already, its own."""
-        measured = np.abs(kspace).max(axis=(0, 1)) > 0
+        """Sampled lines [x], or points [y x] of a scan that was undersampled along both.
+
+        Raises ScanError where a scan that is undersampled already is to be undersampled again.
+        """
+        points = np.abs(kspace).max(axis=0) > 0
+        lines = points.any(axis=0)
+        measured = lines if points[:, lines].all() else points
+        if self.acceleration == 1:
+            return measured
+        if not is_full(measured):
+            raise ScanError("it is undersampled already; leave --acceleration out")
         wanted = RegularSpec(acceleration=self.acceleration, reference_lines=self.reference_lines)
         return measured & wanted.draw(rng(0, "sampling"), kspace.shape[-2:]).sampled
 
 
-def reconstruct(model: str, path: Path, out: Path, how: Undersampling, device: str | None) -> dict[str, Any]:
+def is_full(mask: np.ndarray) -> bool:
+    """Whether a mask of lines has no gap between its first line and its last."""
+    places = np.flatnonzero(mask)
+    return mask.ndim == 1 and len(places) == places[-1] - places[0] + 1
+
+
+def reconstruct(
+    model: str,
+    path: Path,
+    out: Path,
+    how: Undersampling,
+    device: str | None = None,
+    *,
+    variable: str | None = None,
+    axes: str | None = None,
+) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
 
     K-space is whitened where the scan's noise can be learnt; maps are ESPIRiT's, of the reference lines that are left.
     Undersampled retrospectively, images are compared with those of all lines, coil-combined with the same maps.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "summary.json").exists():
-        raise ValueError(f"{out} holds other files; choose another --out")
+    refuse_strangers(out, FILES)
     place = local_device(device)
     network, card = model_named(model, device)
-    scan = open_scan(path)
+    scan = open_scan(path, variable=variable, axes=axes)
     if len(scan) == 0:
         raise ScanError(f"{path} holds noise alone; give a scan with images")
     profile, notes = noise_of(scan)
+    if profile is None and card.get("model", {}).get("noise_aware"):
+        raise ScanError(f"{path}: {model} must be told the noise, which cannot be learnt from this scan ({notes[0]})")
     images, rows, drawn = [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
@@ -75,6 +102,7 @@ def reconstruct(model: str, path: Path, out: Path, how: Undersampling, device: s
                 drawn.append(panels_of(whole, {title: image}))
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
     data = io.BytesIO()
     np.save(data, np.stack(images), allow_pickle=False)
     write_whole(out / "images.npy", data.getvalue())
@@ -94,30 +122,31 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
 def batch_of(
     kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
 ) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-    """A batch of one as the loader gives it, and the image of all lines where there are more than the sampled ones."""
+    """A batch of one as the loader gives it, and the image of all lines where more were measured than are used."""
     mask = how.mask(kspace)
     full = kspace if profile is None else whiten(kspace, profile)
-    measured = np.abs(kspace).max(axis=(0, 1)) > 0
-    side = int(min(24, max(8, _centre_lines(mask))))
-    maps = espirit(full * mask, reference=(min(side, full.shape[1]), side)).maps[0]
-    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if measured.sum() > mask.sum() else None
+    lines = mask.ndim == 1
+    wide = torch.from_numpy(mask[None, None] if lines else mask[None])
+    height, width = _centre(wide, full.shape[1])
+    maps = espirit(full * mask, reference=(min(24, height), min(24, width))).maps[0]
+    retrospective = how.acceleration > 1
+    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if retrospective else None
     arrays = {
         "masked_kspace": full * mask,
         "sens_maps": maps,
-        "mask": mask[None, None],
         "sigma": np.float32(np.nan if profile is None else 1.0),
         "acceleration": np.float32(mask.size / mask.sum()),
     }
-    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference
+    return {"mask": wide[None]} | {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference
 
 
-def _centre_lines(mask: np.ndarray) -> int:
-    """How many lines around the centre are sampled without a gap; raises ScanError for fewer than 8."""
-    centre = len(mask) // 2
-    below, above = np.flatnonzero(~mask[:centre][::-1]), np.flatnonzero(~mask[centre:])
-    low = int(below[0]) if below.size else centre
-    high = int(above[0]) if above.size else len(mask) - centre
-    lines = 2 * min(low, high)
-    if lines < 8:
-        raise ScanError(f"{lines} reference lines around the centre of k-space are too few for coil maps; 8 are needed")
-    return lines
+def _centre(mask: torch.Tensor, rows: int) -> tuple[int, int]:
+    """Height and width of the sampled block at k-space's centre; raises ScanError for fewer than 8 samples."""
+    block = centre_block_of(mask)
+    height = rows if mask.shape[-2] == 1 else int(block.any(-1).sum())
+    width = int(block.any(-2).sum())
+    if min(height, width) < 8:
+        raise ScanError(
+            f"{min(height, width)} reference lines at k-space's centre are too few for coil maps; 8 are needed"
+        )
+    return height, width

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from recon.checkpoint import CheckpointError
-from recon.run import TrainingError
+from recon.run import TrainingError, is_out_of_memory
 from synth.layout import CorpusError
 from synth.shard import ShardError
 
@@ -27,6 +27,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 _debug = False
 
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
+Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
+Axes = Annotated[str | None, typer.Option(help="Its axes in order, such as 'y x slice coil' or 'sample coil'.")]
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
 
 
@@ -51,7 +53,9 @@ def kindly() -> Iterator[None]:
     """Turn what a user can mend into one message and exit code 1."""
     try:
         yield
-    except (*EXPECTED, OSError, ValueError, MemoryError) as error:
+    except (*EXPECTED, OSError, ValueError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and not is_out_of_memory(error):
+            raise
         if _debug:
             traceback.print_exc()
         typer.echo(f"error: {_message(error)}", err=True)
@@ -63,8 +67,9 @@ def kindly() -> Iterator[None]:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error}); use fewer --workers, a smaller target.matrix or fewer coils"
+    if not isinstance(error, EXPECTED) and is_out_of_memory(error):
+        first = (str(error).splitlines() or [""])[0][:200]
+        return f"out of memory ({first}); use fewer --workers, a smaller --batch-size, matrix or number of coils"
     return str(error)
 
 

@@ -8,23 +8,12 @@ from typing import Annotated
 
 import typer
 
-from synth.settings import SettingsError, load_settings
+from synth.settings import load_settings
 
-from .terminal import Json, app, kindly, print_json
+from .names import named_training
+from .terminal import Axes, Json, Variable, app, kindly, print_json
 
-TRAININGS = Path(__file__).parent / "trainings"
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")]
-
-
-def named_training(name: str) -> Path:
-    """The file of a training: a path, or the name of a ready one; raises SettingsError with their names."""
-    path, ready = Path(name), TRAININGS / f"{name}.toml"
-    if path.suffix == ".toml" or path.exists():
-        return path
-    if ready.exists():
-        return ready
-    names = ", ".join(sorted(p.stem for p in TRAININGS.glob("*.toml")))
-    raise SettingsError(f"{name}: no such file, and no ready training of that name; there are {names}")
 
 
 @app.command("train")
@@ -113,6 +102,8 @@ def reconstruct_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
     acceleration: Annotated[int, typer.Option(min=1, help="Undersample a full scan; 1 leaves it as it is.")] = 1,
     reference_lines: Annotated[int, typer.Option(min=8)] = 24,
+    variable: Variable = None,
+    axes: Axes = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +111,8 @@ def reconstruct_command(
     from .reconstruction import Undersampling, reconstruct
 
     with kindly():
-        summary = reconstruct(model, scan, out, Undersampling(acceleration, reference_lines), device)
+        how = Undersampling(acceleration, reference_lines)
+        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes)
     if as_json:
         print_json(summary)
         return

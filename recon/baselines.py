@@ -100,7 +100,10 @@ class Grappa:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
-        from pygrappa import grappa  # no dependency of Fathom's: pip install pygrappa
+        try:
+            from pygrappa import grappa  # type: ignore[import-not-found]
+        except ImportError:
+            raise ValueError("GRAPPA is pygrappa's, which is not installed here: pip install pygrappa") from None
 
         count, shape = len(batch["masked_kspace"]), batch["masked_kspace"].shape[-2:]
         centre = centre_block_of(batch["mask"][0]).expand(1, *shape)[0]

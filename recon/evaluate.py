@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synth.lines import RegularSpec
+from synth.points import Regular2DSpec
+from synth.sampling import SamplingSpec
 
 from .batches import make_loader
 from .loader import PairDataset
@@ -25,7 +27,7 @@ METRICS = tuple(metric.__name__ for metric in SLICE_METRICS)
 def reconstructions(
     model: Reconstruction, pairs: PairDataset, batch_size: int = 4, device: torch.device | str | None = None
 ) -> Iterator[tuple[dict[str, Tensor], Image]]:
-    """Batches in the pairs' order on the CPU, without their k-space, each with its images [batch y x]."""
+    """Batches, bucket by bucket, on the CPU and without their k-space, each with its images [batch y x]."""
     loader = make_loader(pairs, batch_size, shuffle=False, device=device)
     for batch in loader:
         with torch.no_grad():
@@ -49,12 +51,24 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
             "sigma": float(batch["sigma"][k]),
             **slice_metrics(image, reference),
         }
-        if isinstance(sampling, RegularSpec) and sampling.acceleration > 1:
-            step = reference.shape[-1] / sampling.acceleration
-            shifts = [(0, round(step * j)) for j in range(1, sampling.acceleration)]
+        shifts = _alias_shifts(sampling, reference.shape)
+        if shifts:
             row["aliasing_energy"] = aliasing_energy(image, reference, shifts)
         rows.append(row)
     return rows
+
+
+def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Where regular undersampling folds an image [y x] onto itself; nowhere for other masks."""
+    if isinstance(sampling, RegularSpec):
+        rates = (1, sampling.acceleration)
+    elif isinstance(sampling, Regular2DSpec) and sampling.shift == 0:
+        rates = sampling.acceleration
+    else:
+        return []
+    steps = [n / rate for n, rate in zip(shape, rates, strict=True)]
+    every = [(round(steps[0] * j), round(steps[1] * k)) for j in range(rates[0]) for k in range(rates[1])]
+    return every[1:]
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:

@@ -16,11 +16,18 @@ Batch = dict[str, Tensor]
 Reconstruction = Callable[[Batch], Tensor]
 ModelSpec = Annotated[VariationalSpec | UnrolledSpec | DenoiserSpec, Field(discriminator="kind")]
 
+
+def _positive(number: str | float) -> float:
+    if not 0 < float(number) < float("inf"):
+        raise ValueError
+    return float(number)
+
+
 _BASELINES: dict[str, Callable[..., Reconstruction]] = {
     "zero-filled": ZeroFilled,
-    "cg-sense": lambda iterations=30: CgSense(int(iterations)),
-    "regularised-sense": lambda lam=4.0: RegularisedSense(float(lam)),
-    "wavelet": lambda lam=1e-3: Wavelet(float(lam)),
+    "cg-sense": lambda iterations=30: CgSense(int(_positive(iterations))),
+    "regularised-sense": lambda lam=4.0: RegularisedSense(_positive(lam)),
+    "wavelet": lambda lam=1e-3: Wavelet(_positive(lam)),
     "grappa": Grappa,
 }
 
@@ -44,7 +51,7 @@ def named_baseline(name: str) -> Reconstruction | None:
     try:
         return _BASELINES[kind](number) if number else _BASELINES[kind]()
     except (ValueError, TypeError):
-        raise ValueError(f"{name}: after the colon goes a number, such as {kind}:4") from None
+        raise ValueError(f"{name}: after the colon goes a number above 0, such as {kind}:4") from None
 
 
 BASELINES = tuple(_BASELINES)

@@ -16,7 +16,7 @@ from .batches import PairLoader, make_loader
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
 from .joined import joined
-from .loader import PairDataset
+from .loader import PairDataset, Pairs
 from .models import make_model
 from .trained import described, give_weights, save_model, versions, weights_file
 from .training import AdamSpec, Training, loss_of
@@ -47,12 +47,14 @@ class Run:
         self,
         settings: Training,
         corpora: list[PairDataset],
+        validation: list[PairDataset],
         out: Path,
         identity: str,
         world: World,
         place: torch.device,
     ) -> None:
-        self.settings, self.corpora, self.out, self.identity = settings, corpora, out, identity
+        self.settings, self.corpora, self.validation = settings, corpora, validation
+        self.out, self.identity, self.versions = out, identity, versions()
         self.world, self.place, self.state = world, place, State()
         length = settings.training
         self.model = make_model(settings.model, settings.seed).to(place)
@@ -64,10 +66,11 @@ class Run:
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
         sampling = {"seed": settings.seed, "device": place, "rank": world.rank, "world_size": world.size}
         self.loader: PairLoader = make_loader(joined(corpora), length.batch_size, **sampling)  # type: ignore[arg-type]
-        if len(self.loader) == 0:
-            raise TrainingError(f"the corpora give no batch to each of {world.size} processes; start fewer")
-        self.steps = length.steps or (length.epochs or 1) * len(self.loader)
-        self.validation = [PairDataset(path) for path in settings.data.validation]
+        self.epoch_steps = len(self.loader)
+        if self.epoch_steps == 0:
+            many = f" for each of {world.size} processes; start fewer" if world.size > 1 else "; build more pairs"
+            raise TrainingError(f"the corpora give no batch{many}")
+        self.steps = length.steps or (length.epochs or 1) * self.epoch_steps
 
     def advance(self, batch: Batch) -> float:
         """One step on a batch; returns its loss."""
@@ -79,8 +82,7 @@ class Run:
         def closure(*, backward: bool = True) -> float:
             return self._gradients(batch) if backward else self._loss(batch)
 
-        with _memory_explained():
-            loss = self.optimiser.step(closure)
+        loss = self.optimiser.step(closure)
         if isinstance(how, AdamSpec) and hasattr(self.model, "project"):
             self.model.project()  # type: ignore[operator]
         return float(loss)
@@ -97,7 +99,10 @@ class Run:
         clip = getattr(self.settings.optimiser, "clip", 0.0)
         norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
         if not math.isfinite(float(mean) + float(norm)):
-            raise TrainingError(self._what_is_not_finite(batch, float(mean)))
+            state = self.loader.state_dict()
+            positions = self.loader.order.epoch(int(state["epoch"]))[int(state["given"]) - 1]
+            told = f"loss {float(mean):g}, gradient's norm {float(norm):g}"
+            raise TrainingError(self._what_is_not_finite(batch, self.loader.order.pairs, positions, told))
         return float(mean)
 
     @torch.no_grad()
@@ -106,30 +111,25 @@ class Run:
         self.world.average([mean])
         return float(mean)
 
-    def _what_is_not_finite(self, batch: Batch, loss: float) -> str:
-        state = self.loader.state_dict()
-        positions = self.loader.order.epoch(int(state["epoch"]))[int(state["given"]) - 1]
-        names = [self.loader.order.pairs.name_of(p) for p in positions]
+    def _what_is_not_finite(self, batch: Batch, pairs: Pairs, positions: list[int], told: str) -> str:
+        """A message that names the pairs; every process says the same."""
         bad = [
-            name
-            for k, name in enumerate(names)
-            if not all(
-                bool(torch.isfinite(torch.view_as_real(batch[part][k])).all()) for part in ("masked_kspace", "target")
-            )
+            pairs.name_of(position)
+            for k, position in enumerate(positions)
+            if not all(bool(torch.isfinite(batch[part][k].abs()).all()) for part in ("masked_kspace", "target"))
         ]
-        kept = "the last good checkpoint is kept"
-        if bad:
-            where = f"step {self.state.step + 1}: {', '.join(bad)}"
-            return f"{where} holds values that are no numbers; {kept}: `fathom verify` it"
-        return (
-            f"step {self.state.step + 1}: the loss or its gradient is {loss:g} on {', '.join(names)}; {kept}. "
-            "Lower optimiser.rate, or set optimiser.clip = 1"
-        )
+        named = self.world.gather((bad, [pairs.name_of(position) for position in positions]))
+        where, kept = f"step {self.state.step + 1}", "the last good checkpoint is kept"
+        if any(names for names, _ in named):
+            spoiled = ", ".join(name for names, _ in named for name in names)
+            return f"{where}: {spoiled} holds values that are no numbers; {kept}: `fathom verify` it"
+        used = ", ".join(name for _, names in named for name in names)
+        return f"{where}: {told} on {used}; {kept}. Lower optimiser.rate, or set optimiser.clip = 1"
 
     def validation_is_due(self) -> bool:
         """After every `validate_every` steps, or after each epoch; and at the end."""
-        every = self.settings.training.validate_every or len(self.loader)
-        return self.state.step % every == 0 or self.state.step == self.steps
+        every = self.settings.training.validate_every or self.epoch_steps
+        return bool(self.validation) and (self.state.step % every == 0 or self.state.step == self.steps)
 
     def patience_is_over(self) -> bool:
         """Whether validations have not become better for as long as was asked."""
@@ -139,11 +139,18 @@ class Run:
     def validate(self) -> float:
         """Mean loss over the validation corpora; keeps the weights where it is the least so far."""
         size, loss = self.settings.training.batch_size, self.settings.training.loss
+        pairs = joined(self.validation)
+        batches = make_loader(pairs, size, shuffle=False, device=self.place)
+        losses: list[Tensor] = []
         self.model.eval()
-        batches = make_loader(joined(self.validation), size, shuffle=False, device=self.place)
-        losses = [loss_of(self.model(batch), batch, loss).cpu() for batch in batches]
+        for batch, positions in zip(batches, batches.order.epoch(0), strict=True):
+            losses.append(loss_of(self.model(batch), batch, loss))
+            if not bool(torch.isfinite(losses[-1]).all()):
+                raise TrainingError(self._what_is_not_finite(batch, pairs, positions, "validation loss not finite"))
         self.model.train()
-        mean = float(torch.cat(losses).mean())
+        total = torch.cat(losses).mean()
+        self.world.average([total])  # the last digits may differ between GPUs, and all must decide alike
+        mean = float(total)
         better = self.state.best is None or mean < self.state.best
         self.state.waited = 0 if better else self.state.waited + 1
         if better:
@@ -169,9 +176,13 @@ class Run:
     def resume(self) -> State:
         """Go on from the checkpoint where there is one."""
         file = self.out / "checkpoint.safetensors"
+        if len(set(self.world.gather(file.exists()))) > 1:
+            raise TrainingError(f"not all processes see {file}; --out must be a folder that they share")
         if not file.exists():
             return self.state
         tensors, facts = load_tensors(file)
+        if facts.get("identity") != self.identity:
+            raise TrainingError(f"{file} is another training's checkpoint; put back its own, or choose another --out")
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         give_weights(self.model, weights, file)
         restore_state(self.optimiser, tensors, facts["groups"])
@@ -182,6 +193,8 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Write the model, of the best validation where there was one, and its card."""
+        self.save()
+        self.world.wait()
         best = self.out / "best.safetensors"
         kept = load_tensors(best) if self.validation else (self.model.state_dict(), {"step": self.state.step})
         self.model.load_state_dict(kept[0])
@@ -200,10 +213,9 @@ class Run:
             "identity": self.identity,
             "settings": self.settings.model_dump(mode="json"),
             "data": described(self.corpora),
-            "versions": versions(),
+            "versions": self.versions,
         }
         if self.world.rank == 0:
-            self.save()
             save_model(self.out, kept[0], card)
         self.world.wait()
         return card
@@ -220,16 +232,23 @@ def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return Ipalm(model.blocks(), model.project, how.momentum, how.lipschitz)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's, on a CPU or a GPU, means that memory ran out."""
+    words = ("allocate memory", "out of memory", "CUFFT_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
 @contextmanager
-def _memory_explained() -> Iterator[None]:
+def memory_explained() -> Iterator[None]:
+    """Turn running out of memory into a TrainingError that says what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, TrainingError) or not (
-            isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
-        ):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, TrainingError) or not is_out_of_memory(error):
             raise
         raise TrainingError(
             f"out of memory ({str(error).splitlines()[0][:200]}); lower training.batch_size, set "
-            "training.checkpointing = true, or make the network smaller"
+            "training.checkpointing = true for unrolled networks, or make the network smaller"
         ) from None

@@ -65,7 +65,7 @@ def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Re <a, b> of every sample [batch]."""
-    a, b = (torch.view_as_real(t.contiguous()) if t.is_complex() else t for t in (a, b))
+    a, b = (torch.view_as_real(t.resolve_conj().contiguous()) if t.is_complex() else t for t in (a, b))
     return (a * b).flatten(1).sum(1)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,15 @@ from synth.memory import keep_memory
 from synth.store import write_whole
 
 from .checkpoint import load_tensors
-from .joined import joined
 from .journal import Journal
 from .loader import PairDataset
-from .run import Run, TrainingError
+from .run import Run, TrainingError, memory_explained
 from .trained import WEIGHTS
 from .training import Training
 from .world import World, local_device
 
 Tell = Callable[[int, int, float], None]  # step, steps, loss
+NOTE = "settings.json"
 
 
 def train(settings: Training, out: Path, *, device: str | None = None, tell: Tell = lambda *_: None) -> dict[str, Any]:
@@ -28,64 +31,85 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
 
     Raises TrainingError, CheckpointError, or CorpusError of a corpus that cannot be used. On a CPU the same settings
     give the same weights to the last bit, however often it was stopped; started by ``torchrun``, processes share each
-    step.
+    step, and `out` must be a folder that all of them see.
     """
     keep_memory()
     place = local_device(device)
     world = World.join(place)
     corpora = [PairDataset(path) for path in settings.data.corpora]
-    identity = settings.identity(joined(corpora).identity)
-    _claim(out, settings, identity, world)
-    if (out / WEIGHTS).exists():
-        world.leave()
-        return load_tensors(out / WEIGHTS)[1]
-    run = Run(settings, corpora, out, identity, world, place)
-    state = run.resume()
-    length, saved = settings.training, time.monotonic()
-    with Journal(out if world.rank == 0 else None, state.step, tensorboard=length.tensorboard) as journal:
-        run.model.train()
-        while state.step < run.steps and not run.patience_is_over():
-            for batch in run.loader:
-                started = time.monotonic()
-                loss = run.advance(batch)
-                state.step += 1
-                state.seconds += time.monotonic() - started
-                journal.write(state.step, loss=loss, seconds=round(state.seconds, 3))
-                if world.rank == 0:
-                    tell(state.step, run.steps, loss)
-                if run.validation and run.validation_is_due():
-                    journal.write(state.step, validation=run.validate())
-                if time.monotonic() - saved >= length.checkpoint_seconds:
-                    journal.flush()
-                    run.save()
-                    saved = time.monotonic()
-                if state.step == run.steps or run.patience_is_over():
-                    break
-        card = run.finish()
+    validation = [PairDataset(path) for path in settings.data.validation]
+    identity = settings.identity([c.content_hash for c in corpora], [c.content_hash for c in validation])
+    with _claimed(out, settings, identity, world), memory_explained():
+        if (out / WEIGHTS).exists():
+            world.leave()
+            return load_tensors(out / WEIGHTS)[1]
+        run = Run(settings, corpora, validation, out, identity, world, place)
+        state = run.resume()
+        clock = saved = time.monotonic()
+        with Journal(
+            out if world.rank == 0 else None, state.step, tensorboard=settings.training.tensorboard
+        ) as journal:
+            run.model.train()
+            while state.step < run.steps and not run.patience_is_over():
+                for batch in run.loader:
+                    loss = run.advance(batch)
+                    state.step += 1
+                    now = time.monotonic()
+                    state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
+                    journal.write(state.step, loss=loss, seconds=round(state.seconds, 3))
+                    if world.rank == 0:
+                        tell(state.step, run.steps, loss)
+                    validated = run.validation_is_due()
+                    if validated:
+                        journal.write(state.step, validation=run.validate())
+                    if validated or now - saved >= settings.training.checkpoint_seconds:
+                        journal.flush()
+                        run.save()
+                        saved = time.monotonic()
+                    if state.step == run.steps or run.patience_is_over():
+                        break
+            card = run.finish()
     world.leave()
     return card
 
 
-def _claim(out: Path, settings: Training, identity: str, world: World) -> None:
-    """Take the folder for this training; raises TrainingError where it holds something else."""
-    note = out / "settings.json"
-    if world.rank == 0:
-        if note.exists():
-            if _identity_in(note) != identity:
-                raise TrainingError(
-                    f"{out} holds another training: its settings, corpora or starting weights differ; "
-                    "choose another --out"
-                )
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise TrainingError(f"{out} exists and is no training's folder; choose another --out")
-        else:
-            said = {"identity": identity, "settings": settings.model_dump(mode="json")}
-            write_whole(note, (json.dumps(said, indent=2) + "\n").encode())
-    world.wait()
+@contextlib.contextmanager
+def _claimed(out: Path, settings: Training, identity: str, world: World) -> Iterator[None]:
+    """Hold the folder for this training; raises TrainingError where it holds something else, or another is at work."""
+    if world.rank != 0:
+        world.wait()
+        yield
+        return
+    _take(out, settings, identity)
+    claim = os.open(out, os.O_RDONLY)  # the claim ends with this process, however it ends
+    try:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
+        world.wait()
+        yield
+    finally:
+        os.close(claim)
+
+
+def _take(out: Path, settings: Training, identity: str) -> None:
+    note = out / NOTE
+    begun = any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
+    if begun and _identity_in(note) != identity:
+        raise TrainingError(
+            f"{out} holds another training: its settings, corpora or starting weights differ; choose another --out"
+        )
+    ours = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
+    if not begun and out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*ours}):
+        raise TrainingError(f"{out} exists and is no training's folder; choose another --out")
+    if not begun:  # one that made no checkpoint must not stand in a better one's way
+        said = {"identity": identity, "settings": settings.model_dump(mode="json")}
+        write_whole(note, (json.dumps(said, indent=2) + "\n").encode())
 
 
 def _identity_in(note: Path) -> str:
     try:
         return str(json.loads(note.read_text())["identity"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{note} is damaged ({type(error).__name__}); choose another --out") from None

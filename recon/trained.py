@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def weights_file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / "settings.json").exists():
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
-    return path / WEIGHTS if path.is_dir() else path
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"{file} does not exist; give the folder that `fathom train` made")
+    return file
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -95,10 +99,14 @@ def _each(value: Any) -> list[Any]:
 
 def versions() -> dict[str, str]:
     """What a result depends on."""
-    from importlib.metadata import version
-
+    found = {}
+    for name in ("fathom-mri", "torch", "zarr"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that is not installed
+            found[name] = "unknown"
     return {
-        **{name: version(name) for name in ("fathom-mri", "torch", "zarr")},
+        **found,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from synth.spec import Spec
 
 from .models import ModelSpec
+from .trained import weights_file
 from .variational import VariationalSpec
 
 Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
@@ -96,16 +98,18 @@ class Training(Spec):
             raise ValueError("optimiser.kind 'ipalm' is for model.kind 'variational'; write optimiser.kind = 'adam'")
         return self
 
-    def identity(self, data: str) -> str:
-        """sha256 of what determines the weights: these settings, without paths, and the data's identity."""
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Training:
+        if self.training.patience and not self.data.validation:
+            raise ValueError("training.patience needs data.validation, whose loss it watches; name corpora there")
+        return self
+
+    def identity(self, corpora: Sequence[str], validation: Sequence[str]) -> str:
+        """sha256 of what determines the weights: these settings without paths, the corpora's hashes, first weights."""
         how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
-        said = self.model_dump_json(exclude=how)
-        start = "" if self.start is None else hashlib.sha256(_weights(self.start).read_bytes()).hexdigest()
-        return hashlib.sha256(f"{said} {data} {start}".encode()).hexdigest()
-
-
-def _weights(path: str) -> Path:
-    return Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+        start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
+        facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:

@@ -44,6 +44,8 @@ class UNet(nn.Module):
             x = torch.cat([x, planes], dim=1)
         rows, columns = image.shape[-2:]
         step = 2**self.levels
+        if -rows % step >= rows or -columns % step >= columns:
+            raise ValueError(f"images of {rows}x{columns} are too small for {self.levels} levels; lower model.levels")
         x = nn.functional.pad(x, (0, -columns % step, 0, -rows % step), mode="reflect")
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             change = self._correction(x)[..., :rows, :columns].to(image.real.dtype)

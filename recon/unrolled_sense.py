@@ -65,7 +65,7 @@ class UnrolledSense(nn.Module):
         super().__init__()
         self.spec = spec or UnrolledSpec()
         self.checkpointing = False
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             size = self.spec.channels, self.spec.levels, int(self.spec.noise_aware)
             self.nets = nn.ModuleList(UNet(*size, bf16=self.spec.bf16) for _ in range(self.spec.iterations))
@@ -96,7 +96,8 @@ class UnrolledSense(nn.Module):
                 gradients=self.spec.gradients,
             )
             z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
-        return x * scale if z is None else z * scale
+        assert z is not None  # there is at least one iteration
+        return z * scale
 
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
         """What lam is a multiple of [batch], and what the nets are told [batch 1]."""
@@ -112,7 +113,7 @@ class Denoiser(nn.Module):
     def __init__(self, spec: DenoiserSpec | None = None, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec or DenoiserSpec()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             size = self.spec.channels, self.spec.levels, int(self.spec.noise_aware)
             self.net = UNet(*size, bf16=self.spec.bf16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,14 @@ class World:
         flat /= self.size
         for t, part in zip(mine, flat.split([t.numel() for t in mine]), strict=True):
             t.copy_(part.view_as(t))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in the order of ranks; small things only."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
 
     def wait(self) -> None:
         """Until every process is here."""

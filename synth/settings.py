@@ -92,7 +92,8 @@ def _explain(
     if problem["type"] == "union_tag_invalid":
         return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
     if problem["type"] == "tuple_type":
-        return f"{place} = {json.dumps(value, default=str)}: must be a list of numbers, such as [2, 2]"
+        example = '["one", "two"]' if isinstance(value, str) else "[2, 2]"
+        return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
 

@@ -4,11 +4,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import shared
+from conftest import recipe_data, shared
 from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines import cli  # noqa: F401 (it adds the commands)
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
 from pipelines.terminal import app
 from recon.baselines import CgSense, ZeroFilled
 from recon.evaluate import differences, reconstructions, rows_of, summary_of
@@ -17,6 +19,7 @@ from recon.metrics import slice_metrics
 from recon.models import named_baseline
 from recon.train import train
 from recon.training import Training
+from synth.recipe import parse_recipe
 from synth.settings import parse_settings
 
 run = CliRunner().invoke
@@ -90,6 +93,18 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     assert "holds other files" in refused.output
 
 
+def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):
+    changes = {"target": {"matrix": [[48, 56], [40, 44]]}, "pairs": 7}
+    mixed = tmp_path / "mixed.zarr"
+    build(parse_recipe(recipe_data(photos, **changes), "mixed"), mixed, ClusterSpec("sync"))
+    made = run(app, ["test", "cg-sense:8", "zero-filled", str(mixed), "--out", str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    before = (mixed / "summary.json").read_bytes()
+    refused = run(app, ["test", "zero-filled", str(mixed), "--out", str(mixed)])
+    assert refused.exit_code == 1
+    assert (mixed / "summary.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -152,10 +167,48 @@ def test_a_scan_that_is_undersampled_already(tmp_path):
         images.append(np.abs(np.load(out / "images.npy"))[0])
     scale = np.vdot(images[0], images[1]) / np.vdot(images[0], images[0])
     assert np.linalg.norm(images[1] - scale * images[0]) < 0.1 * np.linalg.norm(images[1])
+    again = run(app, ["reconstruct", "cg-sense", str(half), "--out", str(tmp_path / "again"), "--acceleration", "4"])
+    assert "it is undersampled already; leave --acceleration out" in again.output
     few = write_scan(tmp_path / "few.npy", mask=np.arange(56) % 2 == 0)
     made = run(app, ["reconstruct", "cg-sense", str(few), "--out", str(tmp_path / "no")])
     assert made.exit_code == 1
     assert "too few for coil maps" in made.output
+
+
+def test_a_scan_undersampled_along_both_axes(tmp_path):
+    y, x = np.mgrid[:64, :56]
+    mask = ((y % 2 == 0) & (x % 2 == 0)) | ((abs(y - 32) < 10) & (abs(x - 28) < 10))
+    full, quarter = write_scan(tmp_path / "full.npy"), write_scan(tmp_path / "quarter.npy", mask=mask)
+    errors = {}
+    for model in ("regularised-sense:8", "zero-filled"):
+        images = []
+        for scan in (full, quarter):
+            out = tmp_path / f"{scan.stem}-{model[:4]}"
+            made = run(app, ["reconstruct", model, str(scan), "--out", str(out)])
+            assert made.exit_code == 0, made.output
+            images.append(np.abs(np.load(out / "images.npy"))[0])
+        scale = np.vdot(images[0], images[1]) / np.vdot(images[0], images[0])
+        errors[model] = np.linalg.norm(images[1] - scale * images[0]) / np.linalg.norm(images[1])
+    assert errors["regularised-sense:8"] < 0.6 * errors["zero-filled"]
+
+
+def test_a_network_that_must_know_the_noise_says_so(corpus, tmp_path):
+    data = {
+        "name": "aware",
+        "data": {"corpora": [str(corpus)]},
+        "model": {"kind": "unrolled-sense", "iterations": 1, "channels": 2, "levels": 1, "noise_aware": True},
+        "training": {"steps": 1},
+    }
+    train(parse_settings(Training, data, "test"), tmp_path / "aware", device="cpu")
+    from synth.lines import RegularSpec
+    from synth.rng import rng
+
+    mask = RegularSpec(acceleration=2, reference_lines=16).draw(rng(0, "m"), (64, 56)).sampled
+    scan = write_scan(tmp_path / "half.npy", mask=mask)
+    made = run(app, ["reconstruct", str(tmp_path / "aware"), str(scan), "--out", str(tmp_path / "out")])
+    assert made.exit_code in (0, 1)
+    if made.exit_code:
+        assert "must be told the noise, which cannot be learnt from this scan" in made.output
 
 
 def test_a_real_scan_is_reconstructed(tmp_path):
@@ -173,7 +226,8 @@ def test_a_model_is_tested_on_a_gpu_as_on_a_cpu(trained, corpus, tmp_path):
     means = []
     for device in ("cpu", "cuda"):
         out = tmp_path / device
-        run(app, ["test", str(trained), str(corpus), "--out", str(out), "--device", device])
+        made = run(app, ["test", str(trained), str(corpus), "--out", str(out), "--device", device])
+        assert made.exit_code == 0, made.output
         summary = json.loads((out / "summary.json").read_text())
         means.append(summary["models"][str(trained)]["metrics"]["nrmse_complex"]["mean"])
     assert means[0] == pytest.approx(means[1], rel=1e-4)

@@ -8,7 +8,7 @@ from conftest import recipe_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.cli import RECIPES, named_recipe
+from pipelines.names import RECIPES, named_recipe
 from synth.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 
 TEXT = """name = "mine"

@@ -53,8 +53,9 @@ def settings(corpus, kind="variational", **sections):
 
 def written(folder, corpus, training):
     """The same settings as a file, with the end of it given."""
-    text = f'name = "t"\nseed = 5\n[data]\ncorpora = ["{corpus}"]\n[model]\nkind = "variational"\nstages = 2\n'
-    (folder / "t.toml").write_text(text + "filters = 3\nkernel = 5\nnodes = 11\n[training]\n" + training)
+    data = f'[data]\ncorpora = ["{corpus}"]\nvalidation = ["{corpus}"]\n'
+    network = '[model]\nkind = "variational"\nstages = 2\nfilters = 3\nkernel = 5\nnodes = 11\n'
+    (folder / "t.toml").write_text(f'name = "t"\nseed = 5\n{data}{network}[training]\n{training}')
     return folder / "t.toml"
 
 
@@ -140,6 +141,7 @@ def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
+        process.kill()
         killed += process.wait(timeout=30) == -signal.SIGKILL
     assert killed > 0
     subprocess.run(run(tmp_path / "parts"), check=True, timeout=120, capture_output=True)
@@ -159,8 +161,8 @@ train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[
 
 def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
     """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
-    how = settings(corpus, training={"steps": 5, "batch_size": 2}, optimiser={"kind": "adam", "schedule": "constant"})
-    ending = 'steps = 5\nbatch_size = 2\n[optimiser]\nkind = "adam"\nschedule = "constant"\n'
+    how = settings(corpus)
+    ending = 'epochs = 1\nbatch_size = 1\n[optimiser]\nkind = "adam"\nschedule = "constant"\n'
     toml, script = written(tmp_path, corpus, ending), tmp_path / "worker.py"
     script.write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -171,27 +173,39 @@ def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     model = make_model(how.model, 5)
-    loaders = [make_loader(PairDataset(corpus), 2, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)]
+    loaders = [make_loader(PairDataset(corpus), 1, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)]
     optimiser = torch.optim.Adam(
         [
             {"params": [p for n, p in model.named_parameters() if not n.endswith("lam")], "lr": 1e-3},
             {"params": [p for n, p in model.named_parameters() if n.endswith("lam")], "lr": 1e-2},
         ]
     )
-    step = 0
-    while step < 5:
-        for both in zip(*loaders, strict=True):
-            optimiser.zero_grad()
-            (sum(loss_of(model(b), b, "nrmse").mean() for b in both) / 2).backward()
-            optimiser.step()
-            model.project()
-            step += 1
-            if step == 5:
-                break
+    for both in zip(*loaders, strict=True):
+        optimiser.zero_grad()
+        (sum(loss_of(model(b), b, "nrmse").mean() for b in both) / 2).backward()
+        optimiser.step()
+        model.project()
     found = load_file(tmp_path / "out" / "model.safetensors")
     for name, expected in model.state_dict().items():
         torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5)
-    assert json.loads((tmp_path / "out" / "model.json").read_text())["processes"] == 2
+    card = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert (card["processes"], card["steps"]) == (2, 5)
+    assert card["validation_loss"] == pytest.approx(mean_loss(model, corpus), rel=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_training_on_a_gpu_stops_and_goes_on(kind, corpus, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    how = settings(corpus, kind)
+    train(how, tmp_path / "cpu", device="cpu")
+    with pytest.raises(Stopped):
+        train(how, tmp_path / "gpu", device="cuda", tell=stop_at(5))
+    train(how, tmp_path / "gpu", device="cuda")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("cpu", "gpu"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0.02, atol=1e-3)
 
 
 def test_fine_tuning_starts_from_the_weights(corpus, other_corpus, tmp_path):
@@ -226,9 +240,20 @@ def test_training_stops_early_and_keeps_the_best(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["variational", "unrolled-sense"])
-def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path):
+def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path, monkeypatch):
+    from recon import unrolled_sense, variational
+
+    calls = []
+
+    def counted(function, *arguments, **how):
+        calls.append(function)
+        return torch.utils.checkpoint.checkpoint(function, *arguments, **how)
+
+    for module in (unrolled_sense, variational):
+        monkeypatch.setattr(module, "checkpoint", counted)
     for name, checkpointing in (("plain", False), ("less", True)):
         train(settings(corpus, kind, training={"checkpointing": checkpointing}), tmp_path / name, device="cpu")
+        assert len(calls) == (24 if checkpointing else 0)  # two stages, twelve steps
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "less"))
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
@@ -269,6 +294,50 @@ def test_the_losses_are_their_formulas(rng):
     expected["decibel"] = 20 * np.log10(expected["nrmse"])
     for kind, value in expected.items():
         np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
+
+
+def test_what_made_no_checkpoint_stands_in_nobodys_way(corpus, tmp_path):
+    with pytest.raises(TrainingError, match=r"optimiser\.rate"):
+        train(settings(corpus, "denoiser", optimiser={"rate": 1e30}), tmp_path / "out", device="cpu")
+    if not (tmp_path / "out" / "checkpoint.safetensors").exists():
+        train(settings(corpus, "denoiser"), tmp_path / "out", device="cpu")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "settings.json.partial").write_text("{")
+    assert train(settings(corpus), tmp_path / "cut", device="cpu")["steps"] == 12
+
+
+def test_two_trainings_do_not_share_a_folder(corpus, tmp_path):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    claim = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(claim, fcntl.LOCK_EX)
+    with pytest.raises(TrainingError, match="at work on it"):
+        train(settings(corpus), tmp_path / "out", device="cpu")
+    os.close(claim)
+    train(settings(corpus), tmp_path / "out", device="cpu")
+
+
+def test_patience_survives_a_stop(corpus, tmp_path):
+    how = settings(
+        corpus,
+        data={"validation": [str(corpus)]},
+        training={"steps": 200, "validate_every": 2, "patience": 3},
+        optimiser={"rate": 0.3, "rate_lam": 1.0, "schedule": "constant"},
+    )
+    whole = train(how, tmp_path / "whole", device="cpu")
+    for when in (1, 3, 5):
+        with pytest.raises(Stopped):
+            train(how, tmp_path / "parts", device="cpu", tell=stop_at(when))
+    parts = train(how, tmp_path / "parts", device="cpu")
+    assert [whole[k] for k in ("steps", "step_kept", "validation_loss")] == [
+        parts[k] for k in ("steps", "step_kept", "validation_loss")
+    ]
+    other = settings(corpus, training={"steps": 200, "validate_every": 2})
+    with pytest.raises(TrainingError, match="another training"):
+        train(other, tmp_path / "parts", device="cpu")
+    with pytest.raises(SettingsError, match=r"patience needs data\.validation"):
+        settings(corpus, training={"patience": 3})
 
 
 def test_other_settings_and_other_folders_are_refused(corpus, other_corpus, tmp_path):

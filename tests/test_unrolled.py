@@ -2,6 +2,7 @@ import pytest
 import torch
 from conftest import recipe_data
 
+from recon.baselines import CgSense
 from recon.batches import make_loader
 from recon.loader import VirtualPairs
 from recon.sense import regularised_sense
@@ -23,6 +24,8 @@ def test_a_new_unet_changes_nothing_and_any_size_passes():
     for shape in ((2, 37, 45), (1, 32, 32)):
         image = torch.randn(shape, dtype=torch.complex64)
         assert torch.equal(UNet(4, 3)(image), image)
+    with pytest.raises(ValueError, match=r"too small for 5 levels; lower model\.levels"):
+        UNet(4, 5)(torch.randn(1, 33, 16, dtype=torch.complex64))
     with pytest.raises(ValueError, match="takes 1 conditions per image, got 0"):
         UNet(4, 2, conditions=1)(torch.randn(1, 16, 16, dtype=torch.complex64))
 
@@ -122,4 +125,4 @@ def test_the_same_seed_gives_the_same_network_and_touches_no_other_draw(batch):
 def test_the_denoiser_starts_as_cg_sense(batch):
     with torch.no_grad():
         image = Denoiser(DenoiserSpec(channels=4, levels=2, cg_iterations=10))(batch)
-    assert image.shape == batch["target"].shape
+    torch.testing.assert_close(image, CgSense(10)(batch), rtol=1e-5, atol=1e-6)

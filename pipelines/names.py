@@ -1,0 +1,36 @@
+"""Ready recipes, trainings and studies by their names, and anyone's own by their paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synth.recipe import RecipeError
+from synth.settings import SettingsError
+
+HERE = Path(__file__).parent
+RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "trainings", "studies"))
+
+
+def named_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of a ready one; raises RecipeError with the names that there are."""
+    return _named(name, RECIPES, "recipe", RecipeError)
+
+
+def named_training(name: str) -> Path:
+    """The file of a training; raises SettingsError with the names that there are."""
+    return _named(name, TRAININGS, "training", SettingsError)
+
+
+def named_study(name: str) -> Path:
+    """The file of a study; raises SettingsError with the names that there are."""
+    return _named(name, STUDIES, "study", SettingsError)
+
+
+def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
+    path, ready = Path(name), folder / f"{name}.toml"
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    if ready.exists():
+        return ready
+    names = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+    raise error(f"{name}: no such file, and no ready {what} of that name; there are {names}")

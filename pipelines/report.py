@@ -1,0 +1,138 @@
+"""The report of a study: one HTML file that needs nothing else, with its numbers beside it as CSV and JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from recon.evaluate import METRICS
+from recon.journal import lines_of
+from recon.trained import versions
+from synth.store import write_whole
+
+from .findings import Finding, judge, matrix
+from .study import Stage, Study
+from .study_run import Outcome, Row, rows_of_study, write_rows
+
+PICTURES = 8  # at most, so that the file stays small
+SHOWN = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
+
+
+def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: Sequence[Outcome], out: Path) -> Path:
+    """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
+    rows = rows_of_study(stages, out)
+    findings = [judge(expected, rows) for expected in study.expected]
+    write_rows(rows, out / "rows.csv")
+    write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    told = {outcome.stage: outcome for outcome in outcomes}
+    cards = _cards(stages, out)
+    html = environment.get_template("report.html").render(
+        study=study,
+        scale=scale,
+        answers=answers(study, rows, findings),
+        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")],
+        findings=findings,
+        corpora=study.tests.corpora,
+        tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
+        pictures=_pictures(study, stages, out),
+        stages=[
+            {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
+            for name, stage in stages.items()
+        ],
+        lams=[(name, card["lam"]) for name, card in cards.items() if card["lam"]],
+        versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+    )
+    write_whole(out / "report.html", html.encode())
+    return out / "report.html"
+
+
+def answers(study: Study, rows: Sequence[Row], findings: Sequence[Finding]) -> list[str]:
+    """Sentences with numbers, made from the rows."""
+    if not rows:
+        return ["No test has been made yet."]
+    lines = []
+    for corpus in study.tests.corpora[:3]:
+        (column,) = np.transpose(np.array(matrix(rows, study.tests.models, [corpus], SHOWN[0]), dtype=object))
+        there = [(cell["mean"], model) for cell, model in zip(column, study.tests.models, strict=True) if cell]
+        if there:
+            (best, first), (worst, last) = max(there), min(there)
+            lines.append(f"On {corpus}, {first} comes closest (SSIM {best:.3f}) and {last} least ({worst:.3f}).")
+    counted = {
+        verdict: sum(f.verdict == verdict for f in findings) for verdict in dict.fromkeys(f.verdict for f in findings)
+    }
+    if findings:
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
+        lines.append(f"Of {len(findings)} expectations: {told}.")
+    pairs = len({(row["corpus"], row["pair"]) for row in rows})
+    lines.append(f"{len(rows)} rows, {pairs} test pairs, {len({row['model'] for row in rows})} models.")
+    return lines
+
+
+def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
+    values = matrix(rows, study.tests.models, study.tests.corpora, metric)
+    means = np.array([[np.nan if cell is None else cell["mean"] for cell in line] for line in values])
+    if np.isnan(means).all():
+        return {"metric": metric, "rows": []}
+    low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
+    shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
+    if metric in ("nrmse_complex", "aliasing_energy"):
+        shades = 0.45 - shades  # less is better: darker
+    made = [
+        (model, [{"value": cell, "shade": f"{shade:.2f}"} for cell, shade in zip(line, tones, strict=True)])
+        for model, line, tones in zip(study.tests.models, values, shades, strict=True)
+    ]
+    return {"metric": metric, "rows": made}
+
+
+def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
+    trained = {name: stage for name, stage in stages.items() if stage.kind == "train" and stage.done(out)}
+    return {name: json.loads((out / s.folder / "model.json").read_text()) for name, s in trained.items()}
+
+
+def _pictures(study: Study, stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
+    curves = _curves({n: out / s.folder for n, s in stages.items() if s.kind == "train" and s.done(out)})
+    found = [("Loss while training, averaged over the last fiftieth of the steps", curves)] if curves else []
+    for stage in stages.values():
+        first_seed = "/" not in stage.name or stage.name.split("/")[2] in ("1", "on") or stage.name.count("/") < 4
+        file = out / stage.folder / "images.png"
+        if stage.kind == "test" and first_seed and stage.done(out) and len(found) < PICTURES and file.exists():
+            title = stage.name.removeprefix("test/").replace("/on/", " on ")
+            found.append((f"{title}: the pairs on which it is worst, median and best", file.read_bytes()))
+    return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
+
+
+def _curves(folders: dict[str, Path]) -> bytes | None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, folder in folders.items():
+        losses = np.array([line["loss"] for line in lines_of(folder / "metrics.jsonl") if "loss" in line])
+        width = max(1, len(losses) // 50)
+        smooth = np.convolve(losses, np.full(width, 1 / width), mode="valid")
+        axes.plot(np.arange(len(smooth)) + width, smooth, label=name.removeprefix("train/"), linewidth=1)
+    if not folders:
+        return None
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(fontsize=7)
+    sheet = io.BytesIO()
+    figure.savefig(sheet, format="png", dpi=110, metadata={"Software": "fathom"})
+    return sheet.getvalue()
+
+
+assert set(SHOWN) - {"aliasing_energy"} <= set(METRICS)

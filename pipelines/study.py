@@ -1,0 +1,197 @@
+"""A study as data: corpora, trainings, tests, and what is expected; resolved into stages, cached by what they are.
+
+A stage's key is a hash of its settings and of the keys of what it needs, and its folder carries it: a study that was
+stopped goes on, one that was changed makes anew only what the change touches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from recon.evaluate import METRICS
+from recon.models import named_baseline
+from recon.training import Training
+from synth.recipe import Recipe, load_recipe
+from synth.settings import SettingsError, load_settings
+from synth.spec import Spec
+
+from .names import named_recipe, named_training
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+Changes = tuple[str, ...]  # section.key=value, as after --set
+
+
+class CorpusSpec(Spec):
+    """A recipe, ready or by its path, with changes."""
+
+    recipe: str
+    set: Changes = ()
+
+
+class TrainingSpec(Spec):
+    """A training, ready or by its path, on corpora of the study; `start` is another training of it, seed by seed."""
+
+    training: str
+    corpora: tuple[str, ...] = Field(min_length=1)
+    start: str | None = None
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    set: Changes = ()
+
+
+class TestsSpec(Spec):
+    """Every model (a training of the study, or a baseline such as ``cg-sense:8``) on every corpus."""
+
+    __test__ = False  # for pytest: no test case
+    models: tuple[str, ...] = Field(min_length=1)
+    corpora: tuple[str, ...] = Field(min_length=1)
+
+
+class ExpectedSpec(Spec):
+    """`model` minus `other` on a corpus: its mean in `metric` should lie between `least` and `most`."""
+
+    finding: str
+    model: str
+    other: str
+    corpus: str
+    other_corpus: str | None = Field(default=None, description="of `other`, where it is another with the same pairs")
+    metric: str = "ssim_windowed_slice_range"
+    least: float | None = None
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ExpectedSpec:
+        if self.least is None and self.most is None:
+            raise ValueError("give least, most, or both")
+        if self.metric not in (*METRICS, "aliasing_energy"):
+            raise ValueError(f"unknown metric '{self.metric}'; there are {', '.join((*METRICS, 'aliasing_energy'))}")
+        return self
+
+
+class ScaleSpec(Spec):
+    """Changes to every recipe and every training at one scale."""
+
+    recipes: Changes = ()
+    trainings: Changes = ()
+    seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
+
+
+class Study(Spec):
+    """A whole study."""
+
+    name: Name
+    question: str
+    scales: dict[Literal["smoke", "laptop", "gpu", "paper"], ScaleSpec]
+    corpora: dict[Name, CorpusSpec]
+    trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
+    tests: TestsSpec
+    expected: tuple[ExpectedSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        for name, training in self.trainings.items():
+            self._known(f"trainings.{name}.corpora", training.corpora, self.corpora)
+            if training.start is not None:
+                self._known(f"trainings.{name}.start", [training.start], self.trainings)
+                self._no_cycle(name)
+        self._known("tests.corpora", self.tests.corpora, self.corpora)
+        trained = [name for name in self.tests.models if named_baseline(name) is None]
+        self._known("tests.models", trained, self.trainings)
+        for k, expected in enumerate(self.expected):
+            self._known(f"expected[{k}]", [expected.model, expected.other], self.tests.models)
+            corpora = [expected.corpus, expected.other_corpus or expected.corpus]
+            self._known(f"expected[{k}].corpus", corpora, self.tests.corpora)
+        return self
+
+    @staticmethod
+    def _known(where: str, names: Sequence[str], there: Any) -> None:
+        for name in names:
+            if name not in there:
+                raise ValueError(f"{where}: there is no '{name}'; this study has {', '.join(there) or 'none'}")
+
+    def _no_cycle(self, name: str) -> None:
+        seen, at = [name], self.trainings[name].start
+        while at is not None:
+            if at in seen:
+                raise ValueError(f"trainings.{name}.start: {' <- '.join([*seen, at])} is a circle")
+            seen.append(at)
+            at = self.trainings[at].start if at in self.trainings else None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to make: a corpus, a trained model, or the rows of a model on a corpus."""
+
+    kind: Literal["build", "train", "test"]
+    name: str
+    key: str
+    needs: tuple[str, ...]  # names of stages
+    settings: Recipe | Training | str  # of a test: the baseline's or the training stage's name
+
+    @property
+    def folder(self) -> str:
+        """Where it lies in the study's folder."""
+        place = {"build": "corpora", "train": "trainings", "test": "tests"}[self.kind]
+        ending = ".zarr" if self.kind == "build" else ""
+        return f"{place}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
+
+    def done(self, out: Path) -> bool:
+        """Whether it has been made."""
+        mark = {"build": "zarr.json", "train": "model.safetensors", "test": "summary.json"}[self.kind]
+        return (out / self.folder / mark).exists()
+
+
+def load_study(path: Path) -> Study:
+    """Read a study; raises SettingsError."""
+    return load_settings(Study, path, what="study")
+
+
+def stages_of(study: Study, scale: str) -> dict[str, Stage]:
+    """All stages by name, each after what it needs; raises SettingsError for a scale, recipe or training not there."""
+    if scale not in study.scales:
+        raise SettingsError(f"{study.name} has no scale '{scale}'; it has {', '.join(study.scales)}")
+    how = study.scales[scale]
+    stages: dict[str, Stage] = {}
+    for name, corpus in study.corpora.items():
+        recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
+        key = _hash(recipe.hash(), recipe.source.model_dump_json())
+        stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
+    waiting = dict(study.trainings)
+    while waiting:
+        name = next(n for n, t in waiting.items() if t.start not in waiting)  # no circle: there is one
+        _add_training(stages, name, waiting.pop(name), how)
+    for tested_on in study.tests.corpora:
+        for model in study.tests.models:
+            trained = [n for n in stages if n.startswith(f"train/{model}/")]
+            for source in trained or [model]:
+                needs = (f"build/{tested_on}", *([source] if trained else []))
+                label = source.removeprefix("train/") if trained else model
+                test = f"test/{label}/on/{tested_on}"
+                stages[test] = Stage("test", test, _hash(source, *(stages[n].key for n in needs)), needs, source)
+    return stages
+
+
+def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: ScaleSpec) -> None:
+    for seed in spec.seeds[: how.seeds]:
+        needs = [f"build/{corpus}" for corpus in spec.corpora]
+        if spec.start is not None:
+            started = f"train/{spec.start}/{seed}"
+            if started not in stages:
+                raise SettingsError(f"trainings.{name}: {spec.start}, which it starts from, has no seed {seed}; add it")
+            needs.append(started)
+        settings = load_settings(
+            Training, named_training(spec.training), [*spec.set, *how.trainings, f"seed={seed}"], what="training"
+        )
+        fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
+        key = _hash(fixed, *(stages[n].key for n in needs))
+        stages[f"train/{name}/{seed}"] = Stage("train", f"train/{name}/{seed}", key, tuple(needs), settings)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

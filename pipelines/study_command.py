@@ -1,0 +1,82 @@
+"""The command `fathom study`."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from synth.settings import SettingsError
+
+from .cluster import ClusterSpec
+from .names import named_study
+from .report import write_report
+from .study import Stage, load_study, stages_of
+from .study_run import Outcome, claim, run
+from .terminal import Json, app, kindly, print_json
+
+
+@app.command("study")
+def study_command(
+    study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and the report.")],
+    scale: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper, as the study has them.")] = "smoke",
+    plan: Annotated[bool, typer.Option("--plan", help="Show the stages and their state; make nothing.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="A pattern of stage names, such as 'test/*'; with what they need.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    scheduler: Annotated[str, typer.Option(help="local, sync (this process), tcp://... or tls://...")] = "sync",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a study: build, train, test, report; run again, it goes on where it was stopped."""
+    with kindly():
+        loaded = load_study(named_study(study))
+        stages = stages_of(loaded, scale)
+        chosen = _with_needs(stages, only)
+        if plan:
+            _show_plan(chosen, out)
+            return
+        claim(out, loaded.name)
+        outcomes: list[Outcome] = []
+        where = "local" if workers > 1 and scheduler == "sync" else scheduler
+        for outcome in run(chosen, out, ClusterSpec(where, workers=workers), device):
+            outcomes.append(outcome)
+            note = f" {outcome.message}" if outcome.message else ""
+            typer.echo(f"[{len(outcomes)}/{len(chosen)}] {outcome.stage}: {outcome.state}{note}", err=True)
+        report = write_report(loaded, scale, chosen, outcomes, out)
+    failed = [o.stage for o in outcomes if o.state in ("failed", "left out")]
+    if as_json:
+        print_json({"report": str(report), "stages": len(chosen), "failed": failed})
+    else:
+        typer.echo(str(report))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _with_needs(stages: dict[str, Stage], pattern: str | None) -> dict[str, Stage]:
+    if pattern is None:
+        return stages
+    wanted = {name for name in stages if fnmatch.fnmatchcase(name, pattern)}
+    if not wanted:
+        raise SettingsError(f"--only {pattern}: no stage of that name; see --plan")
+    waiting = list(wanted)
+    while waiting:
+        needs = [n for n in stages[waiting.pop()].needs if n not in wanted]
+        wanted |= set(needs)
+        waiting += needs
+    return {name: stage for name, stage in stages.items() if name in wanted}
+
+
+def _show_plan(stages: dict[str, Stage], out: Path) -> None:
+    table = Table(box=None)
+    for title in ("stage", "state", "needs"):
+        table.add_column(title, overflow="fold")
+    for name, stage in stages.items():
+        table.add_row(name, "there" if stage.done(out) else "to do", ", ".join(stage.needs))
+    Console().print(table)

@@ -1,0 +1,152 @@
+"""Run a study: every stage when what it needs is there, several at once, and the rows that come out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recon.train import train
+from recon.training import DataSpec, Training
+from synth.layout import CorpusError
+from synth.recipe import Recipe
+from synth.store import write_whole
+
+from .build import BuildError, build
+from .cluster import ClusterSpec, open_cluster
+from .evaluation import evaluate
+from .study import Stage
+
+Row = dict[str, Any]
+
+
+class StageError(RuntimeError):
+    """A stage that could not be made; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: there already, made, failed, or left out because it needs one that failed."""
+
+    stage: str
+    state: str
+    seconds: float = 0.0
+    message: str = ""
+
+
+def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -> float:
+    """Make one stage in this process; returns the seconds that it took. Raises StageError."""
+    started = time.perf_counter()
+    try:
+        if isinstance(stage.settings, Recipe):
+            build(stage.settings, out / stage.folder, ClusterSpec("sync"))
+        elif isinstance(stage.settings, Training):
+            corpora = tuple(str(out / folders[name]) for name in stage.needs if name.startswith("build/"))
+            start = next((str(out / folders[name]) for name in stage.needs if name.startswith("train/")), None)
+            settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
+            train(settings, out / stage.folder, device=device)
+        else:
+            corpus = out / folders[stage.needs[0]]
+            model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
+            evaluate([model], corpus, out / stage.folder, device, 4)
+    except (ValueError, OSError, RuntimeError, CorpusError, BuildError) as error:
+        raise StageError(f"{type(error).__name__}: {error}") from None
+    return time.perf_counter() - started
+
+
+def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str | None = None) -> Iterator[Outcome]:
+    """Make all stages that are not there, in any order that their needs allow; yield what became of each.
+
+    One that fails leaves out those that need it; the others go on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    folders = {name: stage.folder for name, stage in stages.items()}
+    finished: dict[str, str] = {}
+    for name, stage in stages.items():
+        if stage.done(out):
+            finished[name] = "there"
+            yield Outcome(name, "there")
+    if len(finished) == len(stages):
+        return
+    with open_cluster(cluster) as client:
+        running: dict[Any, str] = {}
+        while len(finished) + len(running) < len(stages) or running:
+            for name in [n for n in stages if n not in finished and n not in running.values()]:
+                needs = [finished.get(n) for n in stages[name].needs]
+                if any(state in ("failed", "left out") for state in needs):
+                    finished[name] = "left out"
+                    yield Outcome(name, "left out", message="something that it needs failed")
+                elif None not in needs:
+                    if client is None:
+                        outcome = _made(name, lambda s=stages[name]: make(s, out, folders, device))
+                        finished[name] = outcome.state
+                        yield outcome
+                    else:
+                        arguments = (stages[name], out, folders, device)
+                        running[client.submit(make, *arguments, pure=False, retries=0)] = name
+            if running:
+                import distributed
+
+                future = next(iter(distributed.wait(list(running), return_when="FIRST_COMPLETED").done))
+                outcome = _made(running.pop(future), future.result)
+                finished[outcome.stage] = outcome.state
+                yield outcome
+
+
+def _made(name: str, result: Any) -> Outcome:
+    try:
+        return Outcome(name, "made", result())
+    except StageError as error:
+        return Outcome(name, "failed", message=str(error))
+
+
+def rows_of_study(stages: dict[str, Stage], out: Path) -> list[Row]:
+    """The rows of every test that is there: model, seed, corpus, pair and its metrics."""
+    found: list[Row] = []
+    for stage in stages.values():
+        file = out / stage.folder / "rows.csv"
+        if stage.kind != "test" or not stage.done(out):
+            continue
+        label, _, corpus = stage.name.removeprefix("test/").partition("/on/")
+        model, _, seed = label.partition("/")
+        with file.open(newline="") as text:
+            for row in csv.DictReader(text):
+                numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair")}
+                found.append({"model": model, "seed": seed, "corpus": corpus, "pair": int(row["pair"]), **numbers})
+    return found
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as CSV."""
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def claim(out: Path, name: str) -> None:
+    """Take a folder for a study; raises ValueError where it holds something else."""
+    note = out / "study.json"
+    if note.exists():
+        if json.loads(note.read_text()).get("study") != name:
+            raise ValueError(f"{out} holds another study; choose another --out")
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} exists and is no study's folder; choose another --out")
+    else:
+        write_whole(note, json.dumps({"study": name}).encode())
+
+
+def free_bytes(out: Path) -> int:
+    """Room on the disk that holds `out`."""
+    place = out
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
