@@ -46,7 +46,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
         findings=findings,
         corpora=study.tests.corpora,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
-        pictures=_pictures(study, stages, out),
+        pictures=_pictures(stages, out),
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in stages.items()
@@ -101,15 +101,20 @@ def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
     return {name: json.loads((out / s.folder / "model.json").read_text()) for name, s in trained.items()}
 
 
-def _pictures(study: Study, stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
+def _pictures(stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
     curves = _curves({n: out / s.folder for n, s in stages.items() if s.kind == "train" and s.done(out)})
     found = [("Loss while training, averaged over the last fiftieth of the steps", curves)] if curves else []
+    shown: set[tuple[str, str]] = set()
     for stage in stages.values():
-        first_seed = "/" not in stage.name or stage.name.split("/")[2] in ("1", "on") or stage.name.count("/") < 4
         file = out / stage.folder / "images.png"
-        if stage.kind == "test" and first_seed and stage.done(out) and len(found) < PICTURES and file.exists():
-            title = stage.name.removeprefix("test/").replace("/on/", " on ")
-            found.append((f"{title}: the pairs on which it is worst, median and best", file.read_bytes()))
+        if stage.kind != "test" or not stage.done(out) or not file.exists():
+            continue
+        label, _, corpus = stage.name.removeprefix("test/").partition("/on/")
+        model = label.partition("/")[0]
+        if (model, corpus) not in shown and len(shown) < PICTURES:  # of several seeds the first
+            shown.add((model, corpus))
+            title = f"{model} on {corpus}: the pairs on which it is worst, median and best"
+            found.append((title, file.read_bytes()))
     return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
 
 

@@ -1,0 +1,228 @@
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.findings import judge, matrix
+from pipelines.names import STUDIES
+from pipelines.study import ExpectedSpec, load_study, stages_of
+from synth.settings import SettingsError
+
+run = CliRunner().invoke
+
+TEXT = """
+name = "little"
+question = "Does <b>training</b> help?"
+
+[scales.smoke]
+recipes = ["pairs=4"]
+trainings = ["training.steps=3"]
+seeds = 1
+
+[corpora.train]
+recipe = "RECIPE"
+
+[corpora.test]
+recipe = "RECIPE"
+set = ["seed=9", "pairs=5"]
+
+[trainings.vn]
+training = "laptop-variational"
+corpora = ["train"]
+seeds = [1, 2]
+set = ["model.stages=2", "model.filters=3", "training.batch_size=2"]
+
+[trainings.tuned]
+training = "laptop-variational"
+corpora = ["train"]
+start = "vn"
+set = ["model.stages=2", "model.filters=3", "training.batch_size=2"]
+
+[tests]
+models = ["vn", "tuned", "cg-sense:6", "zero-filled"]
+corpora = ["test"]
+
+[[expected]]
+finding = "CG-SENSE beats zero filling"
+model = "cg-sense:6"
+other = "zero-filled"
+corpus = "test"
+metric = "psnr_magnitude_slice_max"
+least = 0.0
+"""
+
+RECIPE = """
+name = "little"
+[source]
+kind = "images"
+path = "PHOTOS"
+[target]
+matrix = [40, 48]
+[coils]
+kind = "loops"
+count = 3
+sets = 2
+[sampling]
+kind = "regular"
+acceleration = 3
+reference_lines = 8
+"""
+
+
+@pytest.fixture
+def study(tmp_path, photos):
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("PHOTOS", str(photos)))
+    path = tmp_path / "little.toml"
+    path.write_text(TEXT.replace("RECIPE", str(tmp_path / "recipe.toml")))
+    return path
+
+
+def rows_in(out):
+    with (out / "rows.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def done(study, out, *more):
+    made = run(app, ["study", str(study), "--out", str(out), *more])
+    assert "Traceback" not in made.output
+    return made
+
+
+def test_a_users_own_study_runs_and_is_not_made_twice(study, tmp_path):
+    out = tmp_path / "out"
+    plan = done(study, out, "--plan")
+    assert "train/vn/1" in plan.output
+    assert not out.exists()
+    made = done(study, out, "--json")
+    assert made.exit_code == 0, made.output
+    rows = rows_in(out)
+    assert {row["model"] for row in rows} == {"vn", "tuned", "cg-sense:6", "zero-filled"}
+    assert len(rows) == 4 * 4  # four models, four pairs at smoke scale
+    (finding,) = json.loads((out / "findings.json").read_text())
+    assert finding["verdict"].startswith("held")
+    before = (out / "rows.csv").read_bytes()
+    again = done(study, out)
+    assert again.exit_code == 0
+    assert ": made" not in again.output
+    assert (out / "rows.csv").read_bytes() == before
+
+
+def test_what_is_lost_is_made_again_and_nothing_else(study, tmp_path):
+    out = tmp_path / "out"
+    done(study, out)
+    rows = (out / "rows.csv").read_bytes()
+    stages = stages_of(load_study(study), "smoke")
+    lost = stages["train/vn/1"].folder
+    kept = {name: (out / s.folder).stat().st_mtime_ns for name, s in stages.items() if name != "train/vn/1"}
+    shutil.rmtree(out / lost)
+    again = done(study, out)
+    assert re.findall(r"(\S+): made", again.output) == ["train/vn/1"]
+    assert {name: (out / stages[name].folder).stat().st_mtime_ns for name in kept} == kept
+    assert (out / "rows.csv").read_bytes() == rows
+
+
+def test_several_stages_at_a_time_give_the_same_rows(study, tmp_path):
+    done(study, tmp_path / "one")
+    many = done(study, tmp_path / "many", "--workers", "2")
+    assert many.exit_code == 0, many.output
+    assert (tmp_path / "many" / "rows.csv").read_bytes() == (tmp_path / "one" / "rows.csv").read_bytes()
+
+
+def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
+    broken = tmp_path / "broken.toml"
+    broken.write_text(RECIPE.replace("PHOTOS", str(tmp_path / "nowhere")))
+    text = study.read_text().replace("[corpora.train]\nrecipe = ", f'[corpora.train]\nrecipe = "{broken}"\n# ', 1)
+    study.write_text(text)
+    out = tmp_path / "out"
+    made = done(study, out)
+    assert made.exit_code == 1
+    assert "build/train: failed" in made.output
+    assert "train/vn/1: left out" in made.output
+    assert "test/cg-sense:6/on/test: made" in made.output
+    report = (out / "report.html").read_text()
+    assert "build/train: failed" in report
+    rows = rows_in(out)
+    assert {row["model"] for row in rows} == {"cg-sense:6", "zero-filled"}
+
+
+def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
+    out = tmp_path / "out"
+    done(study, out)
+    html = (out / "report.html").read_text()
+    assert "Does &lt;b&gt;training&lt;/b&gt; help?" in html
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
+    assert html.count("data:image/png;base64,") >= 3
+    assert len(html) < 10 * 2**20
+    browser = shutil.which("chromium")
+    if browser:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{out}/report.html"]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "<button>finding</button>" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('corpora = ["train"]\nseeds', 'corpora = ["trian"]\nseeds', "there is no 'trian'; this study has train, test"),
+        ('start = "vn"', 'start = "tuned"', "is a circle"),
+        ('"zero-filled"]', '"nearest"]', "there is no 'nearest'"),
+        ('"psnr_magnitude_slice_max"', '"psnr"', "unknown metric 'psnr'"),
+        ("least = 0.0", "", "give least, most, or both"),
+        ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
+    ],
+)
+def test_what_a_study_names_must_be_there(study, old, new, message, tmp_path):
+    text = study.read_text()
+    assert old in text
+    study.write_text(text.replace(old, new, 1))
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        stages_of(load_study(study), "smoke")
+
+
+def test_a_scale_or_a_folder_that_is_not(study, tmp_path):
+    assert "has no scale 'gpu'; it has smoke" in done(study, tmp_path / "out", "--scale", "gpu").output
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    assert "no study's folder" in done(study, tmp_path / "mine").output
+    assert "no stage of that name" in done(study, tmp_path / "out", "--only", "test/none").output
+
+
+def test_a_change_touches_only_what_depends_on_it(study):
+    before = stages_of(load_study(study), "smoke")
+    study.write_text(study.read_text().replace("seed=9", "seed=10"))
+    after = stages_of(load_study(study), "smoke")
+    changed = {name for name in before if before[name].key != after[name].key}
+    assert changed == {name for name in before if name == "build/test" or name.startswith("test/")}
+
+
+def test_verdicts_by_hand():
+    def rows(model, values):
+        return [
+            {"model": model, "seed": "1", "corpus": "c", "pair": k, "nrmse_complex": v} for k, v in enumerate(values)
+        ]
+
+    values = np.random.default_rng(0).normal(0, 0.001, 40)
+    made = rows("a", 0.5 + values) + rows("b", 0.4 - values)
+    how = {"finding": "f", "model": "a", "other": "b", "corpus": "c", "metric": "nrmse_complex"}
+    assert judge(ExpectedSpec(**how, least=0.05), made).verdict == "held"
+    assert judge(ExpectedSpec(**how, most=0.05), made).verdict == "not held"
+    assert judge(ExpectedSpec(**how, least=0.1 + 2 * values.mean() - 1e-6), made).verdict == "held on average"
+    assert judge(ExpectedSpec(**how, least=0.05), made[:40]).verdict == "missing"
+    found = judge(ExpectedSpec(**how, least=0.05), made)
+    assert found.mean == pytest.approx(0.1 + 2 * values.mean())
+    seeds = made + [{**row, "seed": "2", "nrmse_complex": row["nrmse_complex"] + 0.2} for row in made[:40]]
+    ((cell,),) = matrix(seeds, ["a"], ["c"], "nrmse_complex")
+    assert cell["mean"] == pytest.approx(0.6 + values.mean())
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda f: f.stem)
+def test_ready_studies_have_a_plan_at_every_scale(file):
+    study = load_study(file)
+    for scale in study.scales:
+        assert len(stages_of(study, scale)) > 3
