@@ -17,7 +17,7 @@ from recon.journal import lines_of
 from recon.trained import versions
 from synth.store import write_whole
 
-from .findings import Finding, judge, matrix
+from .findings import Finding, judge, matrix, moved
 from .study import Stage, Study
 from .study_run import Outcome, Row, rows_of_study, write_rows
 
@@ -51,6 +51,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in stages.items()
         ],
+        moves=_moves(stages, out),
         lams=[(name, card["lam"]) for name, card in cards.items() if card["lam"]],
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
@@ -94,6 +95,15 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
         for model, line, tones in zip(study.tests.models, values, shades, strict=True)
     ]
     return {"metric": metric, "rows": made}
+
+
+def _moves(stages: dict[str, Stage], out: Path) -> list[tuple[str, dict[str, float]]]:
+    found = []
+    for name, stage in stages.items():
+        start = next((stages[n] for n in stage.needs if n.startswith("train/")), None)
+        if stage.kind == "train" and start is not None and stage.done(out):
+            found.append((f"{start.name} to {name}", moved(out / start.folder, out / stage.folder)))
+    return found
 
 
 def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from .crimes import Finding, crimes_of_photo
 from .pictures import PictureError, is_picture, items_of, read_picture
-from .spec import Spec
+from .spec import Range, Spec
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # others start helpers, as PostScript
@@ -60,6 +60,10 @@ class ImagesSpec(Spec):
     kind: Literal["images", "skimage"]
     path: str | None = Field(default=None, min_length=1)
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
+    part: Range = Field(
+        default=(0.0, 1.0),
+        description="first and last share of the sources, in order: [0, 0.45] to train, [0.55, 1] to test",
+    )
     refuse: tuple[Finding, ...] = Field(default=(), description="findings that reject a source, such as 'jpeg'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
 
@@ -67,6 +71,8 @@ class ImagesSpec(Spec):
     def _path_fits_kind(self) -> ImagesSpec:
         if (self.kind == "images") != (self.path is not None):
             raise ValueError("kind = 'images' needs a path, kind = 'skimage' takes none")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError(f"part = {list(self.part)}: goes from a share to a higher one, within 0 and 1")
         return self
 
     @property
@@ -82,7 +88,7 @@ class ImagesSpec(Spec):
     def list_files(self) -> list[str]:
         """Paths of the image files below `folder`, sorted; raises FileNotFoundError where there is none."""
         if self.kind == "skimage":
-            return [name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()]
+            return self._parted([name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()])
         if not self.folder.is_dir():
             raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
         found = (Path(where) / name for where, _, names in os.walk(self.folder, onerror=_raise) for name in names)
@@ -97,7 +103,13 @@ class ImagesSpec(Spec):
         items = [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
         if not items:
             raise FileNotFoundError(f"source.path {self.folder} holds empty volumes alone; give one with an image")
-        return items
+        return self._parted(items)
+
+    def _parted(self, items: list[str]) -> list[str]:
+        first, last = (round(share * len(items)) for share in self.part)
+        if first == last:
+            raise FileNotFoundError(f"source.part = {list(self.part)} of {len(items)} sources leaves none; widen it")
+        return items[first:last]
 
 
 def _raise(error: OSError) -> None:

@@ -87,6 +87,7 @@ class TargetSpec(Spec):
     fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
+    contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues trade places, air stays dark
     outline: Literal["none", "ellipse"] = "none"  # ellipse: with air around, as objects in a scanner have it
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
@@ -128,6 +129,8 @@ class TargetSpec(Spec):
         y0, x0 = max(-top, 0), max(-left, 0)
         cut = image[max(top, 0) : max(top, 0) + matrix[0], max(left, 0) : max(left, 0) + matrix[1]]
         fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
+        if self.contrast == "inverted":
+            fitted = inverted(fitted)
         outline = Outline.draw(rng) if self.outline == "ellipse" else None
         if outline is not None:
             fitted *= outline.on(matrix)
@@ -136,6 +139,12 @@ class TargetSpec(Spec):
             raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")
         fitted /= np.float32(scale)
         return fitted, Fitting(turned, factor, top, left, scale, outline)
+
+
+def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1.1 max - x where x is above 5 % of the maximum, which is no air; below it x stays."""
+    top = image.max()
+    return np.where(image > 0.05 * top, np.float32(1.1) * top - image, image)
 
 
 def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int]) -> NDArray[np.float32]:

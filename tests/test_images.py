@@ -188,3 +188,20 @@ def test_every_photo_of_scikit_image_is_there_and_readable():
     assert len(spec.list_files()) == len(images.SKIMAGE_PHOTOS)
     for name in spec.list_files():
         assert min(read_photo(spec.folder / name).image.shape) > 100
+
+
+def test_parts_split_the_sources_without_overlap(tmp_path, grey):
+    for k in range(10):
+        Image.fromarray(grey).save(tmp_path / f"{k}.png")
+
+    def part(*shares):
+        return images.ImagesSpec(kind="images", path=str(tmp_path), part=shares).list_files()
+
+    assert part(0.0, 0.45) == [f"{k}.png" for k in range(4)]
+    assert part(0.55, 1.0) == [f"{k}.png" for k in range(6, 10)]
+    assert part(0.0, 0.5) + part(0.5, 1.0) == part(0.0, 1.0)
+    with pytest.raises(FileNotFoundError, match="leaves none"):
+        part(0.5, 0.51)
+    for wrong in ((0.5, 0.5), (0.2, 1.5)):
+        with pytest.raises(ValueError, match="within 0 and 1"):
+            part(*wrong)

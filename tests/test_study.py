@@ -6,12 +6,14 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.findings import judge, matrix
+from pipelines.findings import judge, matrix, moved
 from pipelines.names import STUDIES
 from pipelines.study import ExpectedSpec, load_study, stages_of
+from recon.checkpoint import save_tensors
 from synth.settings import SettingsError
 
 run = CliRunner().invoke
@@ -158,6 +160,7 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
     assert "Does &lt;b&gt;training&lt;/b&gt; help?" in html
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
     assert html.count("data:image/png;base64,") >= 3
+    assert "train/vn/1 to train/tuned/1" in html
     assert len(html) < 10 * 2**20
     browser = shutil.which("chromium")
     if browser:
@@ -199,6 +202,23 @@ def test_a_change_touches_only_what_depends_on_it(study):
     after = stages_of(load_study(study), "smoke")
     changed = {name for name in before if before[name].key != after[name].key}
     assert changed == {name for name in before if name == "build/test" or name.startswith("test/")}
+
+
+def test_what_fine_tuning_moved(tmp_path):
+    before = {
+        "stages.0.kernels": torch.tensor([3.0, 4.0]),
+        "stages.1.kernels": torch.zeros(2),
+        "stages.0.lam": torch.ones(()),
+    }
+    after = {
+        "stages.0.kernels": torch.tensor([3.0, 4.0]),
+        "stages.1.kernels": torch.ones(2),
+        "stages.0.lam": torch.ones(()),
+    }
+    for name, tensors in (("before", before), ("after", after)):
+        save_tensors(tmp_path / f"{name}.safetensors", tensors, {})
+    found = moved(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
+    assert found == {"kernels": pytest.approx(2**0.5 / 5), "lam": 0.0}
 
 
 def test_verdicts_by_hand():

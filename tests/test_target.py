@@ -102,3 +102,27 @@ def test_crop_is_adjoint_of_pad(rows, samples, rng):
     x, y = complex_normal(rng, 3, rows, 5), complex_normal(rng, 3, samples, 5)
     assert_adjoint(readout.pad, readout.crop, x, y)
     np.testing.assert_array_equal(readout.crop(readout.pad(x)), x)
+
+
+def test_inverted_contrast_keeps_the_air_dark(rng):
+    photo = np.zeros((20, 20), np.float32)
+    photo[5:15, 5:10], photo[5:15, 10:15] = 0.2, 1.0
+    image, how = fitted(photo, (20, 20), rng, contrast="inverted")
+    np.testing.assert_allclose(image[7, 7], 1.0)
+    np.testing.assert_allclose(image[7, 12], 0.1 / 0.9, rtol=1e-5)
+    assert image[:5].max() == 0
+    assert how.scale == pytest.approx(0.9)
+
+
+def test_an_outline_is_an_ellipse_with_air_around(rng):
+    photo = np.ones((60, 80), np.float32)
+    image, how = fitted(photo, (60, 80), rng, outline="ellipse")
+    drawn = how.outline
+    area = image.sum() / image.size
+    assert area == pytest.approx(np.pi * drawn.half_height * drawn.half_width, rel=0.02)
+    y, x = (np.average(np.arange(n) + 0.5, weights=image.sum(1 - a)) / n - 0.5 for a, n in enumerate(image.shape))
+    assert (y, x) == (pytest.approx(drawn.y, abs=5e-3), pytest.approx(drawn.x, abs=5e-3))
+    assert how.numbers()["outline_half_width"] == drawn.half_width
+    assert image.max() == 1
+    assert (image[[0, -1]] > 0).mean() < 0.5
+    assert "outline_y" not in fitted(photo, (60, 80), rng)[1].numbers()
