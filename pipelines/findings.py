@@ -43,7 +43,7 @@ class Finding:
 
 
 def moved(before: Path, after: Path) -> dict[str, float]:
-    """How far fine-tuning moved each kind of parameter, ||after - before|| / ||before|| over all stages: Knoll 2019, Fig 10.
+    """||after - before|| / ||before|| of each kind of parameter, over all stages: Knoll 2019, Figure 10.
 
     Kinds are the last part of parameters' names: kernels, weights (of activations) and lam of the variational network.
     """

@@ -46,7 +46,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
         findings=findings,
         corpora=study.tests.corpora,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
-        pictures=_pictures(stages, out),
+        pictures=_pictures(rows, stages, out),
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in stages.items()
@@ -111,9 +111,10 @@ def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
     return {name: json.loads((out / s.folder / "model.json").read_text()) for name, s in trained.items()}
 
 
-def _pictures(stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
+def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
     curves = _curves({n: out / s.folder for n, s in stages.items() if s.kind == "train" and s.done(out)})
     found = [("Loss while training, averaged over the last fiftieth of the steps", curves)] if curves else []
+    found += [(f"{kind}: means over its number", _sweep(rows, kind, models)) for kind, models in sweeps(rows).items()]
     shown: set[tuple[str, str]] = set()
     for stage in stages.values():
         file = out / stage.folder / "images.png"
@@ -126,6 +127,35 @@ def _pictures(stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
             title = f"{model} on {corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
     return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
+
+
+def sweeps(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Baselines that were tested with at least three numbers, by kind: ``regularised-sense:0.5``, ``:1``, ..."""
+    kinds: dict[str, list[str]] = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        if ":" in model:
+            kinds.setdefault(model.partition(":")[0], []).append(model)
+    return {kind: sorted(m, key=lambda n: float(n.partition(":")[2])) for kind, m in kinds.items() if len(m) >= 3}
+
+
+def _sweep(rows: Sequence[Row], kind: str, models: Sequence[str]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    numbers = [float(model.partition(":")[2]) for model in models]
+    corpora = list(dict.fromkeys(row["corpus"] for row in rows))
+    for axes, metric in zip(figure.subplots(1, 2), ("psnr_magnitude_slice_max", SHOWN[0]), strict=True):
+        for corpus in corpora:
+            values = [cell["mean"] if cell else np.nan for (cell,) in matrix(rows, models, [corpus], metric)]
+            axes.semilogx(numbers, values, marker=".", label=corpus)
+        axes.set_xlabel(kind)
+        axes.set_ylabel(metric, fontsize=8)
+        axes.legend(fontsize=7)
+    sheet = io.BytesIO()
+    figure.savefig(sheet, format="png", dpi=110, metadata={"Software": "fathom"})
+    return sheet.getvalue()
 
 
 def _curves(folders: dict[str, Path]) -> bytes | None:

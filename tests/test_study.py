@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from pipelines.findings import judge, matrix, moved
 from pipelines.names import STUDIES
+from pipelines.report import sweeps
 from pipelines.study import ExpectedSpec, load_study, stages_of
 from recon.checkpoint import save_tensors
 from synth.settings import SettingsError
@@ -221,6 +222,13 @@ def test_what_fine_tuning_moved(tmp_path):
     assert found == {"kernels": pytest.approx(2**0.5 / 5), "lam": 0.0}
 
 
+def test_sweeps_are_found():
+    rows = [{"model": f"regularised-sense:{n}"} for n in (4, 0.5, 16)] + [{"model": "cg-sense:8"}, {"model": "vn"}]
+    assert sweeps(rows) == {
+        "regularised-sense": ["regularised-sense:0.5", "regularised-sense:4", "regularised-sense:16"]
+    }
+
+
 def test_verdicts_by_hand():
     def rows(model, values):
         return [
@@ -239,6 +247,13 @@ def test_verdicts_by_hand():
     seeds = made + [{**row, "seed": "2", "nrmse_complex": row["nrmse_complex"] + 0.2} for row in made[:40]]
     ((cell,),) = matrix(seeds, ["a"], ["c"], "nrmse_complex")
     assert cell["mean"] == pytest.approx(0.6 + values.mean())
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda f: f.stem)
+def test_the_smoke_scale_of_every_study_runs(file, tmp_path):
+    made = done(file, tmp_path / "out")
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "out" / "report.html").stat().st_size < 10 * 2**20
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda f: f.stem)
