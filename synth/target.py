@@ -44,22 +44,39 @@ class Outline:
     half_height: float  # 0.5 reaches from edge to edge
     half_width: float
     angle_rad: float
+    rim: float = 0.0  # brightness of a rim just inside, over the object's mean: skin and fat around a head
+    rim_width: float = 0.0  # over the smaller half-axis
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Outline:
-        """Heads and limbs as they lie in scans: 60 to 100 % of the field of view, a little off its centre."""
-        half = rng.uniform(0.3, 0.5, 2)
-        centre = rng.uniform(-1, 1, 2) * (0.5 - half)
-        return cls(*map(float, (*centre, *half, rng.uniform(-0.3, 0.3))))
+    def draw(cls, rng: np.random.Generator, *, rimmed: bool = False) -> Outline:
+        """Heads and limbs as they lie in scans: 60 to 100 % of the field of view, a little off its centre.
 
-    def on(self, matrix: tuple[int, int]) -> NDArray[np.float32]:
-        """1 inside, 0 outside, with an edge of about two pixels, as the point spread of a scan has it: [y x]."""
+        With a rim it may reach beyond the field of view along the readout, as a head does in a sagittal slab.
+        """
+        half = rng.uniform(0.3, [1.0 if rimmed else 0.5, 0.5])
+        centre = rng.uniform(-1, 1, 2) * (0.5 - half)
+        angle = rng.uniform(-0.3, 0.3)
+        rim = (rng.uniform(0.5, 5.0), rng.uniform(0.02, 0.12)) if rimmed else (0.0, 0.0)
+        return cls(*map(float, (*centre, *half, angle, *rim)))
+
+    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The image [y x] inside, with its rim, which keeps a part of the image's texture."""
+        distance = self._pixels_inside(image.shape)
+        inside = np.clip(distance / 2 + 0.5, 0, 1)
+        if self.rim == 0:
+            return np.asarray(image * inside, np.float32)
+        width = self.rim_width * min(self.half_height * image.shape[0], self.half_width * image.shape[1])
+        rim = np.clip(1.5 - np.abs(2 * distance / max(width, 2.0) - 1), 0, 1) * inside
+        mean = float(image.mean())
+        return np.asarray(image * inside * (1 - rim) + rim * self.rim * (0.7 * mean + 0.3 * image), np.float32)
+
+    def _pixels_inside(self, matrix: tuple[int, ...]) -> NDArray[np.float64]:
+        """About how many pixels a point lies within the edge, negative outside: [y x]."""
         y, x = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in matrix), indexing="ij")
         y, x = y - self.y, x - self.x
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
         radius = np.hypot((cos * y - sin * x) / self.half_height, (sin * y + cos * x) / self.half_width)
-        pixels = (1 - radius) * min(self.half_height * matrix[0], self.half_width * matrix[1])
-        return np.clip(pixels / 2 + 0.5, 0, 1).astype(np.float32)
+        return np.asarray((1 - radius) * min(self.half_height * matrix[0], self.half_width * matrix[1]))
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,10 @@ class TargetSpec(Spec):
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
     contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues trade places, air stays dark
-    outline: Literal["none", "ellipse"] = "none"  # ellipse: with air around, as objects in a scanner have it
+    outline: Literal["none", "ellipse", "rimmed"] = Field(
+        default="none",
+        description="ellipse: with air around, as objects in a scanner have it; rimmed: and a bright rim",
+    )
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
@@ -131,9 +151,9 @@ class TargetSpec(Spec):
         fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
         if self.contrast == "inverted":
             fitted = inverted(fitted)
-        outline = Outline.draw(rng) if self.outline == "ellipse" else None
+        outline = None if self.outline == "none" else Outline.draw(rng, rimmed=self.outline == "rimmed")
         if outline is not None:
-            fitted *= outline.on(matrix)
+            fitted = outline.apply(fitted)
         scale = float(np.abs(fitted).max())
         if scale == 0:
             raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")

@@ -125,4 +125,7 @@ def test_an_outline_is_an_ellipse_with_air_around(rng):
     assert how.numbers()["outline_half_width"] == drawn.half_width
     assert image.max() == 1
     assert (image[[0, -1]] > 0).mean() < 0.5
+    rimmed, drawn = fitted(photo, (60, 80), rng, outline="rimmed")
+    assert 0.5 <= drawn.outline.rim <= 5
+    assert np.ptp(rimmed[rimmed > 0.05]) > 0.1 or abs(drawn.outline.rim - 1) < 0.3
     assert "outline_y" not in fitted(photo, (60, 80), rng)[1].numbers()
