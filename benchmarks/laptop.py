@@ -2,10 +2,10 @@
 
 .venv/bin/python benchmarks/laptop.py TRAINING_PHOTOS VALIDATION_PHOTOS SCANS OUT
 
-Builds six corpora (four and eight coils, R = 4 and 6, with and without air around) and trains the ready settings
-`laptop-variational`, `laptop-unrolled` and `laptop-denoiser` on them; then the unrolled network for ten more minutes
-with four corpora of objects that have a bright rim. Writes OUT/laptop.json and OUT/reconstructions.png. What was built
-or trained already is not made again. Baselines are tuned on the very images that they are compared on, networks are not.
+Builds ten corpora (four and eight coils, R = 4 and 6; no air around, air, and a bright rim as of fat), trains the ready
+settings `laptop-variational` on six of them by two processes, then `laptop-unrolled` and `laptop-denoiser` on all, side
+by side with a core and the same time each. Writes OUT/laptop.json and OUT/reconstructions.png. What was built or trained
+already is not made again. Baselines are tuned on the images that they are compared on, networks are not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from recon.baselines import CgSense, RegularisedSense, ZeroFilled
 from recon.evaluate import differences, reconstructions, rows_of, summary_of
 from recon.loader import PairDataset
 from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
-from recon.trained import load_model
+from recon.trained import WEIGHTS, load_model
 from synth.recipe import load_recipe
 from synth.scans import open_scan
 
@@ -44,7 +43,6 @@ CORPORA = (  # coils, R, outline, fit
     (4, 6, "ellipse", "crop"),
 )
 RIMMED = ((8, 4, "rimmed", "resize"), (8, 6, "rimmed", "crop"), (4, 4, "rimmed", "crop"), (4, 6, "rimmed", "resize"))
-NETWORKS = ("variational", "unrolled", "denoiser")
 SCANS = ("brain_8ch_bart/full.cfl", "brain_mprage_4ch/MPRAGE_multi_channel.mat")
 LAMS = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 PSNR, SSIM = "psnr_magnitude_slice_max", "ssim_windowed_slice_range"
@@ -58,24 +56,23 @@ def corpus(photos, out, name, seed, pairs, coils, rate, outline, fit, snr=(8, 12
     return out / name
 
 
-def trained(kind, corpora, out, more=()):
-    if (out / kind / "model.safetensors").exists():
-        return load_model(out / kind)
-    fathom = Path(sys.executable).with_name("fathom")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def start(kind, corpora, out, processes):
+    """Begin a ready training, as one would from a shell."""
+    fathom = str(Path(sys.executable).with_name("fathom"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     changes = f"data.corpora={json.dumps([str(path.absolute()) for path in corpora])}"
-    words = ["train", f"laptop-{kind.partition('+')[0]}", "--out", str(out / kind), "--device", "cpu"]
-    words += [word for change in (changes, *more) for word in ("--set", change)]
-    started = time.perf_counter()
-    subprocess.run([*torchrun, str(fathom), *words], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    print(f"{kind}: {time.perf_counter() - started:.0f} s from start to end", flush=True)
-    card = load_model(out / kind)[1]
-    lam = ", ".join(f"{value:.3g}" for value in card["lam"] or [])
-    print(
-        f"{kind}: {card['parameters']} parameters, {card['steps']} steps, {card['seconds']:.0f} s, lam {lam}",
-        flush=True,
-    )
-    return load_model(out / kind)[0], card
+    words = ["train", f"laptop-{kind}", "--out", str(out / kind), "--device", "cpu", "--set", changes]
+    program = [fathom] if processes == 1 else [*torchrun, fathom]
+    return subprocess.Popen([*program, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def trained(trainings, out):
+    """Run trainings (kind, corpora, processes) that are not there yet, side by side; networks and cards by kind."""
+    waiting = [start(kind, corpora, out, n) for kind, corpora, n in trainings if not (out / kind / WEIGHTS).exists()]
+    for process in waiting:
+        if process.wait() != 0:
+            raise SystemExit("a training failed")
+    return {kind: load_model(out / kind) for kind, *_ in trainings}
 
 
 def rows_on(model, pairs):
@@ -145,7 +142,7 @@ def picture(models, out):
     changes = {"source": '{kind="skimage"}', "target.matrix": "[256, 256]", "pairs": 6, "noise.snr": 40, "seed": 5}
     recipe = load_recipe(RECIPES / "laptop.toml", [f"{key}={value}" for key, value in changes.items()])
     build(recipe, out / "picture.zarr", ClusterSpec())
-    shown = {"CG-SENSE": CgSense(8), **{name: models[name] for name in ("denoiser", "variational", "unrolled+rim")}}
+    shown = {"CG-SENSE": CgSense(8), **{name: models[name] for name in ("denoiser", "variational", "unrolled")}}
     rows, pairs = [], PairDataset(out / "picture.zarr")
     for position in (0, 3):
         batch = {name: value[None] for name, value in pairs[position].items()}
@@ -161,10 +158,9 @@ def picture(models, out):
 def main(training, validation, scans, out):
     out = Path(out)
     made = [corpus(training, out, f"train-{k}.zarr", 21 + k, 800, *how) for k, how in enumerate(CORPORA)]
-    networks = {kind: trained(kind, made, out) for kind in NETWORKS}
     rimmed = [corpus(training, out, f"rimmed-{k}.zarr", 51 + k, 600, *how) for k, how in enumerate(RIMMED)]
-    longer = (f"start={out / 'unrolled'}", "training.steps=1600", "optimiser.rate=7e-4")
-    networks["unrolled+rim"] = trained("unrolled+rim", [*rimmed, made[0], made[3]], out, longer)
+    networks = trained([("variational", made, 2)], out)
+    networks |= trained([(kind, made + rimmed, 1) for kind in ("unrolled", "denoiser")], out)
     models = {kind: network for kind, (network, _) in networks.items()}
     names = ("parameters", "steps", "seconds", "lam")
     results = {"training": {kind: {n: card[n] for n in names} for kind, (_, card) in networks.items()}}

@@ -91,7 +91,7 @@ class Run:
         """The loss, with its gradients in the parameters, both averaged over the processes."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser.zero_grad()
-        loss = loss_of(self.model(batch), batch, self.settings.training.loss).mean()
+        loss = self._training_loss(batch)
         loss.backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         mean = loss.detach().clone()
@@ -104,6 +104,18 @@ class Run:
             told = f"loss {float(mean):g}, gradient's norm {float(norm):g}"
             raise TrainingError(self._what_is_not_finite(batch, self.loader.order.pairs, positions, told))
         return float(mean)
+
+    def _training_loss(self, batch: Batch) -> Tensor:
+        length = self.settings.training
+        if length.supervise_steps == 0:
+            return loss_of(self.model(batch), batch, length.loss).mean()
+        *inner, last = self.model.steps(batch)  # type: ignore[operator]
+        final = loss_of(last, batch, length.loss).mean()
+        if not inner:
+            return final
+        return (
+            final + length.supervise_steps * torch.stack([loss_of(z, batch, length.loss).mean() for z in inner]).mean()
+        )
 
     @torch.no_grad()
     def _loss(self, batch: Batch) -> float:

@@ -16,6 +16,7 @@ from synth.spec import Spec
 
 from .models import ModelSpec
 from .trained import weights_file
+from .unrolled_sense import UnrolledSpec
 from .variational import VariationalSpec
 
 Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
@@ -61,7 +62,8 @@ class LengthSpec(Spec):
 
     Either `steps` or `epochs`. `validate_every` steps (0: after each epoch) the loss on the validation corpora is
     taken; after `patience` of them (0: never) without a better one, training ends. The best weights are kept.
-    `checkpointing` computes stages anew in the backward pass: less memory, a third more time.
+    With `supervise_steps` the images between an unrolled network's steps are to be good, too, so that each of its nets
+    learns to correct. `checkpointing` computes stages anew in the backward pass: less memory, a third more time.
     """
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
@@ -70,6 +72,7 @@ class LengthSpec(Spec):
     loss: Loss = "nrmse"
     validate_every: int = Field(default=0, ge=0)
     patience: int = Field(default=0, ge=0)
+    supervise_steps: float = Field(default=0.0, ge=0, description="weight of the mean loss of a network's inner images")
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     checkpointing: bool = False
     tensorboard: bool = False
@@ -96,6 +99,12 @@ class Training(Spec):
     def _ipalm_needs_projections(self) -> Training:
         if isinstance(self.optimiser, IpalmSpec) and not isinstance(self.model, VariationalSpec):
             raise ValueError("optimiser.kind 'ipalm' is for model.kind 'variational'; write optimiser.kind = 'adam'")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_need_an_unrolled_network(self) -> Training:
+        if self.training.supervise_steps and not isinstance(self.model, UnrolledSpec):
+            raise ValueError("training.supervise_steps is for model.kind 'unrolled-sense'; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -78,26 +78,31 @@ class UnrolledSense(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
+        return self.steps(batch)[-1]
+
+    def steps(self, batch: Batch) -> list[Tensor]:
+        """z_1 ... z_N [batch y x], the last of which is the result."""
         model = Sense(batch["sens_maps"], batch["mask"])
         start = model.adjoint(batch["masked_kspace"]) / model.acceleration
         scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
         kspace = batch["masked_kspace"] / scale[:, None]
         unit, conditions = self._noise(batch, scale[:, 0, 0], model.acceleration[:, 0, 0])
-        z: Tensor | None = None
+        made: list[Tensor] = []
         for net, lam in zip(self.nets, self.lam, strict=True):
             x = regularised_sense(
                 kspace,
                 batch["sens_maps"],
                 batch["mask"],
-                z,
+                made[-1] if made else None,
                 lam * unit,
                 iterations=self.spec.cg_iterations,
                 tolerance=self.spec.cg_tolerance,
                 gradients=self.spec.gradients,
             )
-            z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
-        assert z is not None  # there is at least one iteration
-        return z * scale
+            made.append(
+                checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
+            )
+        return [z * scale for z in made]
 
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
         """What lam is a multiple of [batch], and what the nets are told [batch 1]."""

@@ -259,6 +259,23 @@ def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path, monkeypatc
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
 
 
+def test_supervised_steps_are_good_images(corpus, tmp_path):
+    errors = {}
+    for weight in (0.0, 1.0):
+        how = settings(
+            corpus, "unrolled-sense", training={"steps": 60, "supervise_steps": weight}, optimiser={"rate": 3e-3}
+        )
+        train(how, tmp_path / str(weight), device="cpu")
+        model, _ = load_model(tmp_path / str(weight))
+        batch = next(iter(make_loader(PairDataset(corpus), 10, shuffle=False, device="cpu")))
+        first, last = model.steps(batch)
+        assert torch.equal(last, model(batch))
+        errors[weight] = loss_of(first, batch, "nrmse").mean().item()
+    assert errors[1.0] < errors[0.0]
+    with pytest.raises(SettingsError, match="leave it out"):
+        settings(corpus, "denoiser", training={"supervise_steps": 1.0})
+
+
 def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):
     pairs = JoinedPairs([PairDataset(corpus), PairDataset(other_corpus)])
     shapes = [tuple(batch["masked_kspace"].shape[1:]) for batch in make_loader(pairs, 3, device="cpu")]
