@@ -4,7 +4,7 @@
 
 Builds ten corpora (four and eight coils, R = 4 and 6; no air around, air, and a bright rim as of fat), trains the ready
 settings `laptop-variational` on six of them by two processes, then `laptop-unrolled` and `laptop-denoiser` on all, side
-by side with a core and the same time each. Writes OUT/laptop.json and OUT/reconstructions.png. What was built or trained
+by side with a core and the same time each. Writes OUT/laptop.json and reconstructions.png. What was built or trained
 already is not made again. Baselines are tuned on the images that they are compared on, networks are not.
 """
 
