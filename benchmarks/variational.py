@@ -18,6 +18,7 @@ import time
 import torch
 
 from recon.variational import VariationalNetwork, symmetric_pad
+from synth.memory import keep_memory
 from synth.physics import sense_adjoint, sense_forward
 
 SIZES = ((8, 128, 128), (15, 320, 368))
@@ -56,6 +57,7 @@ def formulas(network, batch):
 
 
 def measure(way, size, repeats):
+    keep_memory()
     network, batch = VariationalNetwork(), batch_of(*size)
     run = network if way == "fathom" else lambda b: formulas(network, b)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

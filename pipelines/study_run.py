@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recon.train import train
 from recon.training import DataSpec, Training
 from synth.layout import CorpusError
@@ -42,6 +44,7 @@ class Outcome:
 def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -> float:
     """Make one stage in this process; returns the seconds that it took. Raises StageError."""
     started = time.perf_counter()
+    torch.set_num_threads(1)  # as on a cluster's workers: sums in another order would be other rows
     try:
         if isinstance(stage.settings, Recipe):
             build(stage.settings, out / stage.folder, ClusterSpec("sync"))

@@ -30,13 +30,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote; raises CheckpointError."""
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        if start.startswith(PICKLES):
-            raise CheckpointError(
-                f"{path} is a pickle, which may run code when it is read; Fathom reads safetensors alone: "
-                "give a model that `fathom train` made"
-            )
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             if metadata.get("schema") != SCHEMA or "fathom" not in metadata:
@@ -48,7 +41,17 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
     except (SafetensorError, ValueError, IsADirectoryError) as error:
+        if path.is_file() and _start_of(path).startswith(PICKLES):  # a sound file, too, may begin with these bytes
+            raise CheckpointError(
+                f"{path} is a pickle, which may run code when it is read; Fathom reads safetensors alone: "
+                "give a model that `fathom train` made"
+            ) from None
         raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def flat_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -42,9 +42,9 @@ class RbfTable:
         self.matrix = torch.stack(cubic, dim=1)  # [interval 4 n]
 
     def coefficients(self, weights: Tensor) -> Tensor:
-        """Coefficients [filter * interval, 4] for weights [filter n]; beyond the table its first and last values."""
-        made = torch.einsum("kjn,fn->fkj", self.matrix.to(weights), weights)
-        return made.reshape(-1, 4)
+        """Coefficients [4, filter * interval] for weights [filter n]; beyond the table its first and last values."""
+        made = torch.einsum("kjn,fn->jfk", self.matrix.to(weights), weights)
+        return made.reshape(4, -1)
 
     def exact(self, x: Tensor, weights: Tensor) -> Tensor:
         """The sum itself, for x [batch filter y x]; n times the memory."""
@@ -60,10 +60,10 @@ class _Rbf(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weights: Tensor, table: RbfTable) -> Tensor:
         coefficients = table.coefficients(weights)
         place, t = _place(x, table)
-        c = coefficients.index_select(0, place)
+        constant, linear, square, cube = (row.index_select(0, place) for row in coefficients)
         ctx.save_for_backward(x, coefficients)
         ctx.table, ctx.filters = table, len(weights)
-        return (((c[:, 3] * t + c[:, 2]) * t + c[:, 1]) * t + c[:, 0]).view_as(x)
+        return cube.mul_(t).add_(square).mul_(t).add_(linear).mul_(t).add_(constant).view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,17 +73,16 @@ class _Rbf(torch.autograd.Function):
         g = gradients[0].reshape(-1)
         dx = dw = None
         if ctx.needs_input_grad[0]:
-            c = coefficients.index_select(0, place)
-            slope = ((3 * c[:, 3] * t + 2 * c[:, 2]) * t + c[:, 1]) / table.step
-            dx = (slope * g).view_as(x)
+            linear, square, cube = (row.index_select(0, place) for row in coefficients[1:])
+            slope = cube.mul_(3).mul_(t).add_(square, alpha=2).mul_(t).add_(linear)
+            dx = slope.mul_(g).div_(table.step).view_as(x)
         if ctx.needs_input_grad[1]:
-            powers = [g]
-            for _ in range(3):
-                powers.append(powers[-1] * t)
-            size = len(coefficients)
-            sums = torch.stack([torch.bincount(place, p.double(), minlength=size) for p in powers], dim=1)
-            shaped = sums.reshape(ctx.filters, table.intervals, 4)
-            dw = torch.einsum("fkj,kjn->fn", shaped, table.matrix.to(shaped)).to(x.dtype)
+            sums, power = torch.zeros_like(coefficients), g
+            for row in sums:
+                row.scatter_add_(0, place, power)
+                power = power * t
+            shaped = sums.reshape(4, ctx.filters, table.intervals).double()
+            dw = torch.einsum("jfk,kjn->fn", shaped, table.matrix.to(shaped)).to(x.dtype)
         return dx, dw, None
 
 

@@ -408,6 +408,13 @@ def test_bad_checkpoints_are_refused(corpus, tmp_path):
         file.write_bytes(content)
         with pytest.raises(CheckpointError, match=message):
             load_model(file)
+    for filler in range(300):  # a header of 128 bytes modulo 256 begins as a pickle does, and is none
+        save_tensors(file, {"x": torch.ones(2)}, {"model": "x" * filler})
+        if file.read_bytes().startswith(b"\x80"):
+            break
+    else:
+        pytest.fail("no header of such a length was made")
+    assert load_tensors(file)[1] == {"model": "x" * filler}
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(2)}, file, {"schema": "99", "fathom": "{}"})
