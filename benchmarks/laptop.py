@@ -33,6 +33,7 @@ from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, s
 from recon.trained import WEIGHTS, load_model
 from synth.recipe import load_recipe
 from synth.scans import open_scan
+from synth.writers.cfl import read_array, write_array
 
 CORPORA = (  # coils, R, outline, fit
     (8, 4, "none", "resize"),
@@ -105,13 +106,10 @@ def wavelet_by_bart(batch, lam):
     scale = float(ZeroFilled()(batch).abs().max())
     with tempfile.TemporaryDirectory() as folder:
         for part, values in (("k", batch["masked_kspace"][0] / scale), ("m", batch["sens_maps"][0])):
-            ordered = values.numpy().transpose(1, 2, 0)[:, :, None]
-            Path(folder, f"{part}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
-            ordered.astype(np.complex64).ravel(order="F").tofile(Path(folder, f"{part}.cfl"))
+            write_array(Path(folder, part), values.numpy())
         command = ["bart", "pics", "-l1", f"-r{lam}", "-i100", "-w1", "k", "m", "x"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        shape = batch["masked_kspace"].shape[-2:]
-        return scale * np.fromfile(Path(folder, "x.cfl"), np.complex64).reshape(shape, order="F")
+        return scale * read_array(Path(folder, "x"))[0]
 
 
 def brain(models, path, rate):

@@ -30,6 +30,7 @@ from recon.sense import cg_sense
 from synth.lines import RegularSpec
 from synth.memory import keep_memory
 from synth.rng import rng
+from synth.writers.cfl import read_array, write_array
 
 ITERATIONS = 30
 
@@ -47,13 +48,11 @@ def sigpys(kspace, coil_maps, mask):
 
 def barts(kspace, coil_maps, mask):
     with tempfile.TemporaryDirectory() as folder:
-        for part, values in (("k", kspace), ("m", coil_maps)):
-            ordered = values.transpose(1, 2, 0)[:, :, None]
-            Path(folder, f"{part}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
-            ordered.ravel(order="F").tofile(Path(folder, f"{part}.cfl"))
+        write_array(Path(folder, "k"), kspace)
+        write_array(Path(folder, "m"), coil_maps)
         command = ["bart", "pics", "-l2", "-r0", f"-i{ITERATIONS}", "-w1", "k", "m", "x"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        return np.fromfile(Path(folder, "x.cfl"), np.complex64).reshape(maps.SHAPE, order="F")
+        return read_array(Path(folder, "x"))[0]
 
 
 def mrpros(kspace, coil_maps, mask):

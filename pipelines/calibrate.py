@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from synth.scans import Scan, ScanError, open_scan
 from synth.sources import ScansSpec
 
 from .progress import Meter
+from .table import write_table
 
 KEYS = ("scan", "slice")
 
@@ -107,10 +107,7 @@ def write_report(found: Calibrated, folder: Path) -> list[Path]:
     table, picture = report_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if found.rows:
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(found.rows[0]))
-            writer.writeheader()
-            writer.writerows(found.rows)
+        write_table(found.rows, table)
     figure = matplotlib.figure.Figure(figsize=(12, 3.8), layout="constrained")
     sigma, correlation, image = figure.subplots(1, 3)
     sigma.bar(range(found.profile.coils), found.profile.sigma)

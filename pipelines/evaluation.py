@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from synth.store import write_whole
 
 from .picture import draw_rows, panels_of
 from .progress import Meter
+from .table import write_table
 
 FILES = ("rows.csv", "images.png", "summary.json")  # all that a test writes
 
@@ -49,24 +48,25 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
     return load_model(name, local_device(device))
 
 
-def evaluate(names: Sequence[str], corpus: Path, out: Path, device: str | None, batch_size: int) -> dict[str, Any]:
+def evaluate(
+    models: dict[str, str], corpus: Path, out: Path, device: str | None = None, batch_size: int = 4
+) -> dict[str, Any]:
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
 
-    The first model is compared with every other: mean difference over the same pairs, with its interval.
+    `models` are folders or baselines by what they are called in the results. The first is compared with every other:
+    mean difference over the same pairs, with its interval.
     """
     keep_memory()
     refuse_strangers(out, FILES)
     pairs = PairDataset(corpus)
-    if len(set(names)) < len(names):
-        raise ValueError("a model is named twice")
-    tested = [_test(name, pairs, device, batch_size) for name in names]
+    tested = [_test(label, name, pairs, device, batch_size) for label, name in models.items()]
     first, *others = tested
     summary = {
         "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
         "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes} for t in tested},
         "differences": {t.name: differences(first.rows, t.rows) for t in others},
     }
-    write_whole(out / "rows.csv", _csv(tested).encode())
+    write_table([{"model": t.name, **row} for t in tested for row in t.rows], out / "rows.csv")
     _draw(tested, pairs, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
@@ -79,26 +79,16 @@ def refuse_strangers(out: Path, files: Sequence[str]) -> None:
         raise ValueError(f"{out} holds other files; choose another --out")
 
 
-def _test(name: str, pairs: PairDataset, device: str | None, batch_size: int) -> Tested:
+def _test(label: str, name: str, pairs: PairDataset, device: str | None, batch_size: int) -> Tested:
     model, card = model_named(name, device)
     place = local_device(device)
     rows: list[Row] = []
-    with Meter(f"test {name}", len(pairs)) as meter:
+    with Meter(f"test {label}", len(pairs)) as meter:
         for batch, made in reconstructions(model, pairs, batch_size, place):
             rows += rows_of(batch, made, pairs)
             meter.advance(len(made))
     notes = strangeness(card, [pairs]) if card else []
-    return Tested(name, model, place, sorted(rows, key=lambda row: row["pair"]), notes)
-
-
-def _csv(tested: Sequence[Tested]) -> str:
-    text = io.StringIO()
-    columns = ["model", *dict.fromkeys(name for t in tested for name in t.rows[0])]
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    for t in tested:
-        writer.writerows({"model": t.name, **row} for row in t.rows)
-    return text.getvalue()
+    return Tested(label, model, place, sorted(rows, key=lambda row: row["pair"]), notes)
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from synth.physics import ifft2c, rss
 from synth.store import write_whole
 from synth.target import Readout
 
+from .picture import png
 from .summary import lacking
 
 PAIRS_SHOWN = 4
@@ -72,19 +72,15 @@ def _noise_text(noise: Any) -> str:
 
 def contact_sheet(corpus: Corpus, pairs: int = PAIRS_SHOWN) -> bytes:
     """A PNG of some pairs as rows: target magnitude and phase, coil maps, mask, zero-filled image."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     chosen = _spread(corpus, pairs)
     figure = Figure(figsize=(14, 2.75 * len(chosen) + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(chosen), 5, squeeze=False)
     for row, (bucket, position) in zip(axes, chosen, strict=True):
         _draw_pair(row, corpus, bucket, position)
     figure.suptitle(f"{corpus.recipe.name}: {corpus.attributes['summary']['pairs']} pairs", fontsize=13)
-    sheet = io.BytesIO()
-    figure.savefig(sheet, format="png", dpi=90, metadata={"Software": "fathom"})
-    return sheet.getvalue()
+    return png(figure, 90)
 
 
 def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:

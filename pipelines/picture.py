@@ -6,12 +6,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from synth.store import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,10 @@ def panels_of(
 
 def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
     """Write a PNG with a row of panels per entry."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(2.5 * columns, 2.75 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis in axes.ravel():
         axis.set_axis_off()
@@ -50,8 +52,14 @@ def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
         for axis, panel in zip(line, row, strict=False):
             axis.imshow(panel.image, cmap="gray", vmin=0, vmax=panel.top or 1.0, interpolation="nearest")
             axis.set_title(panel.title, fontsize=8)
-    drawn, sheet = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=80)
-    with Image.open(drawn) as picture:  # everything is grey: a third of the size
-        picture.convert("L").save(sheet, format="png", optimize=True)
-    write_whole(path, sheet.getvalue())
+    with Image.open(io.BytesIO(png(figure, 80))) as picture:  # everything is grey: half of the size
+        grey = io.BytesIO()
+        picture.convert("L").save(grey, format="png", optimize=True)
+    write_whole(path, grey.getvalue())
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """A figure as the bytes of a PNG file, the same bytes each time."""
+    sheet = io.BytesIO()
+    figure.savefig(sheet, format="png", dpi=dpi, metadata={"Software": "fathom"})
+    return sheet.getvalue()

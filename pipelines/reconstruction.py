@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from recon.adapters import centre_block_of
 from recon.metrics import slice_metrics
 from recon.world import local_device
 from synth.calibration import calibrate
 from synth.espirit import espirit
 from synth.lines import RegularSpec
+from synth.mask import Mask
 from synth.noise_profile import CalibrationError, NoiseProfile, whiten
 from synth.physics import ifft2c
 from synth.rng import rng
@@ -24,10 +24,11 @@ from synth.scans import Kspace, Scan, ScanError, open_scan
 from synth.store import write_whole
 
 from .evaluation import model_named, refuse_strangers
-from .picture import draw_rows, panels_of
+from .picture import Panel, draw_rows, panels_of
 from .progress import Meter
 
-SHOWN = 4
+SHOWN = 4  # slices in the picture
+FEWEST = 8  # reference lines for coil maps
 FILES = ("images.npy", "images.png", "summary.json")
 
 
@@ -97,9 +98,10 @@ def reconstruct(
             if reference is not None:
                 rows.append({"slice": number, **slice_metrics(image, reference)})
                 title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
-            if number in shown:
-                whole = image if reference is None else reference
-                drawn.append(panels_of(whole, {title: image}))
+            if number in shown and reference is not None:
+                drawn.append(panels_of(reference, {title: image}))
+            elif number in shown:
+                drawn.append([Panel(title, np.abs(image), float(np.abs(image).max()))])
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
     summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
@@ -125,28 +127,17 @@ def batch_of(
     """A batch of one as the loader gives it, and the image of all lines where more were measured than are used."""
     mask = how.mask(kspace)
     full = kspace if profile is None else whiten(kspace, profile)
-    lines = mask.ndim == 1
-    wide = torch.from_numpy(mask[None, None] if lines else mask[None])
-    height, width = _centre(wide, full.shape[1])
+    height, width = Mask(mask, 1.0).reference(full.shape[1])
+    if min(height, width) < FEWEST:
+        few = f"{min(height, width)} reference lines at k-space's centre"
+        raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
     maps = espirit(full * mask, reference=(min(24, height), min(24, width))).maps[0]
-    retrospective = how.acceleration > 1
-    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if retrospective else None
+    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if how.acceleration > 1 else None
     arrays = {
+        "mask": mask[None, None] if mask.ndim == 1 else mask[None],
         "masked_kspace": full * mask,
         "sens_maps": maps,
         "sigma": np.float32(np.nan if profile is None else 1.0),
         "acceleration": np.float32(mask.size / mask.sum()),
     }
-    return {"mask": wide[None]} | {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference
-
-
-def _centre(mask: torch.Tensor, rows: int) -> tuple[int, int]:
-    """Height and width of the sampled block at k-space's centre; raises ScanError for fewer than 8 samples."""
-    block = centre_block_of(mask)
-    height = rows if mask.shape[-2] == 1 else int(block.any(-1).sum())
-    width = int(block.any(-2).sum())
-    if min(height, width) < 8:
-        raise ScanError(
-            f"{min(height, width)} reference lines at k-space's centre are too few for coil maps; 8 are needed"
-        )
-    return height, width
+    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,15 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from recon.evaluate import METRICS
 from recon.journal import lines_of
 from recon.trained import versions
 from synth.store import write_whole
 
 from .findings import Finding, judge, matrix, moved
+from .picture import png
 from .study import Stage, Study
-from .study_run import Outcome, Row, rows_of_study, write_rows
+from .study_run import Outcome, Row, rows_of_study
+from .table import write_table
 
 PICTURES = 8  # at most, so that the file stays small
 SHOWN = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
@@ -29,7 +29,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
     """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
     rows = rows_of_study(stages, out)
     findings = [judge(expected, rows) for expected in study.expected]
-    write_rows(rows, out / "rows.csv")
+    write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -120,11 +120,10 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[
         file = out / stage.folder / "images.png"
         if stage.kind != "test" or not stage.done(out) or not file.exists():
             continue
-        label, _, corpus = stage.name.removeprefix("test/").partition("/on/")
-        model = label.partition("/")[0]
-        if (model, corpus) not in shown and len(shown) < PICTURES:  # of several seeds the first
-            shown.add((model, corpus))
-            title = f"{model} on {corpus}: the pairs on which it is worst, median and best"
+        whose = stage.model, stage.corpus
+        if whose not in shown and len(shown) < PICTURES:  # of several seeds the first
+            shown.add(whose)
+            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
     return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
 
@@ -139,11 +138,9 @@ def sweeps(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _sweep(rows: Sequence[Row], kind: str, models: Sequence[str]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     numbers = [float(model.partition(":")[2]) for model in models]
     corpora = list(dict.fromkeys(row["corpus"] for row in rows))
     for axes, metric in zip(figure.subplots(1, 2), ("psnr_magnitude_slice_max", SHOWN[0]), strict=True):
@@ -153,17 +150,13 @@ def _sweep(rows: Sequence[Row], kind: str, models: Sequence[str]) -> bytes:
         axes.set_xlabel(kind)
         axes.set_ylabel(metric, fontsize=8)
         axes.legend(fontsize=7)
-    sheet = io.BytesIO()
-    figure.savefig(sheet, format="png", dpi=110, metadata={"Software": "fathom"})
-    return sheet.getvalue()
+    return png(figure, 110)
 
 
 def _curves(folders: dict[str, Path]) -> bytes | None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, folder in folders.items():
         losses = np.array([line["loss"] for line in lines_of(folder / "metrics.jsonl") if "loss" in line])
@@ -175,9 +168,4 @@ def _curves(folders: dict[str, Path]) -> bytes | None:
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(fontsize=7)
-    sheet = io.BytesIO()
-    figure.savefig(sheet, format="png", dpi=110, metadata={"Software": "fathom"})
-    return sheet.getvalue()
-
-
-assert set(SHOWN) - {"aliasing_energy"} <= set(METRICS)
+    return png(figure, 110)

@@ -48,7 +48,6 @@ class TrainingSpec(Spec):
 class TestsSpec(Spec):
     """Every model (a training of the study, or a baseline such as ``cg-sense:8``) on every corpus."""
 
-    __test__ = False  # for pytest: no test case
     models: tuple[str, ...] = Field(min_length=1)
     corpora: tuple[str, ...] = Field(min_length=1)
 
@@ -133,6 +132,9 @@ class Stage:
     key: str
     needs: tuple[str, ...]  # names of stages
     settings: Recipe | Training | str  # of a test: the baseline's or the training stage's name
+    model: str = ""  # of a training and a test, as the study names it
+    seed: str = ""  # of a training, and of a test of one
+    corpus: str = ""  # of a test
 
     @property
     def folder(self) -> str:
@@ -168,12 +170,13 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
         _add_training(stages, name, waiting.pop(name), how)
     for tested_on in study.tests.corpora:
         for model in study.tests.models:
-            trained = [n for n in stages if n.startswith(f"train/{model}/")]
+            trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
             for source in trained or [model]:
                 needs = (f"build/{tested_on}", *([source] if trained else []))
-                label = source.removeprefix("train/") if trained else model
-                test = f"test/{label}/on/{tested_on}"
-                stages[test] = Stage("test", test, _hash(source, *(stages[n].key for n in needs)), needs, source)
+                seed = stages[source].seed if trained else ""
+                test = f"test/{model}{'/' + seed if seed else ''}/on/{tested_on}"
+                key = _hash(source, *(stages[n].key for n in needs))
+                stages[test] = Stage("test", test, key, needs, source, model, seed, tested_on)
     return stages
 
 
@@ -190,7 +193,8 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
         )
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
         key = _hash(fixed, *(stages[n].key for n in needs))
-        stages[f"train/{name}/{seed}"] = Stage("train", f"train/{name}/{seed}", key, tuple(needs), settings)
+        stage = f"train/{name}/{seed}"
+        stages[stage] = Stage("train", stage, key, tuple(needs), settings, name, str(seed))
 
 
 def _hash(*parts: str) -> str:

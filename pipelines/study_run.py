@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -
         else:
             corpus = out / folders[stage.needs[0]]
             model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
-            evaluate([model], corpus, out / stage.folder, device, 4)
+            evaluate({stage.model: model}, corpus, out / stage.folder, device)
     except (ValueError, OSError, RuntimeError, CorpusError, BuildError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None
     return time.perf_counter() - started
@@ -115,24 +114,12 @@ def rows_of_study(stages: dict[str, Stage], out: Path) -> list[Row]:
         file = out / stage.folder / "rows.csv"
         if stage.kind != "test" or not stage.done(out):
             continue
-        label, _, corpus = stage.name.removeprefix("test/").partition("/on/")
-        model, _, seed = label.partition("/")
+        whose = {"model": stage.model, "seed": stage.seed, "corpus": stage.corpus}
         with file.open(newline="") as text:
             for row in csv.DictReader(text):
                 numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair")}
-                found.append({"model": model, "seed": seed, "corpus": corpus, "pair": int(row["pair"]), **numbers})
+                found.append({**whose, "pair": int(row["pair"]), **numbers})
     return found
-
-
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as CSV."""
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
 
 
 def claim(out: Path, name: str) -> None:
@@ -145,11 +132,3 @@ def claim(out: Path, name: str) -> None:
         raise ValueError(f"{out} exists and is no study's folder; choose another --out")
     else:
         write_whole(note, json.dumps({"study": name}).encode())
-
-
-def free_bytes(out: Path) -> int:
-    """Room on the disk that holds `out`."""
-    place = out
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free

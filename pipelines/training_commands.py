@@ -79,7 +79,9 @@ def compare_command(
         *names, corpus = models
         if not names:
             raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
-        summary = evaluate(names, Path(corpus), out, device, batch_size)
+        if len(set(names)) < len(names):
+            raise ValueError("a model is named twice")
+        summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size)
     if as_json:
         print_json(summary)
         return

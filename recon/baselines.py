@@ -14,9 +14,8 @@ from torch import Tensor
 from synth.physics import ifft2c
 
 from .adapters import centre_block_of
+from .packed import Batch
 from .sense import Convention, Sense, cg_sense, regularised_sense
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -29,13 +30,13 @@ class JoinedPairs(Pairs):
         """sha256 of the parts' identities, in order."""
         return hashlib.sha256(" ".join(p.identity for p in self.parts).encode()).hexdigest()
 
-    @property
+    @cached_property
     def geometries(self) -> list[Geometry]:
         """One per bucket, all parts'."""
         found = [geometry for part in self.parts for geometry in part.geometries]
         return [replace(geometry, bucket=number) for number, geometry in enumerate(found)]
 
-    @property
+    @cached_property
     def bucket_of(self) -> np.ndarray:
         """Bucket number of every position."""
         return np.concatenate([p.bucket_of + first for p, first in zip(self.parts, self._buckets, strict=False)])

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
+from .packed import Batch
 from .unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from .variational import VariationalNetwork, VariationalSpec
 
-Batch = dict[str, Tensor]
 Reconstruction = Callable[[Batch], Tensor]
 ModelSpec = Annotated[VariationalSpec | UnrolledSpec | DenoiserSpec, Field(discriminator="kind")]
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from synth.physics import fftc, ifftc
 from synth.target import Readout
 
+Batch = dict[str, Tensor]
+"""Items with a batch axis in front, as `recon.loader` describes them: what every reconstruction is called with."""
+
 
 @dataclass(frozen=True)
 class Geometry:

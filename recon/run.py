@@ -18,12 +18,11 @@ from .ipalm import Ipalm
 from .joined import joined
 from .loader import PairDataset, Pairs
 from .models import make_model
+from .packed import Batch
 from .trained import described, give_weights, save_model, versions, weights_file
 from .training import AdamSpec, Training, loss_of
 from .variational import VariationalNetwork
 from .world import World
-
-Batch = dict[str, Tensor]
 
 
 class TrainingError(RuntimeError):

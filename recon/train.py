@@ -18,12 +18,11 @@ from .checkpoint import load_tensors
 from .journal import Journal
 from .loader import PairDataset
 from .run import Run, TrainingError, memory_explained
-from .trained import WEIGHTS
+from .trained import NOTE, WEIGHTS
 from .training import Training
 from .world import World, local_device
 
 Tell = Callable[[int, int, float], None]  # step, steps, loss
-NOTE = "settings.json"
 
 
 def train(settings: Training, out: Path, *, device: str | None = None, tell: Tell = lambda *_: None) -> dict[str, Any]:

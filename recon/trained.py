@@ -21,6 +21,7 @@ from .loader import PairDataset
 from .models import ModelSpec, make_model
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+NOTE = "settings.json"  # of a training's folder, ended or not
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -
 def weights_file(path: str | Path) -> Path:
     """The weights of a training's folder, or the file itself."""
     path = Path(path)
-    if path.is_dir() and not (path / WEIGHTS).exists() and (path / "settings.json").exists():
+    if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():

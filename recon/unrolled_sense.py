@@ -16,10 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.spec import Spec
 
+from .packed import Batch
 from .sense import Gradients, Sense, cg_sense, regularised_sense
 from .unet import UNet
-
-Batch = dict[str, Tensor]
 
 
 class UnrolledSpec(Spec):

@@ -3,8 +3,8 @@
 Stage t:  u <- u - (1 / N_k) sum_i K_i^H phi_i(K_i u) - lam A^H (A u - f), u_0 = A^H f, where K_i correlates the real
 and the imaginary part each with a kernel of its own and adds both, phi_i is a sum of Gaussians, and A is not scaled:
 A^H A has the diagonal 1 / R. As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the
-number of filters, images are padded by 11 pixels symmetrically before and cropped after, and all is divided by
-max |A^H f|.
+number of filters, images are padded symmetrically (by 11 pixels and cropped after; 10 are enough for the same), and
+all is divided by max |A^H f|.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.spec import Spec
 
+from .filters import correlate, transposed
+from .packed import Batch
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
-
-Batch = dict[str, Tensor]
 
 
 class VariationalSpec(Spec):
@@ -60,11 +60,9 @@ class VariationalStage(nn.Module):
     def regulariser(self, u: Tensor) -> Tensor:
         """(1 / N_k) sum_i K_i^H phi_i(K_i u) of images [batch y x]."""
         filters, _, size, _ = self.kernels.shape
-        parts = symmetric_pad(torch.stack([u.real, u.imag], dim=1), size)
-        responses = nn.functional.conv2d(parts, self.kernels, padding=size // 2)
-        activated = rbf(responses, self.weights, self.table)
-        back = nn.functional.conv_transpose2d(activated, self.kernels, padding=size // 2) / filters
-        back = back[..., size:-size, size:-size]
+        parts = symmetric_pad(torch.stack([u.real, u.imag], dim=1), size - 1)
+        activated = rbf(correlate(parts, self.kernels), self.weights, self.table)
+        back = transposed(activated, self.kernels) / filters
         return torch.complex(back[:, 0], back[:, 1])
 
     def forward(self, u: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:

@@ -66,6 +66,30 @@ def recipe_data(photos, **sections):
     return data
 
 
+TOML = """
+name = "cli"
+seed = 5
+shard_pairs = 2
+[source]
+kind = "images"
+path = "{photos}"
+[target]
+matrix = [48, 56]
+[coils]
+kind = "loops"
+count = 3
+sets = 2
+[sampling]
+kind = "regular"
+reference_lines = 8
+"""
+
+
+def recipe_text(photos):
+    """A small recipe as TOML."""
+    return TOML.format(photos=photos)
+
+
 @pytest.fixture
 def recipe(photos):
     """Make a small recipe; keyword arguments change its sections."""
@@ -77,4 +101,13 @@ def corpus(photos, tmp_path_factory):
     """A finished small corpus; do not change it."""
     out = tmp_path_factory.mktemp("corpus") / "small.zarr"
     build(parse_recipe(recipe_data(photos), "test"), out, ClusterSpec("sync"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def other_corpus(photos, tmp_path_factory):
+    """Of another size, coil number and sampling than `corpus`."""
+    out = tmp_path_factory.mktemp("other") / "other.zarr"
+    changes = {"target": {"matrix": [40, 44]}, "coils": {"count": 3}, "seed": 8, "pairs": 6}
+    build(parse_recipe(recipe_data(photos, **changes), "other"), out, ClusterSpec("sync"))
     return out

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import recipe_data, write_photos
+from conftest import recipe_data, recipe_text, write_photos
 from PIL import Image
 from processes import fathom, ledger_lines
 from typer.testing import CliRunner
@@ -15,29 +15,11 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from synth.layout import building_path
 
-TOML = """
-name = "cli"
-seed = 5
-shard_pairs = 2
-[source]
-kind = "images"
-path = "{photos}"
-[target]
-matrix = [48, 56]
-[coils]
-kind = "loops"
-count = 3
-sets = 2
-[sampling]
-kind = "regular"
-reference_lines = 8
-"""
-
 
 @pytest.fixture
 def file(photos, tmp_path):
     path = tmp_path / "cli.toml"
-    path.write_text(TOML.format(photos=photos))
+    path.write_text(recipe_text(photos))
     return path
 
 
@@ -201,7 +183,7 @@ def test_a_full_disk_loses_nothing(photos, tmp_path, monkeypatch):
     import pipelines.build as engine
 
     file = tmp_path / "cli.toml"
-    file.write_text(TOML.format(photos=photos))
+    file.write_text(recipe_text(photos))
     monkeypatch.setattr(engine, "_check_space", lambda *_: None)
     with small_disk(tmp_path / "disk", 2) as disk:
         (disk / "ballast").write_bytes(bytes(1_700_000))

@@ -14,6 +14,7 @@ from synth.coils import LoopsSpec, draw_coils
 from synth.espirit import espirit
 from synth.physics import sense_forward
 from synth.scans import open_scan
+from synth.writers.cfl import read_array, write_array
 
 SHAPE, COILS = (24, 32), 5
 
@@ -227,14 +228,11 @@ def test_real_scans_as_sigpy_and_bart_reconstruct_them(name, tmp_path):
     theirs = mri.app.SenseRecon(kspace[0].numpy(), maps[0].numpy(), lamda=weight, max_iter=60, show_pbar=False).run()
     assert np.linalg.norm(ours - theirs) < 1e-3 * np.linalg.norm(theirs)
     if shutil.which("bart"):
-        for part, values in (("k", kspace), ("m", maps)):
-            ordered = values[0].numpy().transpose(1, 2, 0)[:, :, None]
-            (tmp_path / f"{part}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
-            ordered.ravel(order="F").tofile(tmp_path / f"{part}.cfl")
+        write_array(tmp_path / "k", kspace[0].numpy())
+        write_array(tmp_path / "m", maps[0].numpy())
         command = ["bart", "pics", "-l2", f"-r{weight:.9g}", "-i100", "-w1", "k", "m", "x"]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        shape = ours.shape
-        bart = np.fromfile(tmp_path / "x.cfl", np.complex64).reshape(shape, order="F") * (-1) ** (sum(shape) // 2)
+        bart = read_array(tmp_path / "x")[0] * (-1) ** (sum(ours.shape) // 2)
         assert np.linalg.norm(ours - bart) < 1e-3 * np.linalg.norm(bart)
 
 

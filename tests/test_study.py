@@ -7,14 +7,16 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from conftest import recipe_text
 from typer.testing import CliRunner
 
 from pipelines.cli import app
 from pipelines.findings import judge, matrix, moved
 from pipelines.names import STUDIES
-from pipelines.report import sweeps
+from pipelines.report import SHOWN, sweeps
 from pipelines.study import ExpectedSpec, load_study, stages_of
 from recon.checkpoint import save_tensors
+from recon.evaluate import METRICS
 from synth.settings import SettingsError
 
 run = CliRunner().invoke
@@ -60,27 +62,10 @@ metric = "psnr_magnitude_slice_max"
 least = 0.0
 """
 
-RECIPE = """
-name = "little"
-[source]
-kind = "images"
-path = "PHOTOS"
-[target]
-matrix = [40, 48]
-[coils]
-kind = "loops"
-count = 3
-sets = 2
-[sampling]
-kind = "regular"
-acceleration = 3
-reference_lines = 8
-"""
-
 
 @pytest.fixture
 def study(tmp_path, photos):
-    (tmp_path / "recipe.toml").write_text(RECIPE.replace("PHOTOS", str(photos)))
+    (tmp_path / "recipe.toml").write_text(recipe_text(photos))
     path = tmp_path / "little.toml"
     path.write_text(TEXT.replace("RECIPE", str(tmp_path / "recipe.toml")))
     return path
@@ -139,7 +124,7 @@ def test_several_stages_at_a_time_give_the_same_rows(study, tmp_path):
 
 def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
     broken = tmp_path / "broken.toml"
-    broken.write_text(RECIPE.replace("PHOTOS", str(tmp_path / "nowhere")))
+    broken.write_text(recipe_text(tmp_path / "nowhere"))
     text = study.read_text().replace("[corpora.train]\nrecipe = ", f'[corpora.train]\nrecipe = "{broken}"\n# ', 1)
     study.write_text(text)
     out = tmp_path / "out"
@@ -220,6 +205,10 @@ def test_what_fine_tuning_moved(tmp_path):
         save_tensors(tmp_path / f"{name}.safetensors", tensors, {})
     found = moved(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
     assert found == {"kernels": pytest.approx(2**0.5 / 5), "lam": 0.0}
+
+
+def test_what_is_shown_are_metrics():
+    assert set(SHOWN) <= {*METRICS, "aliasing_energy"}
 
 
 def test_sweeps_are_found():

@@ -3,7 +3,7 @@ import pytest
 from properties import assert_adjoint, complex_normal
 
 from synth.images import SourceRejectedError
-from synth.target import Readout, TargetSpec
+from synth.target import Outline, Readout, TargetSpec
 
 
 @pytest.fixture
@@ -125,7 +125,10 @@ def test_an_outline_is_an_ellipse_with_air_around(rng):
     assert how.numbers()["outline_half_width"] == drawn.half_width
     assert image.max() == 1
     assert (image[[0, -1]] > 0).mean() < 0.5
-    rimmed, drawn = fitted(photo, (60, 80), rng, outline="rimmed")
-    assert 0.5 <= drawn.outline.rim <= 5
-    assert np.ptp(rimmed[rimmed > 0.05]) > 0.1 or abs(drawn.outline.rim - 1) < 0.3
+    rimmed = Outline(y=0, x=0, half_height=0.4, half_width=0.4, angle_rad=0, rim=3, rim_width=0.2).apply(photo)
+    assert rimmed[30, 40] == pytest.approx(1)  # the photo inside
+    assert rimmed[30].max() == pytest.approx(3)  # three times its mean in the rim
+    assert rimmed[30, 8 : 8 + 5].mean() > 2  # which lies just inside the edge, 8 pixels from the border
+    assert rimmed[0].max() == 0
+    assert 0.5 <= fitted(photo, (60, 80), rng, outline="rimmed")[1].outline.rim <= 5
     assert "outline_y" not in fitted(photo, (60, 80), rng)[1].numbers()

@@ -1,81 +1,25 @@
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import recipe_data
 from safetensors.torch import load_file
+from trainings import NETWORKS, Stopped, mean_loss, settings, stop_at, weights, written
 
-from pipelines.build import build
-from pipelines.cluster import ClusterSpec
 from recon.batches import make_loader
-from recon.checkpoint import CheckpointError, load_tensors, save_tensors
-from recon.joined import JoinedPairs
+from recon.checkpoint import CheckpointError, load_tensors
 from recon.journal import lines_of
 from recon.loader import PairDataset
 from recon.models import make_model
 from recon.run import TrainingError
 from recon.train import train
-from recon.trained import load_model, strangeness
-from recon.training import Training, loss_of
-from synth.layout import UnfinishedCorpusError
-from synth.recipe import parse_recipe
-from synth.settings import SettingsError, parse_settings
-
-ROOT = Path(__file__).resolve().parents[1]
-NETWORKS = {
-    "variational": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5, "nodes": 11},
-    "unrolled-sense": {"kind": "unrolled-sense", "iterations": 2, "channels": 4, "levels": 1, "cg_iterations": 6},
-    "denoiser": {"kind": "denoiser", "channels": 8, "levels": 2, "cg_iterations": 6},
-}
-
-
-def settings(corpus, kind="variational", **sections):
-    data = {
-        "name": "t",
-        "seed": 5,
-        "data": {"corpora": [str(corpus)]},
-        "model": NETWORKS[kind],
-        "optimiser": {"kind": "adam"},
-        "training": {"steps": 12, "batch_size": 3, "checkpoint_seconds": 0},
-    }
-    for name, value in sections.items():
-        data[name] = {**data.get(name, {}), **value} if isinstance(value, dict) else value
-    return parse_settings(Training, data, "test")
-
-
-def written(folder, corpus, training):
-    """The same settings as a file, with the end of it given."""
-    data = f'[data]\ncorpora = ["{corpus}"]\nvalidation = ["{corpus}"]\n'
-    network = '[model]\nkind = "variational"\nstages = 2\nfilters = 3\nkernel = 5\nnodes = 11\n'
-    (folder / "t.toml").write_text(f'name = "t"\nseed = 5\n{data}{network}[training]\n{training}')
-    return folder / "t.toml"
-
-
-def weights(out):
-    return (out / "model.safetensors").read_bytes()
-
-
-@torch.no_grad()
-def mean_loss(model, corpus):
-    batches = make_loader(PairDataset(corpus), 3, shuffle=False, device="cpu")
-    return torch.cat([loss_of(model(batch), batch, "nrmse") for batch in batches]).mean().item()
-
-
-@pytest.fixture(scope="module")
-def other_corpus(photos, tmp_path_factory):
-    """Of another size, coil number and sampling than `corpus`."""
-    out = tmp_path_factory.mktemp("other") / "other.zarr"
-    changes = {"target": {"matrix": [40, 44]}, "coils": {"count": 3}, "seed": 8, "pairs": 6}
-    build(parse_recipe(recipe_data(photos, **changes), "other"), out, ClusterSpec("sync"))
-    return out
+from recon.trained import load_model
+from recon.training import loss_of
+from synth.settings import SettingsError
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -90,18 +34,6 @@ def test_training_lowers_the_loss_and_leaves_a_model(kind, corpus, tmp_path):
     before = weights(out)
     assert train(how, out, device="cpu") == card  # already there
     assert weights(out) == before
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_at(when):
-    def tell(step, steps, loss):
-        if step == when:
-            raise Stopped
-
-    return tell
 
 
 @pytest.mark.parametrize(
@@ -147,50 +79,6 @@ def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     subprocess.run(run(tmp_path / "parts"), check=True, timeout=120, capture_output=True)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-WORKER = """
-import sys, torch
-from recon.train import train
-from recon.training import Training
-from synth.settings import load_settings
-torch.set_num_threads(1)
-train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[2]), device="cpu")
-"""
-
-
-def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
-    """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
-    how = settings(corpus)
-    ending = 'epochs = 1\nbatch_size = 1\n[optimiser]\nkind = "adam"\nschedule = "constant"\n'
-    toml, script = written(tmp_path, corpus, ending), tmp_path / "worker.py"
-    script.write_text(WORKER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    made = subprocess.run(
-        [*torchrun, str(script), str(toml), str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=180, env=environment,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    model = make_model(how.model, 5)
-    loaders = [make_loader(PairDataset(corpus), 1, seed=5, device="cpu", rank=rank, world_size=2) for rank in range(2)]
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [p for n, p in model.named_parameters() if not n.endswith("lam")], "lr": 1e-3},
-            {"params": [p for n, p in model.named_parameters() if n.endswith("lam")], "lr": 1e-2},
-        ]
-    )
-    for both in zip(*loaders, strict=True):
-        optimiser.zero_grad()
-        (sum(loss_of(model(b), b, "nrmse").mean() for b in both) / 2).backward()
-        optimiser.step()
-        model.project()
-    found = load_file(tmp_path / "out" / "model.safetensors")
-    for name, expected in model.state_dict().items():
-        torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-5)
-    card = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert (card["processes"], card["steps"]) == (2, 5)
-    assert card["validation_loss"] == pytest.approx(mean_loss(model, corpus), rel=1e-4)
 
 
 @pytest.mark.gpu
@@ -276,48 +164,12 @@ def test_supervised_steps_are_good_images(corpus, tmp_path):
         settings(corpus, "denoiser", training={"supervise_steps": 1.0})
 
 
-def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):
-    pairs = JoinedPairs([PairDataset(corpus), PairDataset(other_corpus)])
-    shapes = [tuple(batch["masked_kspace"].shape[1:]) for batch in make_loader(pairs, 3, device="cpu")]
-    assert set(shapes) == {(4, 48, 56), (3, 40, 44)}
-    assert "other.zarr, pair 0" in pairs.name_of(10)
-    single = PairDataset(other_corpus)[2]
-    for name, value in pairs[12].items():
-        assert torch.equal(value, single[name]), name
-    both = settings(corpus, data={"corpora": [str(corpus), str(other_corpus)]})
-    card = train(both, tmp_path / "out", device="cpu")
-    assert [part["coils"] for part in card["data"]] == [[4], [3]]
-
-
-def test_strange_corpora_are_told(corpus, other_corpus, tmp_path):
-    card = train(settings(corpus), tmp_path / "out", device="cpu")
-    assert strangeness(card, [PairDataset(corpus)]) == []
-    coils, matrix = strangeness(card, [PairDataset(other_corpus)])
-    assert "trained with coils of 4, this corpus has 3" in coils
-    assert "[48, 56]" in matrix
-
-
-def test_the_losses_are_their_formulas(rng):
-    image, reference = (rng.normal(size=(2, 5, 6)) + 1j * rng.normal(size=(2, 5, 6)) for _ in range(2))
-    batch = {"target": torch.from_numpy(reference), "max_value": torch.tensor([2.0, 4.0])}
-    peak = np.array([2.0, 4.0])
-    expected = {
-        "nrmse": np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2)),
-        "decibel": 20
-        * np.log10(np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2))),
-        "complex": np.sum(np.abs(image - reference) ** 2, axis=(1, 2)) / peak**2,
-        "magnitude": np.sum((np.abs(image) - np.abs(reference)) ** 2, axis=(1, 2)) / peak**2,
-    }
-    expected["decibel"] = 20 * np.log10(expected["nrmse"])
-    for kind, value in expected.items():
-        np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
-
-
 def test_what_made_no_checkpoint_stands_in_nobodys_way(corpus, tmp_path):
+    wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"checkpoint_seconds": 1000})
     with pytest.raises(TrainingError, match=r"optimiser\.rate"):
-        train(settings(corpus, "denoiser", optimiser={"rate": 1e30}), tmp_path / "out", device="cpu")
-    if not (tmp_path / "out" / "checkpoint.safetensors").exists():
-        train(settings(corpus, "denoiser"), tmp_path / "out", device="cpu")
+        train(wild, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+    assert train(settings(corpus, "denoiser"), tmp_path / "out", device="cpu")["steps"] == 12
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "settings.json.partial").write_text("{")
     assert train(settings(corpus), tmp_path / "cut", device="cpu")["steps"] == 12
@@ -383,80 +235,14 @@ def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monk
     how = settings(corpus)
     with pytest.raises(TrainingError, match=r"small\.zarr, pair 7 holds values that are no numbers"):
         train(how, tmp_path / "out", device="cpu")
-    if (tmp_path / "out" / "checkpoint.safetensors").exists():  # of the step before
-        tensors, _ = load_tensors(tmp_path / "out" / "checkpoint.safetensors")
-        assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("model."))
+    tensors, _ = load_tensors(tmp_path / "out" / "checkpoint.safetensors")  # of the step before
+    assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("model."))
 
 
 def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
     wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"steps": 30})
     with pytest.raises(TrainingError, match=r"Lower optimiser\.rate"):
         train(wild, tmp_path / "out", device="cpu")
-
-
-def test_bad_checkpoints_are_refused(corpus, tmp_path):
-    train(settings(corpus), tmp_path / "out", device="cpu")
-    whole = weights(tmp_path / "out")
-    file = tmp_path / "model.safetensors"
-    for content, message in (
-        (whole[: len(whole) // 2], "cut short or damaged"),
-        (b"", "cut short or damaged"),
-        (b"\xff" * 4000, "cut short or damaged"),
-        (pickle.dumps({"weights": 1}), "is a pickle"),
-        (b"PK\x03\x04" + whole, "is a pickle"),
-    ):
-        file.write_bytes(content)
-        with pytest.raises(CheckpointError, match=message):
-            load_model(file)
-    for filler in range(300):  # a header of 128 bytes modulo 256 begins as a pickle does, and is none
-        save_tensors(file, {"x": torch.ones(2)}, {"model": "x" * filler})
-        if file.read_bytes().startswith(b"\x80"):
-            break
-    else:
-        pytest.fail("no header of such a length was made")
-    assert load_tensors(file)[1] == {"model": "x" * filler}
-    from safetensors.torch import save_file
-
-    save_file({"x": torch.ones(2)}, file, {"schema": "99", "fathom": "{}"})
-    with pytest.raises(CheckpointError, match="schema 99"):
-        load_model(file)
-    save_tensors(file, {"x": torch.ones(2)}, {"model": NETWORKS["variational"]})
-    with pytest.raises(CheckpointError, match="another network"):
-        load_model(file)
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load_model(tmp_path / "nowhere.safetensors")
-
-
-def test_a_damaged_checkpoint_stops_a_resumed_training(corpus, tmp_path):
-    with pytest.raises(Stopped):
-        train(settings(corpus), tmp_path / "out", device="cpu", tell=stop_at(3))
-    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match="damaged"):
-        train(settings(corpus), tmp_path / "out", device="cpu")
-
-
-def test_unfinished_corpora_and_wrong_settings(corpus, tmp_path):
-    (tmp_path / "x.zarr.building").mkdir()
-    with pytest.raises(UnfinishedCorpusError):
-        train(settings(tmp_path / "x.zarr"), tmp_path / "out", device="cpu")
-    for sections, message in (
-        ({"training": {"epochs": 2}}, "either steps or epochs"),
-        ({"model": {"kernel": 6}}, "must be odd"),
-        ({"model": {"kind": "transformer"}}, "must be one of"),
-        ({"training": {"batchsize": 2}}, "did you mean 'batch_size'"),
-        ({"data": {"corpora": []}}, "at least 1"),
-    ):
-        with pytest.raises(SettingsError, match=message):
-            settings(corpus, **sections)
-    with pytest.raises(SettingsError, match=r"is for model\.kind 'variational'"):
-        settings(corpus, "denoiser", optimiser={"kind": "ipalm"})
-
-
-def test_a_gpu_that_is_not_there_is_said(corpus, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(ValueError, match="finds no GPU"):
-        train(settings(corpus), tmp_path / "out", device="cuda")
 
 
 def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):

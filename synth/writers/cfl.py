@@ -22,13 +22,13 @@ def write(content: Content, folder: Path) -> None:
     """
     name = folder / content.name
     pattern = np.broadcast_to(content.sampled, content.kspace.shape[1:])
-    _write(Path(f"{name}.kspace"), content.kspace)
-    _write(Path(f"{name}.pattern"), pattern[None].astype(np.complex64))
-    _write(Path(f"{name}.maps"), content.readout.pad(content.maps))
-    _write(Path(f"{name}.target"), content.target[None])
+    write_array(Path(f"{name}.kspace"), content.kspace)
+    write_array(Path(f"{name}.pattern"), pattern[None].astype(np.complex64))
+    write_array(Path(f"{name}.maps"), content.readout.pad(content.maps))
+    write_array(Path(f"{name}.target"), content.target[None])
 
 
-def _write(name: Path, values: NDArray[np.complex64]) -> None:
+def write_array(name: Path, values: NDArray[np.complex64]) -> None:
     """Write [coil y x] as [y x 1 coil] in Fortran order."""
     ordered = values.transpose(1, 2, 0)[:, :, None]
     Path(f"{name}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
@@ -38,11 +38,11 @@ def _write(name: Path, values: NDArray[np.complex64]) -> None:
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
     """K-space [coil y x], mask [y x] and target that `write` wrote."""
-    kspace, pattern, target = (_read(folder / f"{name}.{part}") for part in ("kspace", "pattern", "target"))
+    kspace, pattern, target = (read_array(folder / f"{name}.{part}") for part in ("kspace", "pattern", "target"))
     return kspace, pattern[0] != 0, target[0]
 
 
-def _read(name: Path) -> NDArray[np.complex64]:
-    """[coil y x] of a file [y x 1 coil]; raises ValueError where header and body disagree."""
-    y, x, _, coils = (int(n) for n in Path(f"{name}.hdr").read_text().splitlines()[1].split())
+def read_array(name: Path) -> NDArray[np.complex64]:
+    """[coil y x] of a file [y x 1 coil ...]; raises ValueError where header and body disagree."""
+    y, x, _, coils = (int(n) for n in Path(f"{name}.hdr").read_text().splitlines()[1].split()[:4])
     return np.fromfile(f"{name}.cfl", np.complex64).reshape((coils, x, y)).transpose(0, 2, 1).copy()

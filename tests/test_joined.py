@@ -1,0 +1,29 @@
+import torch
+from trainings import settings
+
+from recon.batches import make_loader
+from recon.joined import JoinedPairs
+from recon.loader import PairDataset
+from recon.train import train
+from recon.trained import strangeness
+
+
+def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):
+    pairs = JoinedPairs([PairDataset(corpus), PairDataset(other_corpus)])
+    shapes = [tuple(batch["masked_kspace"].shape[1:]) for batch in make_loader(pairs, 3, device="cpu")]
+    assert set(shapes) == {(4, 48, 56), (3, 40, 44)}
+    assert "other.zarr, pair 0" in pairs.name_of(10)
+    single = PairDataset(other_corpus)[2]
+    for name, value in pairs[12].items():
+        assert torch.equal(value, single[name]), name
+    both = settings(corpus, data={"corpora": [str(corpus), str(other_corpus)]})
+    card = train(both, tmp_path / "out", device="cpu")
+    assert [part["coils"] for part in card["data"]] == [[4], [3]]
+
+
+def test_strange_corpora_are_told(corpus, other_corpus, tmp_path):
+    card = train(settings(corpus), tmp_path / "out", device="cpu")
+    assert strangeness(card, [PairDataset(corpus)]) == []
+    coils, matrix = strangeness(card, [PairDataset(other_corpus)])
+    assert "trained with coils of 4, this corpus has 3" in coils
+    assert "[48, 56]" in matrix

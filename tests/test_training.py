@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+from trainings import settings
+
+from recon.train import train
+from recon.training import loss_of
+from synth.layout import UnfinishedCorpusError
+from synth.settings import SettingsError
+
+
+def test_the_losses_are_their_formulas(rng):
+    image, reference = (rng.normal(size=(2, 5, 6)) + 1j * rng.normal(size=(2, 5, 6)) for _ in range(2))
+    batch = {"target": torch.from_numpy(reference), "max_value": torch.tensor([2.0, 4.0])}
+    peak = np.array([2.0, 4.0])
+    expected = {
+        "nrmse": np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2)),
+        "decibel": 20
+        * np.log10(np.linalg.norm(image - reference, axis=(1, 2)) / np.linalg.norm(reference, axis=(1, 2))),
+        "complex": np.sum(np.abs(image - reference) ** 2, axis=(1, 2)) / peak**2,
+        "magnitude": np.sum((np.abs(image) - np.abs(reference)) ** 2, axis=(1, 2)) / peak**2,
+    }
+    expected["decibel"] = 20 * np.log10(expected["nrmse"])
+    for kind, value in expected.items():
+        np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
+
+
+def test_unfinished_corpora_and_wrong_settings(corpus, tmp_path):
+    (tmp_path / "x.zarr.building").mkdir()
+    with pytest.raises(UnfinishedCorpusError):
+        train(settings(tmp_path / "x.zarr"), tmp_path / "out", device="cpu")
+    for sections, message in (
+        ({"training": {"epochs": 2}}, "either steps or epochs"),
+        ({"model": {"kernel": 6}}, "must be odd"),
+        ({"model": {"kind": "transformer"}}, "must be one of"),
+        ({"training": {"batchsize": 2}}, "did you mean 'batch_size'"),
+        ({"data": {"corpora": []}}, "at least 1"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            settings(corpus, **sections)
+    with pytest.raises(SettingsError, match=r"is for model\.kind 'variational'"):
+        settings(corpus, "denoiser", optimiser={"kind": "ipalm"})
