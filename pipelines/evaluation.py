@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recon.checkpoint import CheckpointError
-from recon.evaluate import Row, differences, reconstructions, rows_of, summary_of
+from recon.evaluate import Row, differences, lesion_rows, noise_rows, reconstructions, rows_of, summary_of
 from recon.loader import PairDataset
 from recon.models import BASELINES, Reconstruction, named_baseline
 from recon.trained import load_model, strangeness
@@ -20,21 +21,30 @@ from recon.world import local_device
 from synth.memory import keep_memory
 from synth.store import write_whole
 
-from .picture import draw_rows, panels_of
+from .picture import Panel, draw_rows, panels_of
 from .progress import Meter
 from .table import write_table
 
-FILES = ("rows.csv", "images.png", "summary.json")  # all that a test writes
+FILES = ("rows.csv", "images.png", "noise.png", "summary.json")  # all that a test writes
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is looked into beyond metrics of images (`recon.probes`)."""
+
+    without: Path | None = None  # a corpus with the same pairs, but without their lesions
+    replicas: int = 0  # of noise, for maps of it
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A model by its name, its rows, and how its training differs from the corpus."""
+    """A model by its name, its rows, a noise map, and how its training differs from the corpus."""
 
     name: str
     model: Reconstruction
     place: torch.device
     rows: list[Row]
+    noise: NDArray[np.float64] | None
     notes: list[str]
 
 
@@ -49,9 +59,16 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
 
 
 def evaluate(
-    models: dict[str, str], corpus: Path, out: Path, device: str | None = None, batch_size: int = 4
+    models: dict[str, str],
+    corpus: Path,
+    out: Path,
+    device: str | None = None,
+    batch_size: int = 4,
+    probes: Probes = Probes(),
 ) -> dict[str, Any]:
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
+
+    With replicas of noise also ``noise.png``.
 
     `models` are folders or baselines by what they are called in the results. The first is compared with every other:
     mean difference over the same pairs, with its interval.
@@ -59,7 +76,8 @@ def evaluate(
     keep_memory()
     refuse_strangers(out, FILES)
     pairs = PairDataset(corpus)
-    tested = [_test(label, name, pairs, device, batch_size) for label, name in models.items()]
+    without = None if probes.without is None else PairDataset(probes.without)
+    tested = [_test(label, name, pairs, device, batch_size, without, probes.replicas) for label, name in models.items()]
     first, *others = tested
     summary = {
         "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
@@ -68,6 +86,8 @@ def evaluate(
     }
     write_table([{"model": t.name, **row} for t in tested for row in t.rows], out / "rows.csv")
     _draw(tested, pairs, out / "images.png")
+    if probes.replicas:
+        _draw_noise(tested, out / "noise.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
@@ -79,16 +99,38 @@ def refuse_strangers(out: Path, files: Sequence[str]) -> None:
         raise ValueError(f"{out} holds other files; choose another --out")
 
 
-def _test(label: str, name: str, pairs: PairDataset, device: str | None, batch_size: int) -> Tested:
+def _test(
+    label: str,
+    name: str,
+    pairs: PairDataset,
+    device: str | None,
+    batch_size: int,
+    without: PairDataset | None,
+    replicas: int,
+) -> Tested:
     model, card = model_named(name, device)
     place = local_device(device)
-    rows: list[Row] = []
+    rows: dict[int, Row] = {}
     with Meter(f"test {label}", len(pairs)) as meter:
         for batch, made in reconstructions(model, pairs, batch_size, place):
-            rows += rows_of(batch, made, pairs)
+            rows |= {row["pair"]: row for row in rows_of(batch, made, pairs)}
             meter.advance(len(made))
+    more, noise = [], None
+    if without is not None:
+        more += lesion_rows(model, pairs, without, batch_size, place)
+    if replicas:
+        found, noise = noise_rows(model, pairs, replicas, batch_size, place)
+        more += found
+    for row in more:
+        rows[row["pair"]] |= row
     notes = strangeness(card, [pairs]) if card else []
-    return Tested(label, model, place, sorted(rows, key=lambda row: row["pair"]), notes)
+    return Tested(label, model, place, [rows[pair] for pair in sorted(rows)], noise, notes)
+
+
+def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
+    maps = {t.name: t.noise for t in tested if t.noise is not None}
+    top = float(np.quantile(np.concatenate([noise.ravel() for noise in maps.values()]), 0.99))
+    draw_rows([[Panel(f"{name}, to {top:.2g}", noise, top) for name, noise in maps.items()]], path)
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:

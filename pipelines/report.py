@@ -11,8 +11,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from recon.evaluate import PROBES
 from recon.journal import lines_of
 from recon.trained import versions
+from synth.recipe import Recipe
 from synth.store import write_whole
 
 from .findings import Finding, judge, matrix, moved
@@ -22,7 +24,9 @@ from .study_run import Outcome, Row, rows_of_study
 from .table import write_table
 
 PICTURES = 8  # at most, so that the file stays small
-SHOWN = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
+SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
+SHOWN += ("data_consistency", *PROBES)
+LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_gain", "noise_kurtosis", "noise_spread")
 
 
 def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: Sequence[Outcome], out: Path) -> Path:
@@ -44,7 +48,6 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
         answers=answers(study, rows, findings),
         alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")],
         findings=findings,
-        corpora=study.tests.corpora,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         pictures=_pictures(rows, stages, out),
         stages=[
@@ -82,19 +85,22 @@ def answers(study: Study, rows: Sequence[Row], findings: Sequence[Finding]) -> l
 
 
 def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
-    values = matrix(rows, study.tests.models, study.tests.corpora, metric)
+    corpora = [c for c in study.tests.corpora if any(row["corpus"] == c and metric in row for row in rows)]
+    if not corpora:
+        return {"metric": metric, "corpora": [], "rows": []}
+    values = matrix(rows, study.tests.models, corpora, metric)
     means = np.array([[np.nan if cell is None else cell["mean"] for cell in line] for line in values])
-    if np.isnan(means).all():
-        return {"metric": metric, "rows": []}
     low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
     shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
-    if metric in ("nrmse_complex", "aliasing_energy"):
-        shades = 0.45 - shades  # less is better: darker
+    if metric in LESS_IS_BETTER:
+        shades = 0.45 - shades  # darker is better
+    if metric == "data_consistency":
+        shades = np.full(means.shape, 0.05)  # 1 is best, and both sides of it are worse
     made = [
         (model, [{"value": cell, "shade": f"{shade:.2f}"} for cell, shade in zip(line, tones, strict=True)])
         for model, line, tones in zip(study.tests.models, values, shades, strict=True)
     ]
-    return {"metric": metric, "rows": made}
+    return {"metric": metric, "corpora": corpora, "rows": made}
 
 
 def _moves(stages: dict[str, Stage], out: Path) -> list[tuple[str, dict[str, float]]]:
@@ -114,6 +120,8 @@ def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
 def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
     curves = _curves({n: out / s.folder for n, s in stages.items() if s.kind == "train" and s.done(out)})
     found = [("Loss while training, averaged over the last fiftieth of the steps", curves)] if curves else []
+    lesions = _lesions(rows, stages)
+    found += [("Lesions: how much of their contrast came back, and how often one appeared", lesions)] if lesions else []
     found += [(f"{kind}: means over its number", _sweep(rows, kind, models)) for kind, models in sweeps(rows).items()]
     shown: set[tuple[str, str]] = set()
     for stage in stages.values():
@@ -125,6 +133,10 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[
             shown.add(whose)
             title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
+    for stage in stages.values():
+        if stage.replicas and stage.done(out):
+            title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
+            found.append((title, (out / stage.folder / "noise.png").read_bytes()))
     return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
 
 
@@ -150,6 +162,35 @@ def _sweep(rows: Sequence[Row], kind: str, models: Sequence[str]) -> bytes:
         axes.set_xlabel(kind)
         axes.set_ylabel(metric, fontsize=8)
         axes.legend(fontsize=7)
+    return png(figure, 110)
+
+
+def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
+    """Recovery and false lesions of every model over the lesions' diameter, one pair of panels per corpus without."""
+    from matplotlib.figure import Figure
+
+    groups: dict[str, dict[str, float]] = {}  # corpus without -> corpus with -> diameter
+    for stage in stages.values():
+        recipe = stages[stage.needs[0]].settings if stage.without else None
+        if isinstance(recipe, Recipe) and recipe.target.lesions is not None:
+            groups.setdefault(stage.without, {})[stage.corpus] = recipe.target.lesions.diameter
+    groups = {name: corpora for name, corpora in groups.items() if len(corpora) > 1}
+    if not groups or not rows:
+        return None
+    figure = Figure(figsize=(8, 3.2 * len(groups)), layout="constrained")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for line, (without, corpora) in zip(figure.subplots(len(groups), 2, squeeze=False), groups.items(), strict=True):
+        for axes, metric in zip(line, ("contrast_recovery", "false_lesions"), strict=True):
+            for model, cells in zip(models, matrix(rows, models, list(corpora), metric), strict=True):
+                there = [(size, cell) for size, cell in zip(corpora.values(), cells, strict=True) if cell]
+                if there:
+                    means = [cell["mean"] for _, cell in there]
+                    spans = [[abs(cell[end] - cell["mean"]) for _, cell in there] for end in ("low", "high")]
+                    axes.errorbar([size for size, _ in there], means, spans, marker=".", capsize=2, label=model)
+            axes.set_xlabel("diameter in pixels")
+            axes.set_ylabel(f"{metric}, {without.removeprefix('build/')}", fontsize=8)
+        line[0].axhline(1, color="0.7", linewidth=0.8)
+        line[0].legend(fontsize=6)
     return png(figure, 110)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recon.evaluate import METRICS
 from recon.models import named_baseline
@@ -25,6 +25,7 @@ from synth.spec import Spec
 from .names import named_recipe, named_training
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+METRICS_VERSION = "2"  # raise it where rows hold other numbers: tests are made again, networks are not
 Changes = tuple[str, ...]  # section.key=value, as after --set
 
 
@@ -33,6 +34,15 @@ class CorpusSpec(Spec):
 
     recipe: str
     set: Changes = ()
+    without: Name | None = Field(default=None, description="a corpus that is the same but for target.lesions")
+    replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, when models are tested on it; 0 or from 2")
+
+    @field_validator("replicas")
+    @classmethod
+    def _enough(cls, replicas: int) -> int:
+        if replicas == 1:
+            raise ValueError("one replica has no spread; write 0, or 2 and more")
+        return replicas
 
 
 class TrainingSpec(Spec):
@@ -68,8 +78,8 @@ class ExpectedSpec(Spec):
     def _bounded(self) -> ExpectedSpec:
         if self.least is None and self.most is None:
             raise ValueError("give least, most, or both")
-        if self.metric not in (*METRICS, "aliasing_energy"):
-            raise ValueError(f"unknown metric '{self.metric}'; there are {', '.join((*METRICS, 'aliasing_energy'))}")
+        if self.metric not in METRICS:
+            raise ValueError(f"unknown metric '{self.metric}'; there are {', '.join(METRICS)}")
         return self
 
 
@@ -79,6 +89,7 @@ class ScaleSpec(Spec):
     recipes: Changes = ()
     trainings: Changes = ()
     seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
+    tested_on: tuple[str, ...] = Field(default=(), description="these of the tests' corpora alone")
 
 
 class Study(Spec):
@@ -94,6 +105,9 @@ class Study(Spec):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
+        for name, corpus in self.corpora.items():
+            if corpus.without is not None:
+                self._known(f"corpora.{name}.without", [corpus.without], self.corpora)
         for name, training in self.trainings.items():
             self._known(f"trainings.{name}.corpora", training.corpora, self.corpora)
             if training.start is not None:
@@ -102,6 +116,8 @@ class Study(Spec):
         self._known("tests.corpora", self.tests.corpora, self.corpora)
         trained = [name for name in self.tests.models if named_baseline(name) is None]
         self._known("tests.models", trained, self.trainings)
+        for scale, how in self.scales.items():
+            self._known(f"scales.{scale}.tested_on", how.tested_on, self.tests.corpora)
         for k, expected in enumerate(self.expected):
             self._known(f"expected[{k}]", [expected.model, expected.other], self.tests.models)
             corpora = [expected.corpus, expected.other_corpus or expected.corpus]
@@ -135,6 +151,8 @@ class Stage:
     model: str = ""  # of a training and a test, as the study names it
     seed: str = ""  # of a training, and of a test of one
     corpus: str = ""  # of a test
+    without: str = ""  # of a test: the stage of the same corpus without lesions
+    replicas: int = 0  # of a test
 
     @property
     def folder(self) -> str:
@@ -168,16 +186,22 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
     while waiting:
         name = next(n for n, t in waiting.items() if t.start not in waiting)  # no circle: there is one
         _add_training(stages, name, waiting.pop(name), how)
-    for tested_on in study.tests.corpora:
+    for tested_on in how.tested_on or study.tests.corpora:
         for model in study.tests.models:
             trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
             for source in trained or [model]:
-                needs = (f"build/{tested_on}", *([source] if trained else []))
-                seed = stages[source].seed if trained else ""
-                test = f"test/{model}{'/' + seed if seed else ''}/on/{tested_on}"
-                key = _hash(source, *(stages[n].key for n in needs))
-                stages[test] = Stage("test", test, key, needs, source, model, seed, tested_on)
+                _add_test(stages, model, source, tested_on, study.corpora[tested_on])
     return stages
+
+
+def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, spec: CorpusSpec) -> None:
+    without = "" if spec.without is None else f"build/{spec.without}"
+    trained = source in stages
+    needs = (f"build/{corpus}", *([source] if trained else []), *([without] if without else []))
+    seed = stages[source].seed if trained else ""
+    name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
+    key = _hash(METRICS_VERSION, source, str(spec.replicas), *(stages[n].key for n in needs))
+    stages[name] = Stage("test", name, key, needs, source, model, seed, corpus, without, spec.replicas)
 
 
 def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: ScaleSpec) -> None:

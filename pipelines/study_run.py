@@ -20,7 +20,7 @@ from synth.store import write_whole
 
 from .build import BuildError, build
 from .cluster import ClusterSpec, open_cluster
-from .evaluation import evaluate
+from .evaluation import Probes, evaluate
 from .study import Stage
 
 Row = dict[str, Any]
@@ -55,7 +55,8 @@ def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -
         else:
             corpus = out / folders[stage.needs[0]]
             model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
-            evaluate({stage.model: model}, corpus, out / stage.folder, device)
+            probes = Probes(out / folders[stage.without] if stage.without else None, stage.replicas)
+            evaluate({stage.model: model}, corpus, out / stage.folder, device, probes=probes)
     except (ValueError, OSError, RuntimeError, CorpusError, BuildError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None
     return time.perf_counter() - started
@@ -117,7 +118,7 @@ def rows_of_study(stages: dict[str, Stage], out: Path) -> list[Row]:
         whose = {"model": stage.model, "seed": stage.seed, "corpus": stage.corpus}
         with file.open(newline="") as text:
             for row in csv.DictReader(text):
-                numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair")}
+                numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair") and value}
                 found.append({**whose, "pair": int(row["pair"]), **numbers})
     return found
 

@@ -69,11 +69,15 @@ def compare_command(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
     batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    without: Annotated[
+        Path | None, typer.Option(help="The same corpus without its lesions: tells how much of them comes back.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=0, help="Of noise, for maps of it: 16 or more; 0 for none.")] = 0,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Test models on a corpus; the first is compared with the others, with bootstrap intervals."""
-    from .evaluation import evaluate
+    from .evaluation import Probes, evaluate
 
     with kindly():
         *names, corpus = models
@@ -81,7 +85,10 @@ def compare_command(
             raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
         if len(set(names)) < len(names):
             raise ValueError("a model is named twice")
-        summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size)
+        if replicas == 1:
+            raise ValueError("--replicas 1: one replica has no spread; give 0, or 2 and more")
+        probes = Probes(without, replicas)
+        summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size, probes)
     if as_json:
         print_json(summary)
         return

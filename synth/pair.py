@@ -89,6 +89,9 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     readout = recipe.target.readout(matrix)
 
     magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
+    lesions: dict[str, float] = {}
+    if recipe.target.lesions is not None:
+        magnitude, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
     phase = recipe.phase.draw(rng(seed, "phase", index))
     image = magnitude * phase.on(matrix)  # [y x]
 
@@ -133,6 +136,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
         **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
         **phase.numbers(),
+        **lesions,
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
 

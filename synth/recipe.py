@@ -100,6 +100,8 @@ class Recipe(Spec):
             )
         if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate):
             raise ValueError("target.fit 'native', flip, shift and rotate are for source.kind = 'scans'")
+        if scans and target.lesions is not None:
+            raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):
             raise ValueError(
                 "scans are cropped or kept as they are: write target.fit = 'crop' or 'native', one target.matrix, and "

@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from .images import SourceRejectedError
+from .lesions import LesionsSpec
 from .spec import Spec
 
 
@@ -111,6 +112,7 @@ class TargetSpec(Spec):
     )
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
     readout_oversampling: int = Field(default=1, ge=1, le=4)
+    lesions: LesionsSpec | None = None
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
     shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
     rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")

@@ -65,10 +65,16 @@ def test_other_projects_train_on_it(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_toml_blocks_are_recipes_and_trainings(tmp_path):
+def test_toml_blocks_are_recipes_trainings_and_a_study_that_runs(tmp_path):
     for k, block in enumerate(blocks("toml")):
         (tmp_path / f"{k}.toml").write_text(block)
-        if "[model]" in block:
+        if "[tests]" in block:
+            words = ["study", str(tmp_path / f"{k}.toml"), "--out", str(tmp_path / "study")]
+            made = CliRunner().invoke(app, words)
+            assert made.exit_code == 0, made.output
+            rows = (tmp_path / "study" / "rows.csv").read_text().splitlines()
+            assert len(rows) == 1 + 4 * 4  # two models on two corpora
+        elif "[model]" in block:
             load_settings(Training, tmp_path / f"{k}.toml")
         else:
             load_recipe(tmp_path / f"{k}.toml")

@@ -1,0 +1,121 @@
+"""What metrics of images do not tell: is a lesion still there, did one appear, does noise stay noise, are data kept?
+
+Can we see the bottom? A network may score well and yet take away what is small, or add what is not there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import label, uniform_filter
+from scipy.signal import fftconvolve
+from torch import Tensor
+
+from synth.lesions import OBJECT, LesionsSpec, disc, mean_of_object
+from synth.physics import sense_forward
+from synth.rng import rng
+
+from .models import Reconstruction
+from .packed import Batch
+
+Image = NDArray[np.complexfloating]
+SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy
+
+
+def data_consistency(images: Tensor, batch: Batch) -> list[float]:
+    """Rms of P F C x - y over the samples, in units of the noise's, sqrt(2) sigma, per image of [batch y x].
+
+    1 is what the true image leaves; less has fitted noise, more contradicts what was measured. NaN without noise.
+    """
+    kspace, mask = batch["masked_kspace"], batch["mask"]
+    left = sense_forward(images, batch["sens_maps"], mask) - kspace
+    samples = mask.expand(len(left), 1, *left.shape[-2:]).sum(dim=(-3, -2, -1)) * left.shape[1]
+    rms = (left.abs().square().sum(dim=(-3, -2, -1)) / samples).sqrt()
+    return [float(value) for value in rms / (2**0.5 * batch["sigma"])]
+
+
+def contrast_recovery(image: Image, without: Image, target: Image, target_without: Image) -> list[float]:
+    """How much of each lesion came back: Re <x_with - x_without, l> / <l, l>, l = what the lesion added to the target.
+
+    Both reconstructions have the same noise, so that their difference is the lesion's alone: 1 is all of it. For linear
+    reconstructions this is the matrix of resolution's response to the lesion, l^H M l / l^H l.
+    """
+    added, found = target - target_without, image - without
+    regions, count = label(np.abs(added) > OBJECT * np.abs(added).max(), np.ones((3, 3)))
+    recovered = []
+    for region in range(1, count + 1):
+        inside = regions == region
+        lesion = added[inside]
+        recovered.append(float(np.real(np.vdot(lesion, found[inside])) / np.vdot(lesion, lesion).real))
+    return recovered
+
+
+def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float:
+    """In which share of places in the object an image without lesions shows what would pass for one.
+
+    A place passes where the magnitude's error, mean over a lesion's disc less that over the ring as wide around it, is
+    at least half of a lesion's height. Places are a grid one diameter apart.
+    """
+    truth = np.abs(reference)
+    error = np.abs(image) - truth
+    size = 2 * int(np.ceil(1.5 * lesions.diameter)) + 3
+    centre = (size // 2, size // 2)
+    inner, outer = disc((size, size), centre, lesions.diameter), disc((size, size), centre, 2 * lesions.diameter)
+    ring = outer - inner
+    contrast = fftconvolve(error, inner / inner.sum() - ring / ring.sum(), mode="same")
+    step = max(1, round(lesions.diameter))
+    places = (truth > OBJECT * truth.max())[::step, ::step]
+    passing = contrast[::step, ::step] / (lesions.contrast * mean_of_object(truth)) >= 0.5
+    return float((passing & places).sum() / places.sum())
+
+
+def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[str, float]]:
+    """What becomes of noise without a signal, per image.
+
+    ``noise_gain``: rms over that of a fully sampled image's noise, sqrt(2) sigma (zero-filling gives 1 / sqrt(R),
+    unregularised SENSE sqrt(R) g). ``noise_kurtosis``: mean |x|^4 / (mean |x|^2)^2, which is 2 for complex normal noise
+    of one level everywhere; noise that differs in level, or was made into structures, has more.
+    """
+    images = model({**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
+    found = []
+    for image, sigma in zip(images, batch["sigma"].tolist(), strict=True):
+        power = np.abs(image) ** 2
+        mean = float(power.mean())
+        kurtosis = float((power**2).mean()) / mean**2 if mean > 0 else float("nan")
+        found.append({"noise_gain": (mean / 2) ** 0.5 / sigma, "noise_kurtosis": kurtosis})
+    return found
+
+
+def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0) -> NDArray[np.float64]:
+    """Local noise [batch y x] over sqrt(2) sigma, from replicas of the noise added to the data (Robson 2008).
+
+    The noise that is there already shifts the point at which a nonlinear reconstruction is tested, not its spread.
+    """
+    first = model(batch)
+    total, square = torch.zeros_like(first), torch.zeros_like(first.real)
+    for k in range(replicas):
+        more = {**batch, "masked_kspace": batch["masked_kspace"] + _noise(batch, seed, k)}
+        change = model(more) - first
+        total, square = total + change, square + change.abs().square()
+    variance = (square - total.abs().square() / replicas) / (replicas - 1)
+    levels = variance.clamp_min(0).sqrt() / (2**0.5 * batch["sigma"][:, None, None])
+    return np.asarray(levels.cpu().numpy(), np.float64)
+
+
+def noise_spread(noise: NDArray[np.float64], reference: Image) -> float:
+    """How uneven a noise map [y x] is in the object: its 95th over its 5th percentile, smoothed over 9 x 9 pixels."""
+    inside = np.abs(reference) > OBJECT * np.abs(reference).max()
+    low, high = np.quantile(uniform_filter(noise, SMOOTH)[inside], [0.05, 0.95])
+    return float(high / low) if low > 0 else float("inf")
+
+
+def _noise(batch: Batch, seed: int, replica: int = -1) -> Tensor:
+    """Noise of the batch's level where it was sampled; each pair has its own, whatever batch it is in."""
+    kspace = batch["masked_kspace"]
+    drawn = [
+        rng(seed, "probe", int(pair), replica + 1).standard_normal((*kspace.shape[1:], 2), dtype=np.float32)
+        for pair in batch["pair_id"]
+    ]
+    unit = torch.view_as_complex(torch.from_numpy(np.stack(drawn))).to(kspace.device)
+    return unit * batch["sigma"][:, None, None, None] * batch["mask"]

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import torch
+from conftest import recipe_data
+from typer.testing import CliRunner
+
+from pipelines.build import build
+from pipelines.cli import app
+from pipelines.cluster import ClusterSpec
+from recon.baselines import RegularisedSense, ZeroFilled
+from recon.evaluate import lesion_rows, noise_rows
+from recon.gfactor import block_g
+from recon.loader import PairDataset
+from recon.probes import (
+    contrast_recovery,
+    data_consistency,
+    false_lesions,
+    noise_maps,
+    noise_spread,
+    pure_noise,
+)
+from synth.lesions import LesionsSpec, disc
+from synth.physics import sense_forward
+from synth.recipe import parse_recipe
+
+SHAPE, SIGMA = (48, 64), 0.05
+
+
+@pytest.fixture
+def batch():
+    """Two pairs of 6 coils, 32 of 64 lines at random places a regular mask of R = 2 has, with noise."""
+    draw = torch.Generator().manual_seed(2)
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    angle = 2 * torch.pi * torch.arange(6) / 6
+    maps = torch.exp(-((y - angle.sin()[:, None, None]) ** 2 + (x - angle.cos()[:, None, None]) ** 2)).to(
+        torch.complex64
+    )
+    maps = (maps / maps.abs().square().sum(0).sqrt())[None].repeat(2, 1, 1, 1)
+    target = torch.rand(2, *SHAPE, dtype=torch.float32, generator=draw).to(torch.complex64) + 0.5
+    mask = (torch.arange(SHAPE[1]) % 2 == 0).view(1, 1, 1, -1).repeat(2, 1, 1, 1)
+    noise = SIGMA * torch.view_as_complex(torch.randn(*maps.shape, 2, generator=draw))
+    kspace = (sense_forward(target, maps, mask) + noise) * mask
+    sigma, pair = torch.full((2,), SIGMA), torch.tensor([3, 7])
+    return {"masked_kspace": kspace, "sens_maps": maps, "mask": mask, "target": target, "sigma": sigma, "pair_id": pair}
+
+
+def test_the_true_image_leaves_noise_and_none_leaves_the_data(batch):
+    for value in data_consistency(batch["target"], batch):
+        assert value == pytest.approx(1, abs=4 / (2 * (6 * 48 * 32) ** 0.5))
+    k = batch["masked_kspace"][1]
+    expected = (k.abs().square().sum() / (6 * 48 * 32)).sqrt() / (2**0.5 * SIGMA)
+    assert data_consistency(torch.zeros_like(batch["target"]), batch)[1] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_recovery_by_hand():
+    lesion = np.zeros(SHAPE, np.complex64)
+    lesion += 0.3j * (disc(SHAPE, (12, 20), 4) + disc(SHAPE, (30, 44), 6))
+    target = np.ones(SHAPE, np.complex64)
+    kept = np.where(np.arange(SHAPE[1]) < 32, 1.0, 0.25)  # the left lesion comes back, of the right one a quarter
+    found = contrast_recovery(0.9 * target + kept * lesion, 0.9 * target, target + lesion, target)
+    assert found == pytest.approx([1.0, 0.25], rel=1e-5)
+
+
+def test_recovery_of_a_linear_reconstruction_is_its_matrix_of_resolution(batch):
+    """The matrix's response is the reconstruction of the lesion alone, without noise."""
+    lesion = torch.from_numpy(0.4 * disc(SHAPE, (20, 30), 4)).to(torch.complex64)
+    model = RegularisedSense(1.5)
+    more = sense_forward(lesion.expand(2, -1, -1), batch["sens_maps"], batch["mask"])
+    alone = model({**batch, "masked_kspace": more})[0]
+    changed = model({**batch, "masked_kspace": batch["masked_kspace"] + more})[0]
+    plain, target = model(batch)[0], batch["target"][0]
+    (found,) = contrast_recovery(*(part.numpy() for part in (changed, plain, target + lesion, target)))
+    expected = torch.vdot(lesion.ravel(), alone.ravel()).real / lesion.abs().square().sum()
+    assert 0.2 < found < 0.95
+    assert found == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("contrast", [0.5, -0.5])
+def test_false_lesions_are_counted_by_place(contrast):
+    lesions = LesionsSpec(diameter=4, contrast=contrast)
+    reference = np.ones(SHAPE, np.complex64)
+    assert false_lesions(1.2 * reference, reference, lesions) == 0  # brighter everywhere is no lesion
+    image = reference * (1 + contrast * (disc(SHAPE, (16, 20), 4) + 0.4 * disc(SHAPE, (32, 40), 4)))
+    places = (SHAPE[0] // 4) * (SHAPE[1] // 4)
+    assert false_lesions(image, reference, lesions) == pytest.approx(1 / places)
+    assert false_lesions(2 * reference - image, reference, lesions) == 0  # of the other sign
+
+
+def test_noise_alone(batch):
+    """Zero-filled images have 1 / sqrt(R) of a full one's noise, of one level; SENSE at most lam sqrt(R)."""
+    for found in pure_noise(ZeroFilled(), batch):
+        assert found["noise_gain"] == pytest.approx(0.5**0.5, rel=0.05)
+        assert found["noise_kurtosis"] == pytest.approx(2, rel=0.1)
+    assert pure_noise(RegularisedSense(0.4), batch)[0]["noise_gain"] <= 0.4 * 2**0.5
+    rectified = pure_noise(lambda b: torch.relu(ZeroFilled()(b).real - 0.05).to(torch.complex64), batch)
+    assert rectified[0]["noise_kurtosis"] > 4  # noise made into dots
+    alone = {name: part[1:] for name, part in batch.items()}
+    assert pure_noise(ZeroFilled(), alone)[0] == pytest.approx(pure_noise(ZeroFilled(), batch)[1], rel=1e-4)
+
+
+def test_noise_maps_equal_the_analytic_g_factor(batch):
+    lam, replicas = 2.0, 200
+    maps = noise_maps(RegularisedSense(lam), batch, replicas)
+    g = block_g(batch["sens_maps"][0].numpy(), batch["mask"][0, 0, 0].numpy(), lam)
+    error = maps[0] / (2**0.5 * g) - 1
+    assert np.abs(error.mean()) < 0.005
+    assert error.std() == pytest.approx(1 / (2 * replicas**0.5), rel=0.3)
+
+
+def test_spread():
+    reference = np.ones(SHAPE, np.complex64)
+    assert noise_spread(np.full(SHAPE, 0.3), reference) == pytest.approx(1)
+    slope = np.broadcast_to(np.linspace(1, 3, SHAPE[1]), SHAPE)
+    assert noise_spread(slope, reference) == pytest.approx(2.9 / 1.1, rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def corpora(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lesions")
+    for name, lesions in (("plain", None), ("lesions", {"diameter": 5})):
+        target = {"reference": "clean"} | ({"lesions": lesions} if lesions else {})
+        build(
+            parse_recipe(recipe_data(photos, pairs=4, target=target), name), out / f"{name}.zarr", ClusterSpec("sync")
+        )
+    return out / "plain.zarr", out / "lesions.zarr"
+
+
+def test_rows_of_lesions_and_noise(corpora):
+    plain, lesions = map(PairDataset, corpora)
+    kept, lost = (lesion_rows(RegularisedSense(lam), lesions, plain, 3, "cpu") for lam in (8.0, 0.2))
+    assert sorted(row["pair"] for row in kept) == [0, 1, 2, 3]
+    pairs = zip(kept, lost, strict=True)
+    assert all(0 < b["contrast_recovery"] < a["contrast_recovery"] < 1.3 for a, b in pairs)
+    with pytest.raises(ValueError, match="must have the same recipe"):
+        lesion_rows(ZeroFilled(), plain, lesions)
+    rows, first = noise_rows(ZeroFilled(), plain, 8, 3, "cpu")
+    assert {"noise_gain", "noise_kurtosis", "noise_spread"} <= rows[0].keys()
+    assert first.shape == (48, 56)
+
+
+def test_the_command_probes(corpora, tmp_path):
+    plain, lesions = map(str, corpora)
+    words = ["test", "cg-sense:6", "zero-filled", lesions, "--without", plain, "--replicas", "4", "--out"]
+    made = CliRunner().invoke(app, [*words, str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    assert "contrast_recovery" in made.output
+    assert (tmp_path / "out" / "noise.png").exists()
+    again = CliRunner().invoke(app, ["test", "zero-filled", plain, "--without", lesions, "--out", str(tmp_path / "no")])
+    assert "must have the same recipe but for target.lesions" in again.output
+    assert (
+        "one replica" in CliRunner().invoke(app, [*words[:6], "--replicas", "1", "--out", str(tmp_path / "no")]).output
+    )
