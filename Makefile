@@ -19,7 +19,8 @@ demo: venv
 	$(BIN)/fathom verify demo/demo.zarr --replay 8
 	$(BIN)/fathom inspect demo/demo.zarr --out demo/report
 	$(BIN)/fathom iterate demo/demo.zarr
-	@echo "The corpus is demo/demo.zarr; look at demo/report/contact_sheet.png"
+	$(BIN)/fathom study demo --scale laptop --workers 2 --device cpu --out demo/study
+	@echo "The corpus is demo/demo.zarr; look at demo/report/contact_sheet.png and demo/study/report.html"
 
 test: venv
 	$(BIN)/python -m pytest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -68,3 +70,20 @@ class Meter:
             left_told = f", {left:.0f} s left" if self._done > self._skipped else ""
             line = f"{self._what}: {self._done} of {self._total} {self._unit}, {self.rate:.1f}/s{left_told}{note}"
             sys.stderr.write(line + "\n")
+
+
+@contextlib.contextmanager
+def steps_shown(name: str) -> Iterator[Callable[[int, int, float], None]]:
+    """What a training is to tell each step, step of steps and its loss: shown from the first one on."""
+    meters: list[Meter] = []
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        if not meters:
+            meters.append(Meter(f"train {name}", steps, done=step - 1, unit="steps").__enter__())
+        meters[0].advance(1, f", loss {loss:.4g}")
+
+    try:
+        yield tell
+    finally:
+        for meter in meters:
+            meter.__exit__(None, None, None)

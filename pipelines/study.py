@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from recon.evaluate import METRICS
 from recon.models import named_baseline
@@ -25,7 +25,16 @@ from synth.spec import Spec
 from .names import named_recipe, named_training
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric '{name}'; there are {', '.join(METRICS)}")
+    return name
+
+
 METRICS_VERSION = "2"  # raise it where rows hold other numbers: tests are made again, networks are not
+Metric = Annotated[str, AfterValidator(_known_metric)]
 Changes = tuple[str, ...]  # section.key=value, as after --set
 
 
@@ -70,7 +79,7 @@ class ExpectedSpec(Spec):
     other: str
     corpus: str
     other_corpus: str | None = Field(default=None, description="of `other`, where it is another with the same pairs")
-    metric: str = "ssim_windowed_slice_range"
+    metric: Metric = "ssim_windowed_slice_range"
     least: float | None = None
     most: float | None = None
 
@@ -78,9 +87,24 @@ class ExpectedSpec(Spec):
     def _bounded(self) -> ExpectedSpec:
         if self.least is None and self.most is None:
             raise ValueError("give least, most, or both")
-        if self.metric not in METRICS:
-            raise ValueError(f"unknown metric '{self.metric}'; there are {', '.join(METRICS)}")
         return self
+
+
+class CellSpec(Spec):
+    """A number of a paper's table, and where ours is."""
+
+    experiment: str
+    model: str
+    on: str
+    paper: float | None = Field(default=None, description="where it states one")
+
+
+class TableSpec(Spec):
+    """A table of a paper, whose numbers stand beside ours."""
+
+    title: str
+    metric: Metric = "ssim_windowed_slice_range"
+    cells: tuple[CellSpec, ...] = Field(min_length=1)
 
 
 class ScaleSpec(Spec):
@@ -102,6 +126,7 @@ class Study(Spec):
     trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
     tests: TestsSpec
     expected: tuple[ExpectedSpec, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -122,6 +147,9 @@ class Study(Spec):
             self._known(f"expected[{k}]", [expected.model, expected.other], self.tests.models)
             corpora = [expected.corpus, expected.other_corpus or expected.corpus]
             self._known(f"expected[{k}].corpus", corpora, self.tests.corpora)
+        for k, table in enumerate(self.tables):
+            self._known(f"tables[{k}].cells", [cell.model for cell in table.cells], self.tests.models)
+            self._known(f"tables[{k}].cells", [cell.on for cell in table.cells], self.tests.corpora)
         return self
 
     @staticmethod

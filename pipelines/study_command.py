@@ -18,6 +18,7 @@ from .report import write_report
 from .study import Stage, load_study, stages_of
 from .study_run import Outcome, claim, run
 from .terminal import Json, app, kindly, print_json
+from .timing import Timings
 
 
 @app.command("study")
@@ -74,9 +75,20 @@ def _with_needs(stages: dict[str, Stage], pattern: str | None) -> dict[str, Stag
 
 
 def _show_plan(stages: dict[str, Stage], out: Path) -> None:
-    table = Table(box=None)
-    for title in ("stage", "state", "needs"):
+    table, timings, left = Table(box=None), Timings(out, stages), 0.0
+    for title in ("stage", "state", "time", "needs"):
         table.add_column(title, overflow="fold")
     for name, stage in stages.items():
-        table.add_row(name, "there" if stage.done(out) else "to do", ", ".join(stage.needs))
+        there = stage.done(out)
+        seconds = timings.taken(name) if there else timings.expected(name)
+        left += 0 if there else seconds
+        table.add_row(name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))
     Console().print(table)
+    typer.echo(f"{_told(left, False)} to go, one stage at a time")
+
+
+def _told(seconds: float, measured: bool) -> str:
+    if measured and seconds == 0:
+        return ""
+    told = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return told if measured else f"about {told}"

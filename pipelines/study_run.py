@@ -21,7 +21,9 @@ from synth.store import write_whole
 from .build import BuildError, build
 from .cluster import ClusterSpec, open_cluster
 from .evaluation import Probes, evaluate
+from .progress import steps_shown
 from .study import Stage
+from .timing import Timings
 
 Row = dict[str, Any]
 
@@ -51,7 +53,8 @@ def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -
             corpora = tuple(str(out / folders[name]) for name in stage.needs if name.startswith("build/"))
             start = next((str(out / folders[name]) for name in stage.needs if name.startswith("train/")), None)
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
-            train(settings, out / stage.folder, device=device)
+            with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
+                train(settings, out / stage.folder, device=device, tell=tell)
         else:
             corpus = out / folders[stage.needs[0]]
             model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
@@ -70,10 +73,11 @@ def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str |
     out.mkdir(parents=True, exist_ok=True)
     folders = {name: stage.folder for name, stage in stages.items()}
     finished: dict[str, str] = {}
+    timings = Timings(out, stages)
     for name, stage in stages.items():
         if stage.done(out):
             finished[name] = "there"
-            yield Outcome(name, "there")
+            yield Outcome(name, "there", timings.taken(name))
     if len(finished) == len(stages):
         return
     with open_cluster(cluster) as client:
@@ -86,7 +90,7 @@ def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str |
                     yield Outcome(name, "left out", message="something that it needs failed")
                 elif None not in needs:
                     if client is None:
-                        outcome = _made(name, lambda s=stages[name]: make(s, out, folders, device))
+                        outcome = _made(name, lambda s=stages[name]: make(s, out, folders, device), timings)
                         finished[name] = outcome.state
                         yield outcome
                     else:
@@ -96,16 +100,18 @@ def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str |
                 import distributed
 
                 future = next(iter(distributed.wait(list(running), return_when="FIRST_COMPLETED").done))
-                outcome = _made(running.pop(future), future.result)
+                outcome = _made(running.pop(future), future.result, timings)
                 finished[outcome.stage] = outcome.state
                 yield outcome
 
 
-def _made(name: str, result: Any) -> Outcome:
+def _made(name: str, result: Any, timings: Timings) -> Outcome:
     try:
-        return Outcome(name, "made", result())
+        seconds = result()
     except StageError as error:
         return Outcome(name, "failed", message=str(error))
+    timings.note(name, seconds)
+    return Outcome(name, "made", seconds)
 
 
 def rows_of_study(stages: dict[str, Stage], out: Path) -> list[Row]:

@@ -28,22 +28,12 @@ def train_command(
     from recon.train import train
     from recon.training import Training
 
-    from .progress import Meter
+    from .progress import steps_shown
 
     with kindly():
         settings = load_settings(Training, named_training(training), changes or (), what="training")
-        meter: list[Meter] = []
-
-        def tell(step: int, steps: int, loss: float) -> None:
-            if not meter:
-                meter.append(Meter(f"train {settings.name}", steps, done=step - 1, unit="steps").__enter__())
-            meter[0].advance(1, f", loss {loss:.4g}")
-
-        try:
+        with steps_shown(settings.name) as tell:
             card = train(settings, out, device=device, tell=tell)
-        finally:
-            for shown in meter:
-                shown.__exit__(None, None, None)
     if os.environ.get("RANK", "0") != "0":
         return  # one of the processes tells
     if as_json:

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from .images import SourceRejectedError
 from .lesions import LesionsSpec
-from .spec import Spec
+from .spec import PositiveRange, Spec, draw_uniform
 
 
 def _as_matrices(value: Any) -> tuple[tuple[int, int], ...]:
@@ -103,6 +103,9 @@ class TargetSpec(Spec):
 
     matrix: Matrices = ((320, 368),)
     fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
+    zoom: PositiveRange | None = Field(
+        default=None, description="with fit = 'resize': enlarged so many times more, log-uniform, and cut"
+    )
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
     contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues trade places, air stays dark
@@ -116,6 +119,12 @@ class TargetSpec(Spec):
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
     shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
     rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")
+
+    @model_validator(mode="after")
+    def _zoom_resizes(self) -> TargetSpec:
+        if self.zoom is not None and (self.fit != "resize" or self.zoom[0] < 1):
+            raise ValueError("zoom is for fit = 'resize', and 1 or more: a smaller photo would not fill the matrix")
+        return self
 
     def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw one of `matrices`."""
@@ -135,6 +144,8 @@ class TargetSpec(Spec):
         factor = 1.0
         if self.fit == "resize":
             factor = max(m / n for m, n in zip(matrix, image.shape, strict=True))
+            if self.zoom is not None:
+                factor *= float(np.exp(draw_uniform(rng, (np.log(self.zoom[0]), np.log(self.zoom[1])))))
             image = _resized(image, factor, matrix)
         room = [n - m for n, m in zip(image.shape, matrix, strict=True)]
         if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):

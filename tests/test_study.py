@@ -2,7 +2,10 @@ import csv
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,12 @@ from conftest import recipe_text
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from pipelines.drawings import sweeps
 from pipelines.findings import judge, matrix, moved
 from pipelines.names import STUDIES
-from pipelines.report import SHOWN, sweeps
+from pipelines.report import SHOWN
 from pipelines.study import ExpectedSpec, load_study, stages_of
+from pipelines.timing import Timings
 from recon.checkpoint import save_tensors
 from recon.evaluate import METRICS
 from synth.settings import SettingsError
@@ -60,6 +65,10 @@ other = "zero-filled"
 corpus = "test"
 metric = "psnr_magnitude_slice_max"
 least = 0.0
+
+[[tables]]
+title = "What <i>they</i> found"
+cells = [{experiment = "1", model = "vn", on = "test", paper = 0.94}, {experiment = "2", model = "tuned", on = "test"}]
 """
 
 
@@ -115,6 +124,40 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, tmp_path):
     assert (out / "rows.csv").read_bytes() == rows
 
 
+def test_killed_in_each_stage_it_gives_the_same_rows(study, tmp_path):
+    """SIGKILL of the real command while it builds, trains, fine-tunes and tests."""
+    command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
+    for after in ("build/train: made", "build/test: made", "train/vn/1: made", "test/vn/1/on/test: made", None):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if after is not None and after in line:
+                process.kill()
+                break
+        process.communicate(timeout=60)
+        assert process.returncode == (0 if after is None else -signal.SIGKILL), "".join(seen)
+    done(study, tmp_path / "whole")
+    assert (tmp_path / "killed" / "rows.csv").read_bytes() == (tmp_path / "whole" / "rows.csv").read_bytes()
+
+
+def test_a_plan_tells_how_long(study, tmp_path):
+    out = tmp_path / "out"
+    assert re.search(r"about \d+ s to go", done(study, out, "--plan").output)
+    done(study, out, "--only", "test/vn/*")
+    plan = done(study, out, "--plan").output
+    assert re.search(r"train/vn/1 +there +\d+ s ", plan)
+    stages = stages_of(load_study(study), "smoke")
+    timings = Timings(out, stages)
+    assert timings.taken("train/vn/1") > 0
+    assert timings.expected("train/tuned/1") == pytest.approx(timings.taken("train/vn/1"))  # as many steps
+    per_pair = timings.taken("test/vn/1/on/test")
+    assert timings.expected("test/zero-filled/on/test") == pytest.approx(per_pair)  # the only test there is yet
+    with (out / "seconds.jsonl").open("a") as file:
+        file.write('{"key": "cut')
+    assert Timings(out, stages).taken("train/vn/1") == timings.taken("train/vn/1")
+
+
 def test_several_stages_at_a_time_give_the_same_rows(study, tmp_path):
     done(study, tmp_path / "one")
     many = done(study, tmp_path / "many", "--workers", "2")
@@ -147,6 +190,9 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
     assert html.count("data:image/png;base64,") >= 3
     assert "train/vn/1 to train/tuned/1" in html
+    assert "What &lt;i&gt;they&lt;/i&gt; found" in html
+    assert "<td>0.94</td>" in html
+    assert "train/tuned/1: the filters that fine-tuning moved most" in html
     assert len(html) < 10 * 2**20
     browser = shutil.which("chromium")
     if browser:
@@ -163,6 +209,9 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
         ('"zero-filled"]', '"nearest"]', "there is no 'nearest'"),
         ('"psnr_magnitude_slice_max"', '"psnr"', "unknown metric 'psnr'"),
         ("least = 0.0", "", "give least, most, or both"),
+        ('on = "test"}', 'on = "tset"}', "there is no 'tset'"),
+        ("[corpora.test]", '[corpora.test]\nwithout = "plain"', "there is no 'plain'"),
+        ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
         ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
     ],
 )

@@ -132,3 +132,13 @@ def test_an_outline_is_an_ellipse_with_air_around(rng):
     assert rimmed[0].max() == 0
     assert 0.5 <= fitted(photo, (60, 80), rng, outline="rimmed")[1].outline.rim <= 5
     assert "outline_y" not in fitted(photo, (60, 80), rng)[1].numbers()
+
+
+def test_zoom_enlarges_a_part(photo, rng):
+    image, how = fitted(photo, (20, 40), rng, fit="resize", zoom=(2.0, 2.0), position="random")
+    plain = fitted(photo, (20, 40), rng, fit="resize")[1]
+    assert image.shape == (20, 40)
+    assert how.resized == pytest.approx(2 * plain.resized)
+    assert len({fitted(photo, (20, 40), rng, fit="resize", zoom=(1, 3))[1].resized for _ in range(4)}) == 4
+    with pytest.raises(ValueError, match="zoom is for fit"):
+        TargetSpec(matrix=(20, 40), fit="crop", zoom=(1, 2))
