@@ -15,6 +15,14 @@ Batch = dict[str, Tensor]
 """Items with a batch axis in front, as `recon.loader` describes them: what every reconstruction is called with."""
 
 
+def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
+    """A batch's sigma over `scale` [batch]; raises ValueError where it is not known."""
+    sigma = batch["sigma"] / scale
+    if not bool((sigma > 0).all()):
+        raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
+    return sigma
+
+
 @dataclass(frozen=True)
 class Geometry:
     """What the pairs of one bucket have in common."""

@@ -235,8 +235,8 @@ class Run:
 def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     how = settings.optimiser
     if isinstance(how, AdamSpec):
-        lam = [p for name, p in model.named_parameters() if name.endswith("lam")]
-        others = [p for name, p in model.named_parameters() if not name.endswith("lam")]
+        lam = [p for name, p in model.named_parameters() if name.endswith(("lam", "powers"))]
+        others = [p for name, p in model.named_parameters() if not name.endswith(("lam", "powers"))]
         groups = [{"params": others, "lr": how.rate}, {"params": lam, "lr": how.rate_lam}]
         return torch.optim.Adam([g for g in groups if g["params"]])
     assert isinstance(model, VariationalNetwork)  # `Training` has checked it

@@ -99,6 +99,8 @@ class Training(Spec):
     def _ipalm_needs_projections(self) -> Training:
         if isinstance(self.optimiser, IpalmSpec) and not isinstance(self.model, VariationalSpec):
             raise ValueError("optimiser.kind 'ipalm' is for model.kind 'variational'; write optimiser.kind = 'adam'")
+        if isinstance(self.optimiser, IpalmSpec) and getattr(self.model, "noise_aware", False):
+            raise ValueError("optimiser.kind 'ipalm' knows no model.noise_aware; write optimiser.kind = 'adam'")
         return self
 
     @model_validator(mode="after")

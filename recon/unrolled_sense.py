@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.spec import Spec
 
-from .packed import Batch
+from .packed import Batch, known_sigma
 from .sense import Gradients, Sense, cg_sense, regularised_sense
 from .unet import UNet
 
@@ -107,7 +107,7 @@ class UnrolledSense(nn.Module):
         """What lam is a multiple of [batch], and what the nets are told [batch 1]."""
         if not self.spec.noise_aware:
             return torch.ones_like(scale), None
-        sigma = _known_sigma(batch, scale)
+        sigma = known_sigma(batch, scale)
         return 1 / (2 * sigma * acceleration.sqrt()), sigma[:, None]
 
 
@@ -126,14 +126,6 @@ class Denoiser(nn.Module):
         """Reconstruct a batch."""
         image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.spec.cg_iterations)
         scale = image.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-        conditions = _known_sigma(batch, scale[:, 0, 0])[:, None] if self.spec.noise_aware else None
+        conditions = known_sigma(batch, scale[:, 0, 0])[:, None] if self.spec.noise_aware else None
         result: Tensor = self.net(image / scale, conditions) * scale
         return result
-
-
-def _known_sigma(batch: Batch, scale: Tensor) -> Tensor:
-    """Sigma over scale [batch]; raises ValueError where it is not known."""
-    sigma = batch["sigma"] / scale
-    if not bool((sigma > 0).all()):
-        raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
-    return sigma

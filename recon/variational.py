@@ -5,6 +5,9 @@ and the imaginary part each with a kernel of its own and adds both, phi_i is a s
 A^H A has the diagonal 1 / R. As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the
 number of filters, images are padded symmetrically (by 11 pixels and cropped after; 10 are enough for the same), and
 all is divided by max |A^H f|.
+
+Noise-aware, which the papers' is not, each stage scales its two terms with powers of the noise level that it learns (0
+at first, the papers' network): one model for every SNR.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from torch.utils.checkpoint import checkpoint
 from synth.spec import Spec
 
 from .filters import correlate, transposed
-from .packed import Batch
+from .packed import Batch, known_sigma
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
+
+USUAL_NOISE = 0.02  # over the largest magnitude; so that powers near 0 change little at first
 
 
 class VariationalSpec(Spec):
@@ -36,6 +41,7 @@ class VariationalSpec(Spec):
     nodes: int = Field(default=31, ge=3, le=255)
     rbf: RbfKind = "icg"
     lam: float = Field(default=1.0, ge=0)
+    noise_aware: bool = False
 
     @field_validator("kernel")
     @classmethod
@@ -54,6 +60,7 @@ class VariationalStage(nn.Module):
         self.kernels = nn.Parameter(torch.randn(shape, generator=generator) / spec.kernel)
         self.weights = nn.Parameter(0.04 * table.centres.expand(spec.filters, -1).clone())
         self.lam = nn.Parameter(torch.tensor(float(spec.lam)))
+        self.powers = nn.Parameter(torch.zeros(2)) if spec.noise_aware else None  # of the noise: regulariser's, data's
         self.table = table
         self.project()
 
@@ -65,9 +72,12 @@ class VariationalStage(nn.Module):
         back = transposed(activated, self.kernels) / filters
         return torch.complex(back[:, 0], back[:, 1])
 
-    def forward(self, u: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
-        """The next image; `gradient` is u -> A^H (A u - f)."""
-        return u - self.regulariser(u) - self.lam * gradient(u)
+    def forward(self, u: Tensor, gradient: Callable[[Tensor], Tensor], noise: Tensor | None = None) -> Tensor:
+        """The next image; `gradient` is u -> A^H (A u - f), `noise` [batch] the noise level over `USUAL_NOISE`."""
+        if self.powers is None or noise is None:
+            return u - self.regulariser(u) - self.lam * gradient(u)
+        regulariser, data = (noise[:, None, None] ** power for power in self.powers)
+        return u - regulariser * self.regulariser(u) - self.lam * data * gradient(u)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -99,9 +109,11 @@ class VariationalNetwork(nn.Module):
         def gradient(u: Tensor) -> Tensor:
             return model.normal(u) / model.acceleration - data
 
+        noise = known_sigma(batch, scale[:, 0, 0]) / USUAL_NOISE if self.spec.noise_aware else None
         u = data
         for stage in self.stages:
-            u = checkpoint(stage, u, gradient, use_reentrant=False) if self.checkpointing else stage(u, gradient)
+            given = u, gradient, noise
+            u = checkpoint(stage, *given, use_reentrant=False) if self.checkpointing else stage(*given)
         return u * scale
 
     def project(self) -> None:

@@ -131,3 +131,26 @@ def test_symmetric_padding_is_numpys(rng):
 def test_training_lowers_the_loss():
     losses = list(losses_of(VariationalNetwork(VariationalSpec(stages=3, filters=4, kernel=5)), batch_of(), 30, 1e-3))
     assert losses[-1] < losses[0]
+
+
+def test_noise_aware_stages_begin_as_the_papers_and_learn_powers_of_the_noise():
+    batch = {**batch_of(), "sigma": torch.tensor([0.01, 0.04])}
+    aware = VariationalNetwork(SMALL.model_copy(update={"noise_aware": True}), seed=4)
+    plain = VariationalNetwork(SMALL, seed=4)
+    torch.testing.assert_close(aware(batch), plain(batch))
+    before = plain(batch)
+    with torch.no_grad():
+        for stage in aware.stages:
+            stage.powers.copy_(torch.tensor([1.0, 0.0]))  # the regulariser as strong as the noise
+    louder = {**batch, "sigma": 100 * batch["sigma"]}
+    quiet = {**batch, "sigma": 1e-9 * batch["sigma"]}
+    without = VariationalNetwork(SMALL, seed=4)
+    with torch.no_grad():
+        for stage in without.stages:
+            stage.weights.zero_()
+    torch.testing.assert_close(aware(quiet), without(batch), rtol=1e-4, atol=1e-5)
+    assert (aware(louder) - before).abs().max() > (aware(batch) - before).abs().max()
+    aware(batch).abs().sum().backward()
+    assert all(stage.powers.grad.abs().min() > 0 for stage in aware.stages)
+    with pytest.raises(ValueError, match="needs the noise level"):
+        aware({**batch, "sigma": torch.tensor([0.01, float("nan")])})
