@@ -69,11 +69,14 @@ def build_command(
 def verify_command(
     corpus: CorpusPath,
     replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare.")] = 0,
+    measured: Annotated[
+        int, typer.Option("--measure", min=0, help="Measure the noise of this many pairs back from their arrays.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Check that a corpus is whole and unchanged; exit code 1 if it is not."""
     with kindly():
-        found = verify(corpus, replay)
+        found = verify(corpus, replay, measured)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -90,6 +93,8 @@ def verify_command(
                 f"{found.replayed} pairs made again: {found.identical} identical, "
                 f"{found.close} equal in single precision"
             )
+        if found.measured:
+            typer.echo(f"{found.measured} pairs measured: sigma as said within {100 * found.largest_error:.2g} %")
         typer.echo(f"content hash {found.content_hash}")
     if not found.intact:
         raise typer.Exit(1)

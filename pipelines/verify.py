@@ -17,6 +17,7 @@ from synth.store import finished
 
 from .build import versions
 from .damage import find_damage
+from .measured import measure
 from .progress import Meter
 
 CLOSE = 1e-5  # relative: other processors and libraries round the last digits of single precision differently
@@ -34,14 +35,19 @@ class Verified:
     replayed: int  # pairs made again
     identical: int  # of them the same to the last bit
     close: int  # of them the same within single precision, on another processor or with other libraries
+    measured: int = 0  # pairs whose noise was measured back
+    largest_error: float = 0.0  # of sigma, relative, among them
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         return asdict(self)
 
 
-def verify(path: Path, replay: int = 0) -> Verified:
-    """Check every byte of a corpus against its ledger, and make `replay` of its pairs again; raises CorpusError."""
+def verify(path: Path, replay: int = 0, measured: int = 0) -> Verified:
+    """Check every byte of a corpus against its ledger; make `replay` of its pairs again; measure noise of `measured`.
+
+    Raises CorpusError, and UnmeasurableError where noise cannot be told from signal.
+    """
     refuse_unfinished(path)
     plan = stored_plan(path)
     problems = list(find_damage(path, plan).values())
@@ -49,7 +55,8 @@ def verify(path: Path, replay: int = 0) -> Verified:
         return Verified(str(path), content_hash(finished(path, plan)), len(plan), False, problems, 0, 0, 0)
     corpus = open_corpus(path)
     outcomes = _replay(corpus, replay)
-    problems = [text for kind, text in outcomes if kind == "differs"]
+    claims = measure(path, measured) if measured else []
+    problems = [text for kind, text in outcomes if kind == "differs"] + [c.problem for c in claims if c.problem]
     return Verified(
         corpus=str(path),
         content_hash=corpus.content_hash,
@@ -59,6 +66,8 @@ def verify(path: Path, replay: int = 0) -> Verified:
         replayed=len(outcomes),
         identical=sum(kind == "identical" for kind, _ in outcomes),
         close=sum(kind == "close" for kind, _ in outcomes),
+        measured=len(claims),
+        largest_error=max((abs(c.sigma_found / c.sigma - 1) for c in claims), default=0.0),
     )
 
 

@@ -32,6 +32,7 @@ from .layout import (
 from .ledger import Entries, Ledger, content_hash, numbers_of
 from .map_cache import map_cache
 from .plan import BucketPlan, Plan
+from .recipe import Recipe
 from .shard import ShardWriter
 
 
@@ -56,7 +57,9 @@ def wrong_documents(root: Path, plan: Plan) -> list[str]:
     wrong = [key for key, document in expected.items() if not _holds(root / key, document)]
     try:
         stored = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
-        same = all(stored[key] == value for key, value in corpus_attributes(plan).items() if key != "complete")
+        recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # an older one lacks what was optional since
+        said = {k: v for k, v in corpus_attributes(plan).items() if k not in ("complete", "recipe")}
+        same = recipe == plan.recipe and all(stored[key] == value for key, value in said.items())
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         same = False
     return wrong if same else [*wrong, "zarr.json"]

@@ -11,13 +11,13 @@ import zarr
 from conftest import recipe_data
 from zarr.codecs import Crc32cCodec
 
-from synth.corpus import check_shard, open_corpus
+from synth.corpus import check_shard, open_corpus, stored_plan
 from synth.layout import CorpusError, UnfinishedCorpusError, building_path, shard_files, tasks_of
 from synth.ledger import Ledger, content_hash
 from synth.plan import Plan
 from synth.recipe import parse_recipe
 from synth.shard import ShardedArray, ShardError, ShardWriter
-from synth.store import finalize, finished, prepare, write_shard
+from synth.store import finalize, finished, prepare, write_shard, wrong_documents
 
 
 def zarr_array(path, shape, step):
@@ -214,6 +214,20 @@ def test_another_schema_and_other_codecs_are_refused(corpus, tmp_path):
         file.write_text(json.dumps(array))
         with pytest.raises(CorpusError, match=codec):
             open_corpus(copy)
+
+
+def test_a_recipe_of_before_an_option_was_there_is_no_damage(corpus, tmp_path):
+    copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+    document = json.loads((copy / "zarr.json").read_text())
+    recipe = document["attributes"]["fathom"]["recipe"]
+    del recipe["target"]["zoom"], recipe["target"]["lesions"]  # None since they came
+    (copy / "zarr.json").write_text(json.dumps(document))
+    assert wrong_documents(copy, stored_plan(copy)) == []
+    plan = stored_plan(copy)
+    recipe["target"]["zoom"] = [1.0, 2.0]
+    recipe["target"]["fit"] = "resize"
+    (copy / "zarr.json").write_text(json.dumps(document))
+    assert wrong_documents(copy, plan) == ["zarr.json"]
 
 
 def test_check_shard_names_what_is_wrong(photos, tmp_path):

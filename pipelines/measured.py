@@ -1,0 +1,106 @@
+"""What a corpus claims of its noise, measured back from its stored pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.loader import PairDataset
+from synth.corpus import open_corpus
+from synth.physics import sense_forward
+from synth.rng import rng
+
+from .progress import Meter
+
+DEVIATIONS = 6.0  # of the sampling error, beyond which a claim does not hold
+ROUNDING = 1e-3  # single precision in k-space that is much larger than its noise
+
+
+class UnmeasurableError(ValueError):
+    """A corpus whose noise cannot be told from its signal; the message says why."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sigma and image SNR of a pair, as its numbers and as its arrays say, and how far chance may part these."""
+
+    pair: int
+    sigma: float
+    sigma_found: float
+    snr: float
+    snr_found: float
+    error: float  # one standard deviation of sigma_found, relative
+    pixels: int  # of the reference
+
+    @property
+    def problem(self) -> str | None:
+        """What does not hold.
+
+        A noisy pair's SNR speaks of the noise in its own reference, whose power and whose product with the image are
+        known on average alone: over N pixels they add (1/2 + 1/SNR + 1/(2 SNR^2)) / sqrt(N) to the SNR's error.
+        """
+        allowed = DEVIATIONS * self.error + ROUNDING
+        draw = DEVIATIONS * (0.5 + 1 / self.snr + 0.5 / self.snr**2) / self.pixels**0.5
+        for what, claimed, found, more in (
+            ("sigma", self.sigma, self.sigma_found, 0.0),
+            ("snr_image", self.snr, self.snr_found, draw),
+        ):
+            if not abs(found / claimed - 1) <= allowed + more:
+                return f"pair {self.pair}: its {what} is said to be {claimed:.5g}, its arrays have {found:.5g}"
+        return None
+
+
+def measure(path: Path, count: int) -> list[Measured]:
+    """Measure `count` pairs, spread over the corpus; raises UnmeasurableError where that cannot be done."""
+    pairs = PairDataset(path)
+    recipe = pairs.recipe
+    if recipe.own_maps or recipe.noise.kind == "none" or recipe.noise.covariance != "white":
+        raise UnmeasurableError("only white noise that was added to photographs or volumes can be told from the signal")
+    chosen: Sequence[int] = sorted(rng(recipe.seed, "measure").permutation(len(pairs))[:count].tolist())
+    snrs = {
+        int(index): float(snr)
+        for bucket in open_corpus(path).buckets
+        for index, snr in zip(bucket.numbers("index"), bucket.numbers("snr_image"), strict=True)
+    }
+    found = []
+    with Meter(f"measure {path.name}", len(chosen)) as meter:
+        for position in chosen:
+            item = {name: value.numpy() for name, value in pairs[position].items()}
+            found.append(_measured(item, snrs[int(item["pair_id"])], noisy=recipe.target.reference == "noisy"))
+            meter.advance(1)
+    return found
+
+
+def _measured(item: dict[str, NDArray[Any]], snr: float, *, noisy: bool) -> Measured:
+    sigma, error = sigma_of_residual(
+        item["masked_kspace"], item["target"], item["sens_maps"], item["mask"], noisy=noisy
+    )
+    power = float(np.mean(np.abs(item["target"].astype(np.complex128)) ** 2)) - 2 * sigma**2 * noisy
+    found = (max(power, 0) / 2) ** 0.5 / sigma
+    return Measured(int(item["pair_id"]), float(item["sigma"]), sigma, snr, found, error, item["target"].size)
+
+
+def sigma_of_residual(
+    kspace: NDArray[np.complex64],
+    target: NDArray[np.complex64],
+    maps: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    *,
+    noisy: bool,
+) -> tuple[float, float]:
+    """Sigma of white noise n in k-space [coil y x], and its relative standard error, from y - P F C x.
+
+    With a clean reference x the residual is P n. A noisy one has C^H F^H n in it, and the residual is P (1 - F C C^H
+    F^H) n: as C C^H projects at every pixel (sum |map|^2 = 1), its variance in coil c is 2 sigma^2 (1 - mean |map_c|^2)
+    at every sample.
+    """
+    residual = (kspace - sense_forward(target, maps, mask)).astype(np.complex128)
+    samples = int(np.broadcast_to(mask, (1, *kspace.shape[-2:])).sum())
+    left = 1 - noisy * np.mean(np.abs(maps.astype(np.complex128)) ** 2, axis=(-2, -1))
+    degrees = samples * float(left.sum())
+    return float(np.sqrt(np.sum(np.abs(residual) ** 2) / (2 * degrees))), 0.5 / degrees**0.5

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import recipe_data
+from properties import complex_normal
+from typer.testing import CliRunner
+
+from pipelines.build import build
+from pipelines.cli import app
+from pipelines.cluster import ClusterSpec
+from pipelines.measured import Measured, UnmeasurableError, measure, sigma_of_residual
+from synth.coils import LoopsSpec, draw_coils
+from synth.physics import ifft2c, sense_forward
+from synth.recipe import parse_recipe
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_sigma_of_noise_that_was_added_by_hand(rng, noisy):
+    maps = draw_coils(LoopsSpec(count=5), 1, 0).maps((40, 48))
+    mask = (np.arange(48) % 3 == 0)[None, None]
+    image = complex_normal(rng, 40, 48)
+    found = []
+    for _ in range(40):
+        noise = 0.02 * complex_normal(rng, 5, 40, 48)
+        target = image + noisy * np.sum(maps.conj() * ifft2c(noise), axis=0)
+        kspace = sense_forward(image, maps, mask) + mask * noise
+        sigma, error = sigma_of_residual(*(a.astype(np.complex64) for a in (kspace, target, maps)), mask, noisy=noisy)
+        found.append(sigma / 0.02 - 1)
+    assert abs(np.mean(found)) < 4 * error / 40**0.5
+    assert np.std(found) == pytest.approx(error, rel=0.5)
+
+
+SMALL = {"coils": {"kind": "loops", "count": 4, "sets": 2}}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"target": {"reference": "clean"}},
+        {"target": {"readout_oversampling": 2}},
+        {"sampling": {"kind": "poisson", "acceleration": 3, "reference_lines": 8}},
+        {"noise": {"snr": 0.5, "definition": "image"}},
+        {"kspace": "full"},
+    ],
+    ids=str,
+)
+def test_claims_of_every_kind_of_corpus_hold(photos, tmp_path, sections):
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, **{**SMALL, "pairs": 4, **sections}), "test"), out, ClusterSpec("sync"))
+    found = measure(out, 10)
+    assert len(found) == 4
+    assert [m.problem for m in found] == [None] * 4
+
+
+def test_a_wrong_claim_is_named():
+    def told(sigma, snr):
+        return Measured(3, 0.02, sigma, 30.0, snr, 0.001, 128**2).problem
+
+    assert told(0.02001, 30.1) is None
+    assert told(0.02 * 2**0.5, 30.0) == "pair 3: its sigma is said to be 0.02, its arrays have 0.028284"
+    assert told(0.02, 60.0) == "pair 3: its snr_image is said to be 30, its arrays have 60"
+    assert told(float("nan"), 30.0) is not None
+
+
+def test_the_command_measures(corpus, photos, tmp_path):
+    shown = CliRunner().invoke(app, ["verify", str(corpus), "--measure", "3"])
+    assert shown.exit_code == 0, shown.output
+    assert "3 pairs measured: sigma as said within" in shown.output
+    told = json.loads(CliRunner().invoke(app, ["verify", str(corpus), "--measure", "3", "--json"]).stdout)
+    assert 0 < told["largest_error"] < 0.05
+    silent = tmp_path / "silent.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=2, noise={"kind": "none"}), "test"), silent, ClusterSpec("sync"))
+    with pytest.raises(UnmeasurableError, match="only white noise"):
+        measure(silent, 1)
+    refused = CliRunner().invoke(app, ["verify", str(silent), "--measure", "1"])
+    assert refused.exit_code != 0
+    assert "Traceback" not in refused.output
