@@ -20,7 +20,7 @@ demo: venv
 	$(BIN)/fathom inspect demo/demo.zarr --out demo/report
 	$(BIN)/fathom iterate demo/demo.zarr
 	$(BIN)/fathom study demo --scale laptop --workers 2 --device cpu --out demo/study
-	@echo "The corpus is demo/demo.zarr; look at demo/report/contact_sheet.png and demo/study/report.html"
+	@echo "The corpus is demo/demo.zarr; look at demo/report/report.html and demo/study/report.html"
 
 test: venv
 	$(BIN)/python -m pytest

@@ -15,6 +15,7 @@ from synth.physics import ifft2c, rss
 from synth.store import write_whole
 from synth.target import Readout
 
+from .corpus_page import corpus_page
 from .picture import png
 from .summary import lacking
 
@@ -22,10 +23,15 @@ PAIRS_SHOWN = 4
 
 
 def inspect(path: Path, out: Path) -> list[Path]:
-    """Write ``summary.md`` and ``contact_sheet.png`` of a corpus to `out`; raises CorpusError or OSError."""
+    """Write ``summary.md``, ``contact_sheet.png`` and ``report.html`` of a corpus; raises CorpusError or OSError."""
     corpus = open_corpus(path)
     out.mkdir(parents=True, exist_ok=True)
-    documents = {"summary.md": summary_text(corpus).encode(), "contact_sheet.png": contact_sheet(corpus)}
+    sheet = contact_sheet(corpus)
+    documents = {
+        "summary.md": summary_text(corpus).encode(),
+        "contact_sheet.png": sheet,
+        "report.html": corpus_page(corpus, sheet),
+    }
     for name, document in documents.items():
         if (out / name).exists() and (out / name).read_bytes() != document:
             raise FileExistsError(f"{out / name} is there already and says something else; choose another --out")

@@ -18,6 +18,7 @@ from synth.rng import rng
 from .progress import Meter
 
 DEVIATIONS = 6.0  # of the sampling error, beyond which a claim does not hold
+SHOWN = 2000  # samples of a pair's noise that are kept
 ROUNDING = 1e-3  # single precision in k-space that is much larger than its noise
 
 
@@ -36,6 +37,7 @@ class Measured:
     snr_found: float
     error: float  # one standard deviation of sigma_found, relative
     pixels: int  # of the reference
+    normal: NDArray[np.float64]  # some of the noise's real and imaginary parts over what they should have: std 1
 
     @property
     def problem(self) -> str | None:
@@ -77,12 +79,14 @@ def measure(path: Path, count: int) -> list[Measured]:
 
 
 def _measured(item: dict[str, NDArray[Any]], snr: float, *, noisy: bool) -> Measured:
-    sigma, error = sigma_of_residual(
-        item["masked_kspace"], item["target"], item["sens_maps"], item["mask"], noisy=noisy
-    )
+    arrays = item["masked_kspace"], item["target"], item["sens_maps"], item["mask"]
+    sigma, error, noise = sigma_of_residual(*arrays, noisy=noisy)
     power = float(np.mean(np.abs(item["target"].astype(np.complex128)) ** 2)) - 2 * sigma**2 * noisy
     found = (max(power, 0) / 2) ** 0.5 / sigma
-    return Measured(int(item["pair_id"]), float(item["sigma"]), sigma, snr, found, error, item["target"].size)
+    claimed = float(item["sigma"])
+    some = noise[:: max(1, noise.size // SHOWN)] / claimed
+    normal = np.concatenate([some.real, some.imag])
+    return Measured(int(item["pair_id"]), claimed, sigma, snr, found, error, item["target"].size, normal)
 
 
 def sigma_of_residual(
@@ -92,15 +96,16 @@ def sigma_of_residual(
     mask: NDArray[np.bool_],
     *,
     noisy: bool,
-) -> tuple[float, float]:
-    """Sigma of white noise n in k-space [coil y x], and its relative standard error, from y - P F C x.
+) -> tuple[float, float, NDArray[np.complex128]]:
+    """Sigma of white noise n in k-space [coil y x], its relative standard error, and all noise, from y - P F C x.
 
     With a clean reference x the residual is P n. A noisy one has C^H F^H n in it, and the residual is P (1 - F C C^H
     F^H) n: as C C^H projects at every pixel (sum |map|^2 = 1), its variance in coil c is 2 sigma^2 (1 - mean |map_c|^2)
-    at every sample.
+    at every sample. The noise is given scaled to its full variance, a sample after the other.
     """
     residual = (kspace - sense_forward(target, maps, mask)).astype(np.complex128)
-    samples = int(np.broadcast_to(mask, (1, *kspace.shape[-2:])).sum())
+    sampled = np.broadcast_to(mask, kspace.shape)
     left = 1 - noisy * np.mean(np.abs(maps.astype(np.complex128)) ** 2, axis=(-2, -1))
-    degrees = samples * float(left.sum())
-    return float(np.sqrt(np.sum(np.abs(residual) ** 2) / (2 * degrees))), 0.5 / degrees**0.5
+    degrees = float(sampled[0].sum()) * float(left.sum())
+    sigma = float(np.sqrt(np.sum(np.abs(residual) ** 2) / (2 * degrees)))
+    return sigma, 0.5 / degrees**0.5, (residual / np.sqrt(left)[:, None, None])[sampled]

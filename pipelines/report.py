@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from recon.evaluate import PROBES
@@ -17,6 +15,7 @@ from synth.store import write_whole
 
 from .drawings import drawings
 from .findings import Finding, judge, matrix, moved
+from .page import page
 from .study import Stage, Study, TableSpec
 from .study_run import Outcome, Row, rows_of_study
 from .table import write_table
@@ -33,14 +32,11 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
     findings = [judge(expected, rows) for expected in study.expected]
     write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     told = {outcome.stage: outcome for outcome in outcomes}
     cards, moves = _cards(stages, out), _moves(stages, out)
-    html = environment.get_template("report.html").render(
+    html = page(
+        "report.html",
+        _pictures(rows, stages, out),
         study=study,
         scale=scale,
         answers=answers(study, rows, findings, moves),
@@ -48,7 +44,6 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
-        pictures=_pictures(rows, stages, out),
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in stages.items()
@@ -57,7 +52,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
         lams=[(name, card["lam"]) for name, card in cards.items() if card["lam"]],
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
-    write_whole(out / "report.html", html.encode())
+    write_whole(out / "report.html", html)
     return out / "report.html"
 
 
@@ -127,7 +122,7 @@ def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
     return {name: json.loads((out / s.folder / "model.json").read_text()) for name, s in trained.items()}
 
 
-def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[dict[str, str]]:
+def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[tuple[str, bytes]]:
     found = drawings(rows, stages, out)
     shown: set[tuple[str, str]] = set()
     for stage in stages.values():
@@ -143,4 +138,4 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[
         if stage.replicas and stage.done(out):
             title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
             found.append((title, (out / stage.folder / "noise.png").read_bytes()))
-    return [{"caption": caption, "data": base64.b64encode(data).decode()} for caption, data in found]
+    return found

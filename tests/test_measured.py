@@ -25,10 +25,14 @@ def test_sigma_of_noise_that_was_added_by_hand(rng, noisy):
         noise = 0.02 * complex_normal(rng, 5, 40, 48)
         target = image + noisy * np.sum(maps.conj() * ifft2c(noise), axis=0)
         kspace = sense_forward(image, maps, mask) + mask * noise
-        sigma, error = sigma_of_residual(*(a.astype(np.complex64) for a in (kspace, target, maps)), mask, noisy=noisy)
+        sigma, error, drawn = sigma_of_residual(
+            *(a.astype(np.complex64) for a in (kspace, target, maps)), mask, noisy=noisy
+        )
         found.append(sigma / 0.02 - 1)
     assert abs(np.mean(found)) < 4 * error / 40**0.5
     assert np.std(found) == pytest.approx(error, rel=0.5)
+    assert drawn.real.std() == pytest.approx(0.02, rel=0.02)
+    assert drawn.size == 5 * 40 * 16
 
 
 SMALL = {"coils": {"kind": "loops", "count": 4, "sets": 2}}
@@ -56,7 +60,7 @@ def test_claims_of_every_kind_of_corpus_hold(photos, tmp_path, sections):
 
 def test_a_wrong_claim_is_named():
     def told(sigma, snr):
-        return Measured(3, 0.02, sigma, 30.0, snr, 0.001, 128**2).problem
+        return Measured(3, 0.02, sigma, 30.0, snr, 0.001, 128**2, np.zeros(2)).problem
 
     assert told(0.02001, 30.1) is None
     assert told(0.02 * 2**0.5, 30.0) == "pair 3: its sigma is said to be 0.02, its arrays have 0.028284"

@@ -8,6 +8,7 @@ from properties import complex_normal
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
+from pipelines.inspect import inspect
 from pipelines.verify import verify
 from recon.loader import PairDataset, VirtualPairs
 from synth.coil_images import Moved, virtual_coils
@@ -73,6 +74,8 @@ def test_a_corpus_of_scans_is_built_verified_and_read(scans, tmp_path):
     item = stored[2]
     np.testing.assert_allclose(rss(item["sens_maps"].numpy()), 1, atol=1e-3)
     assert item["max_value"] == 1
+    inspect(tmp_path / "c.zarr", tmp_path / "report")
+    assert "only white noise that was added" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_damaged_maps_of_a_pair_are_found_and_mended(scans, tmp_path):

@@ -1,0 +1,57 @@
+import re
+
+import pytest
+from conftest import recipe_data, write_photos
+from PIL import Image
+
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus_page import corpus_page
+from pipelines.inspect import contact_sheet
+from synth.corpus import open_corpus
+from synth.recipe import parse_recipe
+
+
+def page_of(out):
+    corpus = open_corpus(out)
+    return corpus_page(corpus, contact_sheet(corpus)).decode()
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"sampling": {"kind": "poisson", "acceleration": 3, "reference_lines": 8}},
+        {"noise": {"kind": "none"}},
+        {"target": {"matrix": [[48, 56], [40, 64]], "readout_oversampling": 2}},
+    ],
+    ids=str,
+)
+def test_pages_of_every_kind_of_corpus(photos, tmp_path, sections):
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=6, **sections), "test"), out, ClusterSpec("sync"))
+    html = page_of(out)
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
+    measured = "noise" not in sections
+    assert ("Measured back from the arrays of 6 pairs" in html) == measured
+    assert ("Noise was not measured back" in html) == (not measured)
+    assert html.count("data:image/png;base64,") == (4 if measured else 3)
+
+
+def test_names_from_data_never_become_html(tmp_path):
+    folder = write_photos(tmp_path / "photos", count=5, size=(60, 72))
+    Image.new("L", (20, 20), 0).save(folder / "<b>black.png")  # rejected: there is nothing in it
+    out = tmp_path / "c.zarr"
+    data = recipe_data(folder, pairs=6, source={"kind": "images", "path": str(folder), "max_rejected": 0.5})
+    build(parse_recipe(data, "test"), out, ClusterSpec("sync"))
+    html = page_of(out)
+    assert "&lt;b&gt;black.png" in html
+    assert "<b>black" not in html
+
+
+def test_a_claim_that_does_not_hold_is_an_alert(photos, tmp_path, monkeypatch):
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=4), "test"), out, ClusterSpec("sync"))
+    monkeypatch.setattr("pipelines.measured.DEVIATIONS", 0.0)
+    monkeypatch.setattr("pipelines.measured.ROUNDING", 0.0)  # no chance is allowed for: every pair is off
+    assert re.search(r'class="alert">pair \d: its sigma is said to be', page_of(out))
