@@ -118,8 +118,9 @@ def _curves(trained: dict[str, Stage], out: Path) -> bytes:
     figure = Figure(figsize=(8, 3.5 * len(kinds)), layout="constrained")
     for axes, (kind, names) in zip(figure.subplots(len(kinds), 1, squeeze=False)[:, 0], kinds.items(), strict=True):
         for k, name in enumerate(names):
-            losses, start = _losses(trained[name], out), _start(trained[name], trained)
-            before = 0 if start is None else len(_losses(start, out))
+            losses, before, start = _losses(trained[name], out), 0, _start(trained[name], trained)
+            while start is not None:
+                before, start = before + len(_losses(start, out)), _start(start, trained)
             if before:
                 axes.axvline(before, color="0.7", linestyle=":", linewidth=1)
             width = max(1, len(losses) // 50)

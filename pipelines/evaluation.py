@@ -13,7 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from recon.checkpoint import CheckpointError
-from recon.evaluate import Row, differences, lesion_rows, noise_rows, reconstructions, rows_of, summary_of
+from recon.evaluate import (
+    Row,
+    differences,
+    lesion_rows,
+    noise_rows,
+    reconstructions,
+    refuse_other_pairs,
+    rows_of,
+    summary_of,
+)
 from recon.loader import PairDataset
 from recon.models import BASELINES, Reconstruction, named_baseline
 from recon.trained import load_model, strangeness
@@ -77,6 +86,8 @@ def evaluate(
     refuse_strangers(out, FILES)
     pairs = PairDataset(corpus)
     without = None if probes.without is None else PairDataset(probes.without)
+    if without is not None:
+        refuse_other_pairs(pairs, without)
     tested = [_test(label, name, pairs, device, batch_size, without, probes.replicas) for label, name in models.items()]
     first, *others = tested
     summary = {
@@ -110,21 +121,24 @@ def _test(
 ) -> Tested:
     model, card = model_named(name, device)
     place = local_device(device)
-    rows: dict[int, Row] = {}
+    rows: list[Row] = []
+    more: list[Row] = []
+    noise = None
+    bare = reconstructions(model, without, batch_size, place) if without is not None else None
     with Meter(f"test {label}", len(pairs)) as meter:
         for batch, made in reconstructions(model, pairs, batch_size, place):
-            rows |= {row["pair"]: row for row in rows_of(batch, made, pairs)}
+            rows += rows_of(batch, made, pairs)
+            if bare is not None and pairs.recipe.target.lesions is not None:
+                more += lesion_rows(batch, made, *next(bare), pairs.recipe.target.lesions)
             meter.advance(len(made))
-    more, noise = [], None
-    if without is not None:
-        more += lesion_rows(model, pairs, without, batch_size, place)
     if replicas:
         found, noise = noise_rows(model, pairs, replicas, batch_size, place)
         more += found
+    by_pair = {row["pair"]: row for row in rows}
     for row in more:
-        rows[row["pair"]] |= row
+        by_pair[row["pair"]] |= row
     notes = strangeness(card, [pairs]) if card else []
-    return Tested(label, model, place, [rows[pair] for pair in sorted(rows)], noise, notes)
+    return Tested(label, model, place, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
 
 
 def _draw_noise(tested: Sequence[Tested], path: Path) -> None:

@@ -23,7 +23,8 @@ from .table import write_table
 PICTURES = 8  # at most, so that the file stays small
 SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
 SHOWN += ("data_consistency", *PROBES)
-LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_gain", "noise_kurtosis", "noise_spread")
+LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_spread")
+UNSHADED = ("data_consistency", "noise_gain", "noise_kurtosis")  # 1 or 2 is right, or neither end is better
 
 
 def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: Sequence[Outcome], out: Path) -> Path:
@@ -93,8 +94,8 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
     shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
     if metric in LESS_IS_BETTER:
         shades = 0.45 - shades  # darker is better
-    if metric == "data_consistency":
-        shades = np.full(means.shape, 0.05)  # 1 is best, and both sides of it are worse
+    if metric in UNSHADED:
+        shades = np.full(means.shape, 0.05)
     made = [
         (model, [{"value": cell, "shade": f"{shade:.2f}"} for cell, shade in zip(line, tones, strict=True)])
         for model, line, tones in zip(study.tests.models, values, shades, strict=True)
@@ -124,7 +125,7 @@ def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
 
 def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[tuple[str, bytes]]:
     found = drawings(rows, stages, out)
-    shown: set[tuple[str, str]] = set()
+    shown: set[tuple[str, ...]] = set()
     for stage in stages.values():
         file = out / stage.folder / "images.png"
         if stage.kind != "test" or not stage.done(out) or not file.exists():
@@ -135,7 +136,8 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[
             title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
     for stage in stages.values():
-        if stage.replicas and stage.done(out):
+        if stage.replicas and stage.done(out) and (stage.model, stage.corpus, "noise") not in shown:
+            shown.add((stage.model, stage.corpus, "noise"))
             title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
             found.append((title, (out / stage.folder / "noise.png").read_bytes()))
     return found

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from recon.evaluate import METRICS
+from recon.evaluate import METRICS, same_but_for_lesions
 from recon.models import named_baseline
 from recon.training import Training
 from synth.recipe import Recipe, load_recipe
@@ -215,11 +215,21 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
         name = next(n for n, t in waiting.items() if t.start not in waiting)  # no circle: there is one
         _add_training(stages, name, waiting.pop(name), how)
     for tested_on in how.tested_on or study.tests.corpora:
+        _same_pairs(stages, tested_on, study.corpora[tested_on])
         for model in study.tests.models:
             trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
             for source in trained or [model]:
                 _add_test(stages, model, source, tested_on, study.corpora[tested_on])
     return stages
+
+
+def _same_pairs(stages: dict[str, Stage], corpus: str, spec: CorpusSpec) -> None:
+    recipes = [stages[f"build/{name}"].settings for name in (corpus, spec.without) if name is not None]
+    if len(recipes) == 2:
+        try:
+            same_but_for_lesions(*recipes)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise SettingsError(f"corpora.{corpus}.without = '{spec.without}': {error}") from None
 
 
 def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, spec: CorpusSpec) -> None:

@@ -54,13 +54,14 @@ def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -
             start = next((str(out / folders[name]) for name in stage.needs if name.startswith("train/")), None)
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
             with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
-                train(settings, out / stage.folder, device=device, tell=tell)
+                card = train(settings, out / stage.folder, device=device, tell=tell)
+            return float(card["seconds"])  # with what came before it was stopped
         else:
             corpus = out / folders[stage.needs[0]]
             model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
             probes = Probes(out / folders[stage.without] if stage.without else None, stage.replicas)
             evaluate({stage.model: model}, corpus, out / stage.folder, device, probes=probes)
-    except (ValueError, OSError, RuntimeError, CorpusError, BuildError) as error:
+    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError, CorpusError, BuildError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None
     return time.perf_counter() - started
 

@@ -33,8 +33,11 @@ class Timings:
         """Keep what a stage took."""
         key = self._stages[name].key
         self._seconds[key] = seconds
+        whole = not self._file.exists() or self._file.read_bytes().endswith(b"\n")
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": name, "key": key, "seconds": round(seconds, 3)}) + "\n")
+            file.write(
+                ("" if whole else "\n") + json.dumps({"stage": name, "key": key, "seconds": round(seconds, 3)}) + "\n"
+            )
 
     def taken(self, name: str) -> float:
         """What a stage took; 0 where that is not known."""
@@ -74,5 +77,5 @@ class Timings:
                 return float(length.steps)
             pairs = sum(self._units(need) for need in stage.needs if need.startswith("build/"))
             return (length.epochs or 1) * pairs / length.batch_size
-        times = 1 + 2 * bool(stage.without) + stage.replicas
+        times = 1 + bool(stage.without) + stage.replicas
         return self._units(stage.needs[0]) * times

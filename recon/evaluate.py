@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synth.lesions import LesionsSpec
 from synth.lines import RegularSpec
 from synth.points import Regular2DSpec
+from synth.recipe import Recipe
 from synth.sampling import SamplingSpec
 
 from .batches import make_loader
@@ -32,7 +34,8 @@ def reconstructions(
     """Batches, bucket by bucket, each with its images [batch y x]."""
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         with torch.no_grad():
-            yield batch, model(batch).cpu().numpy()
+            images = model(batch).cpu().numpy()
+        yield batch, images  # outside: the loop's body keeps its own mode
 
 
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
@@ -43,7 +46,8 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     """
     rows: list[Row] = []
     sampling = pairs.recipe.sampling
-    consistency = data_consistency(torch.from_numpy(images).to(batch["masked_kspace"]), batch)
+    known = bool((batch["sigma"] > 0).all())
+    consistency = data_consistency(torch.from_numpy(images).to(batch["masked_kspace"]), batch) if known else []
     for k, image in enumerate(images):
         reference = batch["target"][k].cpu().numpy()
         row: Row = {
@@ -55,36 +59,39 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
         shifts = _alias_shifts(sampling, reference.shape)
         if shifts:
             row["aliasing_energy"] = aliasing_energy(image, reference, shifts)
-        if row["sigma"] > 0:
+        if known:
             row["data_consistency"] = consistency[k]
         rows.append(row)
     return rows
 
 
-def lesion_rows(
-    model: Reconstruction,
-    pairs: PairDataset,
-    without: PairDataset,
-    batch_size: int = 4,
-    device: torch.device | str | None = None,
-) -> list[Row]:
-    """What became of lesions in `pairs`, and how often one appears in the same pairs `without` them (`recon.probes`).
+def refuse_other_pairs(pairs: PairDataset, without: PairDataset) -> None:
+    """Raise ValueError where corpora are not the same pairs with and without lesions."""
+    same_but_for_lesions(pairs.recipe, without.recipe)
+    if pairs.pair_ids != without.pair_ids:
+        raise ValueError(
+            "these corpora rejected different photographs, so that their pairs do not match; lower "
+            "target.lesions.diameter, so that each has room for one"
+        )
 
-    Raises ValueError where the corpora differ in more than their lesions.
-    """
-    lesions, bare = pairs.recipe.target.lesions, pairs.recipe.target.model_copy(update={"lesions": None})
-    if lesions is None or pairs.recipe.model_copy(update={"target": bare}) != without.recipe:
+
+def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
+    """Raise ValueError where recipes differ in more than target.lesions, which the first has alone."""
+    bare = recipe.target.model_copy(update={"lesions": None})
+    if recipe.target.lesions is None or recipe.model_copy(update={"target": bare}) != without:
         raise ValueError("these corpora must have the same recipe but for target.lesions, which the first has alone")
+
+
+def lesion_rows(
+    batch: dict[str, Tensor], images: Image, bare_batch: dict[str, Tensor], bare_images: Image, lesions: LesionsSpec
+) -> list[Row]:
+    """What became of lesions, and how often one appears in images of the same pairs without them (`recon.probes`)."""
+    targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
     rows = []
-    both = (reconstructions(model, part, batch_size, device) for part in (pairs, without))
-    for (batch, images), (bare_batch, bare_images) in zip(*both, strict=True):
-        if not torch.equal(batch["pair_id"], bare_batch["pair_id"]):
-            raise ValueError("these corpora rejected different photographs, so that their pairs do not match")
-        targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
-        for k, pair in enumerate(batch["pair_id"].tolist()):
-            recovered = contrast_recovery(images[k], bare_images[k], targets[k], bare_targets[k])
-            appeared = false_lesions(bare_images[k], bare_targets[k], lesions)
-            rows.append({"pair": pair, "contrast_recovery": float(np.mean(recovered)), "false_lesions": appeared})
+    for k, pair in enumerate(batch["pair_id"].tolist()):
+        recovered = contrast_recovery(images[k], bare_images[k], targets[k], bare_targets[k])
+        appeared = false_lesions(bare_images[k], bare_targets[k], lesions)
+        rows.append({"pair": pair, "contrast_recovery": float(np.mean(recovered)), "false_lesions": appeared})
     return rows
 
 
@@ -95,15 +102,26 @@ def noise_rows(
     batch_size: int = 4,
     device: torch.device | str | None = None,
 ) -> tuple[list[Row], NDArray[np.float64]]:
-    """What becomes of noise alone, how even noise is (`recon.probes`), and the first pair's noise map [y x]."""
-    rows, maps = [], []
+    """What becomes of noise alone, how even noise is (`recon.probes`), and the first pair's noise map [y x].
+
+    Raises ValueError where the corpus's noise is not known, or not white.
+    """
+    if pairs.recipe.noise.covariance != "white" and not pairs.recipe.own_maps:  # scans are whitened
+        raise ValueError("replicas of noise are white, and this corpus's noise.covariance is not; leave replicas out")
+    rows: list[Row] = []
+    first: tuple[int, NDArray[np.float64]] | None = None
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
+        if not bool((batch["sigma"] > 0).all()):
+            raise ValueError("replicas of noise need its level, and some sigma is 0 or not known; leave replicas out")
         with torch.no_grad():
             alone, levels = pure_noise(model, batch), noise_maps(model, batch, replicas)
         for pair, found, level, target in zip(batch["pair_id"].tolist(), alone, levels, batch["target"], strict=True):
             rows.append({"pair": pair, **found, "noise_spread": noise_spread(level, target.cpu().numpy())})
-            maps.append((pair, level))
-    return rows, min(maps, key=lambda entry: entry[0])[1]
+            if first is None or pair < first[0]:
+                first = pair, level
+    if first is None:
+        raise ValueError("this corpus has no pair")
+    return rows, first[1]
 
 
 def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[int, int]]:

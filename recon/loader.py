@@ -171,6 +171,11 @@ class PairDataset(Pairs):
         return Geometry(bucket, shapes["target"][1:], readout, lines, self.recipe.kspace == "full")  # type: ignore[arg-type]
 
     @property
+    def pair_ids(self) -> list[int]:
+        """The pair at each position."""
+        return [int(self._numbers[bucket]["pair_id"][row]) for bucket, row in self._where]
+
+    @property
     def identity(self) -> str:
         """The corpus's content hash."""
         return self.content_hash

@@ -26,7 +26,7 @@ SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy
 def data_consistency(images: Tensor, batch: Batch) -> list[float]:
     """Rms of P F C x - y over the samples, in units of the noise's, sqrt(2) sigma, per image of [batch y x].
 
-    1 is what the true image leaves; less has fitted noise, more contradicts what was measured. NaN without noise.
+    1 is what the true image leaves; less has fitted noise, more contradicts what was measured. Sigma must be above 0.
     """
     kspace, mask = batch["masked_kspace"], batch["mask"]
     left = sense_forward(images, batch["sens_maps"], mask) - kspace
@@ -71,7 +71,7 @@ def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float
 
 
 def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[str, float]]:
-    """What becomes of noise without a signal, per image.
+    """What becomes of noise without a signal, per image, over the pixels that coils see.
 
     ``noise_gain``: rms over that of a fully sampled image's noise, sqrt(2) sigma (zero-filling gives 1 / sqrt(R),
     unregularised SENSE sqrt(R) g). ``noise_kurtosis``: mean |x|^4 / (mean |x|^2)^2, which is 2 for complex normal noise
@@ -79,8 +79,9 @@ def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[
     """
     images = model({**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
     found = []
-    for image, sigma in zip(images, batch["sigma"].tolist(), strict=True):
-        power = np.abs(image) ** 2
+    seen = (batch["sens_maps"].abs().square().sum(1) > 0).expand(images.shape).cpu().numpy()
+    for image, inside, sigma in zip(images, seen, batch["sigma"].tolist(), strict=True):
+        power = np.abs(image[inside]) ** 2
         mean = float(power.mean())
         kurtosis = float((power**2).mean()) / mean**2 if mean > 0 else float("nan")
         found.append({"noise_gain": (mean / 2) ** 0.5 / sigma, "noise_kurtosis": kurtosis})

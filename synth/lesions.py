@@ -17,9 +17,9 @@ TRIES = 1000  # places that are drawn before one gives up
 class LesionsSpec(Spec):
     """``[target.lesions]``: discs with edges one pixel wide, apart from each other, in the object.
 
-    A disc adds `contrast` times the object's mean magnitude; what a negative contrast would take below 0 stays 0. Two
-    corpora that differ in this section alone have the same noise, so that the difference of two reconstructions is what
-    became of the lesions.
+    A disc adds `contrast` times the object's mean magnitude; what a negative contrast would take below 0 stays 0. The
+    SNR is that of the image without lesions: two corpora that differ in this section alone have the same noise, so that
+    the difference of two reconstructions is what became of the lesions.
     """
 
     count: int = Field(default=4, ge=1, le=100, description="in each image, or as many as have room")

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from .arrays import load_array, stamp
-from .physics import ifftc
+from .physics import ifftc, sense_forward
 from .spec import PositiveRange, Spec, draw_uniform
 from .target import Readout
 
@@ -145,6 +145,28 @@ def sigma_of_empty_rows(kspace: NDArray[np.complex64], readout: Readout) -> floa
     inside = readout.image_rows
     empty = np.concatenate([images[:, : inside.start], images[:, inside.stop :]], axis=1)
     return float(np.sqrt(np.mean(np.abs(empty.astype(np.complex128)) ** 2) / 2))
+
+
+def sigma_of_residual(
+    kspace: NDArray[np.complex64],
+    target: NDArray[np.complex64],
+    maps: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    *,
+    noisy: bool,
+) -> tuple[float, float, NDArray[np.complex128]]:
+    """Sigma of white noise n in k-space [coil y x], its relative standard error, and all noise, from y - P F C x.
+
+    With a clean reference x the residual is P n. A noisy one has C^H F^H n in it, and the residual is P (1 - F C C^H
+    F^H) n: as C C^H projects at every pixel (sum |map|^2 = 1), its variance in coil c is 2 sigma^2 (1 - mean |map_c|^2)
+    at every sample. The noise is given scaled to its full variance, a sample after the other.
+    """
+    residual = (kspace - sense_forward(target, maps, mask)).astype(np.complex128)
+    sampled = np.broadcast_to(mask, kspace.shape)
+    left = 1 - noisy * np.mean(np.abs(maps.astype(np.complex128)) ** 2, axis=(-2, -1))
+    degrees = float(sampled[0].sum()) * float(left.sum())
+    sigma = float(np.sqrt(np.sum(np.abs(residual) ** 2) / (2 * degrees)))
+    return sigma, 0.5 / degrees**0.5, (residual / np.sqrt(left)[:, None, None])[sampled]
 
 
 def snr_per_sigma(

@@ -89,9 +89,6 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     readout = recipe.target.readout(matrix)
 
     magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
-    lesions: dict[str, float] = {}
-    if recipe.target.lesions is not None:
-        magnitude, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
     phase = recipe.phase.draw(rng(seed, "phase", index))
     image = magnitude * phase.on(matrix)  # [y x]
 
@@ -119,6 +116,12 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     snrs = {f"snr_{name.replace('-', '_')}": value / measured_sigma for name, value in per_sigma.items() if sigma > 0}
     if heard and sigma > 0:
         snrs["snr_image"] = (_mean_power(image) / _mean_power(combined_noise)) ** 0.5 / sigma
+
+    lesions: dict[str, float] = {}
+    if recipe.target.lesions is not None:  # after sigma, which is that of the image without them
+        changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
+        added = (changed - magnitude) * phase.on(matrix)
+        image, clean = image + added, clean + readout.pad(_sampled_signal(added, maps, kept))
 
     target = image + sigma * combined_noise
     kspace *= sigma

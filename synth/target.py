@@ -146,7 +146,8 @@ class TargetSpec(Spec):
             factor = max(m / n for m, n in zip(matrix, image.shape, strict=True))
             if self.zoom is not None:
                 factor *= float(np.exp(draw_uniform(rng, (np.log(self.zoom[0]), np.log(self.zoom[1])))))
-            image = _resized(image, factor, matrix)
+            remedy = "target.fit = 'pad'" if self.zoom is None else "a smaller target.zoom"
+            image = _resized(image, factor, matrix, remedy)
         room = [n - m for n, m in zip(image.shape, matrix, strict=True)]
         if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):
             remedy = "'crop' or 'resize'" if self.fit == "pad" else "'pad' or 'resize', or a smaller target.matrix"
@@ -180,11 +181,11 @@ def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(image > 0.05 * top, np.float32(1.1) * top - image, image)
 
 
-def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int]) -> NDArray[np.float32]:
+def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int], remedy: str) -> NDArray[np.float32]:
     if factor > MAX_UPSCALE:
         raise SourceRejectedError(
             f"a photo of {image.shape[0]}x{image.shape[1]} would be enlarged {factor:.1f} times; "
-            f"the limit is {MAX_UPSCALE:g}: use larger photos, a smaller target.matrix or target.fit = 'pad'"
+            f"the limit is {MAX_UPSCALE:g}: use larger photos, a smaller target.matrix or {remedy}"
         )
     if factor == 1:
         return image

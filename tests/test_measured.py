@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 from pipelines.build import build
 from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
-from pipelines.measured import Measured, UnmeasurableError, measure, sigma_of_residual
+from pipelines.measured import Measured, UnmeasurableError, measure
 from synth.coils import LoopsSpec, draw_coils
+from synth.noise import sigma_of_residual
 from synth.physics import ifft2c, sense_forward
 from synth.recipe import parse_recipe
 
@@ -43,6 +44,7 @@ SMALL = {"coils": {"kind": "loops", "count": 4, "sets": 2}}
     [
         {},
         {"target": {"reference": "clean"}},
+        {"target": {"lesions": {"contrast": 3.0}}},
         {"target": {"readout_oversampling": 2}},
         {"sampling": {"kind": "poisson", "acceleration": 3, "reference_lines": 8}},
         {"noise": {"snr": 0.5, "definition": "image"}},
@@ -78,6 +80,10 @@ def test_the_command_measures(corpus, photos, tmp_path):
     build(parse_recipe(recipe_data(photos, pairs=2, noise={"kind": "none"}), "test"), silent, ClusterSpec("sync"))
     with pytest.raises(UnmeasurableError, match="only white noise"):
         measure(silent, 1)
+    one = tmp_path / "one.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=2, coils={"count": 1}), "test"), one, ClusterSpec("sync"))
+    with pytest.raises(UnmeasurableError, match="single coil has all of its noise"):
+        measure(one, 1)
     refused = CliRunner().invoke(app, ["verify", str(silent), "--measure", "1"])
     assert refused.exit_code != 0
     assert "Traceback" not in refused.output

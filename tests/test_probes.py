@@ -8,7 +8,7 @@ from pipelines.build import build
 from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
 from recon.baselines import RegularisedSense, ZeroFilled
-from recon.evaluate import lesion_rows, noise_rows
+from recon.evaluate import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
 from recon.gfactor import block_g
 from recon.loader import PairDataset
 from recon.probes import (
@@ -125,17 +125,49 @@ def corpora(photos, tmp_path_factory):
     return out / "plain.zarr", out / "lesions.zarr"
 
 
+def rows_of_lesions(model, lesions, plain):
+    both = (reconstructions(model, pairs, 3, "cpu") for pairs in (lesions, plain))
+    found = []
+    for (batch, images), (bare_batch, bare_images) in zip(*both, strict=True):
+        assert torch.is_grad_enabled()
+        found += lesion_rows(batch, images, bare_batch, bare_images, lesions.recipe.target.lesions)
+    return found
+
+
 def test_rows_of_lesions_and_noise(corpora):
     plain, lesions = map(PairDataset, corpora)
-    kept, lost = (lesion_rows(RegularisedSense(lam), lesions, plain, 3, "cpu") for lam in (8.0, 0.2))
+    kept, lost = (rows_of_lesions(RegularisedSense(lam), lesions, plain) for lam in (8.0, 0.2))
+    assert torch.is_grad_enabled()
     assert sorted(row["pair"] for row in kept) == [0, 1, 2, 3]
     pairs = zip(kept, lost, strict=True)
     assert all(0 < b["contrast_recovery"] < a["contrast_recovery"] < 1.3 for a, b in pairs)
     with pytest.raises(ValueError, match="must have the same recipe"):
-        lesion_rows(ZeroFilled(), plain, lesions)
+        refuse_other_pairs(plain, lesions)
+    refuse_other_pairs(lesions, plain)
     rows, first = noise_rows(ZeroFilled(), plain, 8, 3, "cpu")
     assert {"noise_gain", "noise_kurtosis", "noise_spread"} <= rows[0].keys()
     assert first.shape == (48, 56)
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [({"kind": "none"}, "some sigma is 0"), ({"covariance": "psi.npy"}, "replicas of noise are white")],
+)
+def test_noise_that_replicas_cannot_repeat(photos, tmp_path, monkeypatch, noise, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("psi.npy", np.diag([1, 1, 1, 40]).astype(np.complex64))
+    build(parse_recipe(recipe_data(photos, pairs=2, noise=noise), "n"), tmp_path / "n.zarr", ClusterSpec("sync"))
+    words = ["test", "zero-filled", str(tmp_path / "n.zarr"), "--out", str(tmp_path / "out"), "--replicas", "2"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code != 0
+    assert message in " ".join(refused.output.split())
+    assert "Traceback" not in refused.output
+
+
+def test_noise_alone_counts_where_coils_see(batch):
+    half = torch.arange(SHAPE[1]) < 32
+    cut = {**batch, "sens_maps": batch["sens_maps"] * half}
+    assert pure_noise(ZeroFilled(), cut)[0]["noise_kurtosis"] == pytest.approx(2, rel=0.1)
 
 
 def test_the_command_probes(corpora, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, tmp_path):
 
 
 def test_killed_in_each_stage_it_gives_the_same_rows(study, tmp_path):
-    """SIGKILL of the real command while it builds, trains, fine-tunes and tests."""
+    """SIGKILL of the real command a moment after a stage, while it builds, trains, fine-tunes and tests."""
     command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
     for after in ("build/train: made", "build/test: made", "train/vn/1: made", "test/vn/1/on/test: made", None):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -133,6 +134,7 @@ def test_killed_in_each_stage_it_gives_the_same_rows(study, tmp_path):
         for line in process.stderr:
             seen.append(line)
             if after is not None and after in line:
+                time.sleep(0.2)  # into the next stage
                 process.kill()
                 break
         process.communicate(timeout=60)
@@ -155,7 +157,10 @@ def test_a_plan_tells_how_long(study, tmp_path):
     assert timings.expected("test/zero-filled/on/test") == pytest.approx(per_pair)  # the only test there is yet
     with (out / "seconds.jsonl").open("a") as file:
         file.write('{"key": "cut')
+    again = Timings(out, stages)
+    again.note("train/tuned/1", 7.0)
     assert Timings(out, stages).taken("train/vn/1") == timings.taken("train/vn/1")
+    assert Timings(out, stages).taken("train/tuned/1") == 7
 
 
 def test_several_stages_at_a_time_give_the_same_rows(study, tmp_path):
@@ -212,6 +217,7 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
         ('on = "test"}', 'on = "tset"}', "there is no 'tset'"),
         ("[corpora.test]", '[corpora.test]\nwithout = "plain"', "there is no 'plain'"),
         ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
+        ("[corpora.test]", '[corpora.test]\nwithout = "train"', "must have the same recipe but for target.lesions"),
         ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
     ],
 )

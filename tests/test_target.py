@@ -135,10 +135,13 @@ def test_an_outline_is_an_ellipse_with_air_around(rng):
 
 
 def test_zoom_enlarges_a_part(photo, rng):
-    image, how = fitted(photo, (20, 40), rng, fit="resize", zoom=(2.0, 2.0), position="random")
-    plain = fitted(photo, (20, 40), rng, fit="resize")[1]
-    assert image.shape == (20, 40)
-    assert how.resized == pytest.approx(2 * plain.resized)
+    plain, how = fitted(photo, (20, 40), rng, fit="resize")
+    image, zoomed = fitted(photo, (20, 40), rng, fit="resize", zoom=(2.0, 2.0))
+    assert zoomed.resized == pytest.approx(2 * how.resized)
+    halved = image.reshape(10, 2, 20, 2).mean(axis=(1, 3))
+    assert np.corrcoef(halved.ravel(), plain[5:15, 10:30].ravel())[0, 1] > 0.95  # the middle, twice as large
     assert len({fitted(photo, (20, 40), rng, fit="resize", zoom=(1, 3))[1].resized for _ in range(4)}) == 4
     with pytest.raises(ValueError, match="zoom is for fit"):
         TargetSpec(matrix=(20, 40), fit="crop", zoom=(1, 2))
+    with pytest.raises(SourceRejectedError, match=r"a smaller target\.zoom"):
+        fitted(photo, (20, 40), rng, fit="resize", zoom=(20.0, 20.0))
