@@ -85,10 +85,12 @@ def answers(
 
 
 def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
-    corpora = [c for c in study.tests.corpora if any(row["corpus"] == c and metric in row for row in rows)]
-    if not corpora:
+    there = [row for row in rows if metric in row]
+    corpora = [c for c in study.tests.corpora if any(row["corpus"] == c for row in there)]
+    models = [m for m in study.tests.models if any(row["model"] == m for row in there)]
+    if not there:
         return {"metric": metric, "corpora": [], "rows": []}
-    values = matrix(rows, study.tests.models, corpora, metric)
+    values = matrix(there, models, corpora, metric)
     means = np.array([[np.nan if cell is None else cell["mean"] for cell in line] for line in values])
     low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
     shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
@@ -98,7 +100,7 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
         shades = np.full(means.shape, 0.05)
     made = [
         (model, [{"value": cell, "shade": f"{shade:.2f}"} for cell, shade in zip(line, tones, strict=True)])
-        for model, line, tones in zip(study.tests.models, values, shades, strict=True)
+        for model, line, tones in zip(models, values, shades, strict=True)
     ]
     return {"metric": metric, "corpora": corpora, "rows": made}
 

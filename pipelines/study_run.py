@@ -55,7 +55,7 @@ def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
             with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
                 card = train(settings, out / stage.folder, device=device, tell=tell)
-            return float(card["seconds"])  # with what came before it was stopped
+            return max(float(card["seconds"]), time.perf_counter() - started)  # with what came before it was stopped
         else:
             corpus = out / folders[stage.needs[0]]
             model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
