@@ -94,7 +94,7 @@ def verify_command(
                 f"{found.close} equal in single precision"
             )
         if found.measured:
-            typer.echo(f"{found.measured} pairs measured: sigma as said within {100 * found.largest_error:.2g} %")
+            typer.echo(f"{found.measured} pairs measured: sigma is {100 * found.largest_error:.2g} % off at most")
         typer.echo(f"content hash {found.content_hash}")
     if not found.intact:
         raise typer.Exit(1)

@@ -7,11 +7,11 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.corpus import Bucket, Corpus
+from synth.corpus import Corpus
 from synth.crimes import MEANING
-from synth.physics import fft2c
+from synth.physics import fft2c, ifftc
 
-from .measured import Measured, UnmeasurableError, measure
+from .measured import DEVIATIONS, Measured, UnmeasurableError, measure
 from .page import page
 from .picture import png
 from .summary import lacking
@@ -62,7 +62,7 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
         lines.append(f"The images' SNR is {v['min']:.3g} to {v['max']:.3g}, {v['mean']:.3g} on average.")
     if found:
         worst = max(abs(m.sigma_found / m.sigma - 1) for m in found)
-        allowed = 6 * max(m.error for m in found)
+        allowed = DEVIATIONS * max(m.error for m in found)
         lines.append(
             f"Measured back from the arrays of {len(found)} pairs, sigma is as said within {100 * worst:.2g} % "
             f"(by chance up to {100 * allowed:.2g} %)."
@@ -71,13 +71,9 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
 
 
 def _columns(corpus: Corpus, name: str) -> NDArray[np.float64]:
-    """A number of all valid pairs, in the order of `_valid`."""
-    parts = [b.numbers(name)[b.numbers("valid") == 1] for b in corpus.buckets if name in b.arrays]
+    """A number of all valid pairs, in the order of `Corpus.places`."""
+    parts = [b.numbers(name)[b.valid_rows] for b in corpus.buckets if name in b.arrays]
     return np.concatenate(parts).astype(np.float64) if len(parts) == len(corpus.buckets) else np.empty(0)
-
-
-def _valid(corpus: Corpus) -> list[tuple[Bucket, int]]:
-    return [(b, int(row)) for b in corpus.buckets for row in np.flatnonzero(b.numbers("valid") == 1)]
 
 
 def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
@@ -106,12 +102,12 @@ def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
 def _masks(corpus: Corpus) -> bytes:
     from matplotlib.figure import Figure
 
-    bucket = max(corpus.buckets, key=lambda b: int((b.numbers("valid") == 1).sum()))
-    rows = np.flatnonzero(bucket.numbers("valid") == 1)[:AVERAGED]
+    bucket = max(corpus.buckets, key=lambda b: len(b.valid_rows))
+    rows = bucket.valid_rows[:AVERAGED]
     masks = np.stack([np.asarray(bucket.arrays["mask"][int(row)]) for row in rows]).astype(np.float64)
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     density, spread, spectrum = figure.subplots(1, 3)
-    transformed = np.abs(np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(masks[0]))))
+    transformed = np.abs(ifftc(masks[0], tuple(range(masks[0].ndim))))
     decibel = 20 * np.log10(np.maximum(transformed / transformed.max(), 1e-4))
     if masks.ndim == 2:
         density.plot(masks.mean(axis=0), drawstyle="steps-mid", linewidth=0.8)
@@ -136,7 +132,7 @@ def _outliers(corpus: Corpus) -> bytes | None:
     """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations."""
     from matplotlib.figure import Figure
 
-    places, scores = _valid(corpus), {}
+    places, scores = corpus.places, {}
     for name in WATCHED:
         values = _columns(corpus, name)
         if len(values) == len(places) and np.isfinite(values).all():

@@ -87,7 +87,11 @@ def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
         recipe = stages[stage.needs[0]].settings if stage.without else None
         if isinstance(recipe, Recipe) and recipe.target.lesions is not None:
             groups.setdefault(stage.without, {})[stage.corpus] = recipe.target.lesions.diameter
-    groups = {name: corpora for name, corpora in groups.items() if len(corpora) > 1}
+    groups = {
+        name: dict(sorted(corpora.items(), key=lambda entry: entry[1]))
+        for name, corpora in groups.items()
+        if len(corpora) > 1
+    }
     if not groups or not rows:
         return None
     figure = Figure(figsize=(8, 3.2 * len(groups)), layout="constrained")

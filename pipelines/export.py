@@ -56,7 +56,7 @@ def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
     (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
     count = 0
     (folder / "README.md").write_text(_told(corpus, kind))
-    with Meter(f"export {corpus.path.name}", sum(int(b.numbers("valid").sum()) for b in corpus.buckets)) as meter:
+    with Meter(f"export {corpus.path.name}", len(corpus.places)) as meter:
         for bucket in corpus.buckets:
             for k in range(bucket.arrays["maps"].shape[0]):
                 np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.arrays["maps"][k])
@@ -88,7 +88,7 @@ def _contents(corpus: Corpus, bucket: Bucket) -> Iterator[Content]:
     full = corpus.recipe.kspace == "full"
     skip = {"kspace", "mask", "target", "maps", "index", "valid"}
     scalars = {n: bucket.numbers(n) for n, a in bucket.arrays.items() if n not in skip and not n.startswith("maps_")}
-    for row in np.flatnonzero(bucket.numbers("valid")).tolist():
+    for row in bucket.valid_rows.tolist():
         kspace, sampled, target = (np.asarray(bucket.arrays[n][row]) for n in ("kspace", "mask", "target"))
         maps = np.asarray(bucket.arrays["maps"][bucket.map_rows[row]])
         index = int(bucket.numbers("index")[row])

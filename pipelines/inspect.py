@@ -90,7 +90,7 @@ def contact_sheet(corpus: Corpus, pairs: int = PAIRS_SHOWN) -> bytes:
 
 
 def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
-    valid = [(b, int(row)) for b in corpus.buckets for row in np.flatnonzero(b.numbers("valid") == 1)]
+    valid = corpus.places
     return [valid[int(k)] for k in np.linspace(0, len(valid) - 1, min(pairs, len(valid)))]
 
 

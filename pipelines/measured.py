@@ -26,7 +26,7 @@ class UnmeasurableError(ValueError):
     """A corpus whose noise cannot be told from its signal; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """Sigma and image SNR of a pair, as its numbers and as its arrays say, and how far chance may part these."""
 

@@ -224,12 +224,15 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
 
 
 def _same_pairs(stages: dict[str, Stage], corpus: str, spec: CorpusSpec) -> None:
-    recipes = [stages[f"build/{name}"].settings for name in (corpus, spec.without) if name is not None]
-    if len(recipes) == 2:
-        try:
-            same_but_for_lesions(*recipes)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise SettingsError(f"corpora.{corpus}.without = '{spec.without}': {error}") from None
+    if spec.without is None:
+        return
+    recipe, bare = (stages[f"build/{name}"].settings for name in (corpus, spec.without))
+    assert isinstance(recipe, Recipe)
+    assert isinstance(bare, Recipe)
+    try:
+        same_but_for_lesions(recipe, bare)
+    except ValueError as error:
+        raise SettingsError(f"corpora.{corpus}.without = '{spec.without}': {error}") from None
 
 
 def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, spec: CorpusSpec) -> None:

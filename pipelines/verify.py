@@ -73,14 +73,12 @@ def verify(path: Path, replay: int = 0, measured: int = 0) -> Verified:
 
 def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
     """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
-    where = [
-        (b, row, int(i)) for b in corpus.buckets for row, i in enumerate(b.numbers("index")) if b.numbers("valid")[row]
-    ]
+    where = corpus.places
     chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
     outcomes = []
     with Meter(f"replay {corpus.path.name}", len(chosen)) as meter:
-        for bucket, row, index in (where[k] for k in sorted(chosen)):
-            outcomes.append(_compare(corpus, bucket, row, index))
+        for bucket, row in (where[k] for k in sorted(chosen)):
+            outcomes.append(_compare(corpus, bucket, row, int(bucket.arrays["index"][row])))
             meter.advance(1)
     return outcomes
 

@@ -138,8 +138,7 @@ class PairDataset(Pairs):
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        every = [(b, np.flatnonzero(b.numbers("valid") == 1)) for b in corpus.buckets]
-        buckets = [(b, rows) for b, rows in every if len(rows)]  # of a shape all may have been rejected
+        buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # of a shape all may be rejected
         index = [b.numbers("index") for b, _ in buckets]
         where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
         self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices

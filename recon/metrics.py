@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.object import object_of
+
 Image = NDArray[np.complexfloating]
 SIGMA, WINDOW = 1.5, 11  # of Wang's SSIM
-OBJECT = 0.05  # of the reference's maximum: above it is no air
 
 
 def nrmse_complex(image: Image, reference: Image) -> float:
@@ -33,7 +34,7 @@ def psnr_magnitude_slice_max(image: Image, reference: Image) -> float:
 def psnr_magnitude_object_max(image: Image, reference: Image) -> float:
     """The same of the object alone: pixels whose reference is above 5 % of its maximum."""
     r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
-    inside = r > OBJECT * r.max()
+    inside = object_of(r)
     error = np.sqrt(np.mean((x - r)[inside] ** 2))
     return float(20 * np.log10(r.max() / error)) if error > 0 else float("inf")
 

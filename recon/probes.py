@@ -12,7 +12,8 @@ from scipy.ndimage import label, uniform_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from synth.lesions import OBJECT, LesionsSpec, disc, mean_of_object
+from synth.lesions import LesionsSpec, disc
+from synth.object import mean_of_object, object_of
 from synth.physics import sense_forward
 from synth.rng import rng
 
@@ -42,7 +43,7 @@ def contrast_recovery(image: Image, without: Image, target: Image, target_withou
     reconstructions this is the matrix of resolution's response to the lesion, l^H M l / l^H l.
     """
     added, found = target - target_without, image - without
-    regions, count = label(np.abs(added) > OBJECT * np.abs(added).max(), np.ones((3, 3)))
+    regions, count = label(object_of(np.abs(added)), np.ones((3, 3)))  # touching corners are one lesion
     recovered = []
     for region in range(1, count + 1):
         inside = regions == region
@@ -65,7 +66,7 @@ def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float
     ring = outer - inner
     contrast = fftconvolve(error, inner / inner.sum() - ring / ring.sum(), mode="same")
     step = max(1, round(lesions.diameter))
-    places = (truth > OBJECT * truth.max())[::step, ::step]
+    places = object_of(truth)[::step, ::step]
     passing = contrast[::step, ::step] / (lesions.contrast * mean_of_object(truth)) >= 0.5
     return float((passing & places).sum() / places.sum())
 
@@ -106,7 +107,7 @@ def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0
 
 def noise_spread(noise: NDArray[np.float64], reference: Image) -> float:
     """How uneven a noise map [y x] is in the object: its 95th over its 5th percentile, smoothed over 9 x 9 pixels."""
-    inside = np.abs(reference) > OBJECT * np.abs(reference).max()
+    inside = object_of(np.abs(reference))
     low, high = np.quantile(uniform_filter(noise, SMOOTH)[inside], [0.05, 0.95])
     return float(high / low) if low > 0 else float("inf")
 

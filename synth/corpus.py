@@ -40,6 +40,11 @@ class Bucket:
         return np.asarray(self.arrays[name][:])
 
     @cached_property
+    def valid_rows(self) -> NDArray[Any]:
+        """The rows whose source was not rejected."""
+        return np.flatnonzero(self.numbers("valid") == 1)
+
+    @cached_property
     def map_rows(self) -> NDArray[Any]:
         """The row of `maps` that belongs to each pair."""
         found = np.nan_to_num(self.numbers("maps_index"), nan=-1)  # a rejected pair has NaN there
@@ -53,6 +58,11 @@ class Corpus:
     path: Path
     attributes: dict[str, Any]
     buckets: list[Bucket]
+
+    @property
+    def places(self) -> list[tuple[Bucket, int]]:
+        """Bucket and row of every valid pair."""
+        return [(bucket, int(row)) for bucket in self.buckets for row in bucket.valid_rows]
 
     @property
     def content_hash(self) -> str:

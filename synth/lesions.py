@@ -8,9 +8,9 @@ from pydantic import Field, field_validator
 from scipy.ndimage import uniform_filter
 
 from .images import SourceRejectedError
+from .object import mean_of_object, object_of
 from .spec import Spec
 
-OBJECT = 0.05  # of the image's maximum: above it is no air
 TRIES = 1000  # places that are drawn before one gives up
 
 
@@ -53,7 +53,7 @@ class LesionsSpec(Spec):
         Nine tenths of the square around a disc lie in the object.
         """
         apart, border = 2 * self.diameter + 4, self.diameter + 2
-        inside = (image > OBJECT * image.max()).astype(np.float32)
+        inside = object_of(image).astype(np.float32)
         centres = np.argwhere(uniform_filter(inside, round(self.diameter), mode="constant") > 0.9)
         if len(centres) == 0:
             return []
@@ -72,8 +72,3 @@ def disc(shape: tuple[int, ...], centre: tuple[int, int], diameter: float) -> ND
     y, x = np.ogrid[: shape[0], : shape[1]]
     away = np.hypot(y - centre[0], x - centre[1])
     return np.clip(diameter / 2 - away + 0.5, 0, 1).astype(np.float32)
-
-
-def mean_of_object(image: NDArray[np.floating]) -> float:
-    """Mean of a magnitude image where it is above 5 % of its maximum."""
-    return float(image[image > OBJECT * image.max()].mean())

@@ -12,6 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, mod
 
 from .images import SourceRejectedError
 from .lesions import LesionsSpec
+from .object import object_of
 from .spec import PositiveRange, Spec, draw_uniform
 
 
@@ -176,9 +177,9 @@ class TargetSpec(Spec):
 
 
 def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1.1 max - x where x is above 5 % of the maximum, which is no air; below it x stays."""
+    """1.1 max - x in the object; in the air x stays."""
     top = image.max()
-    return np.where(image > 0.05 * top, np.float32(1.1) * top - image, image)
+    return np.where(object_of(image), np.float32(1.1) * top - image, image)
 
 
 def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int], remedy: str) -> NDArray[np.float32]:

@@ -3,9 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from properties import complex_normal
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from synth.coils import LoopsSpec, draw_coils
+from synth.physics import fft2c
 from synth.recipe import parse_recipe
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -111,3 +114,19 @@ def other_corpus(photos, tmp_path_factory):
     changes = {"target": {"matrix": [40, 44]}, "coils": {"count": 3}, "seed": 8, "pairs": 6}
     build(parse_recipe(recipe_data(photos, **changes), "other"), out, ClusterSpec("sync"))
     return out
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory):
+    """Two scans of a disc with texture: three slices of 6 coils, and one of 5 coils in another size."""
+    folder, draw = tmp_path_factory.mktemp("scans"), np.random.default_rng(5)
+    for name, slices, coils, shape in (("a.npy", 3, 6, (96, 80)), ("b.npy", 1, 5, (80, 72))):
+        maps = draw_coils(LoopsSpec(count=coils), 1, 0).maps(shape)
+        y, x = (np.linspace(-1, 1, n) for n in shape)
+        image = ((y[:, None] / 0.7) ** 2 + (x / 0.6) ** 2 < 1) * (1.5 + np.cos(9 * y)[:, None] * np.cos(7 * x))
+        made = [
+            fft2c((image * (k + 1) * maps).astype(np.complex64)) + 0.02 * complex_normal(draw, coils, *shape)
+            for k in range(slices)
+        ]
+        np.save(folder / name, np.stack(made))
+    return folder

@@ -3,8 +3,9 @@ import pytest
 from conftest import recipe_data
 
 from synth.images import SourceRejectedError, read_photo
-from synth.lesions import LesionsSpec, disc, mean_of_object
+from synth.lesions import LesionsSpec, disc
 from synth.map_cache import map_cache
+from synth.object import mean_of_object
 from synth.pair import pair_from_image
 from synth.physics import sense_forward
 from synth.recipe import RecipeError, parse_recipe

@@ -16,7 +16,7 @@ from synth.coils import LoopsSpec, draw_coils
 from synth.corpus import open_corpus
 from synth.espirit import espirit
 from synth.images import SourceRejectedError
-from synth.library import open_library, random_unitary, resampled
+from synth.library import random_unitary, resampled
 from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
 from synth.recipe import RecipeError, parse_recipe
@@ -24,22 +24,6 @@ from synth.sources import ScanItem, ScansSpec
 from synth.target import TargetSpec
 
 SYNC = ClusterSpec("sync")
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory):
-    """Two scans of a disc with texture: three slices of 6 coils, and one of 5 coils in another size."""
-    folder, draw = tmp_path_factory.mktemp("scans"), np.random.default_rng(5)
-    for name, slices, coils, shape in (("a.npy", 3, 6, (96, 80)), ("b.npy", 1, 5, (80, 72))):
-        maps = draw_coils(LoopsSpec(count=coils), 1, 0).maps(shape)
-        y, x = (np.linspace(-1, 1, n) for n in shape)
-        image = ((y[:, None] / 0.7) ** 2 + (x / 0.6) ** 2 < 1) * (1.5 + np.cos(9 * y)[:, None] * np.cos(7 * x))
-        made = [
-            fft2c((image * (k + 1) * maps).astype(np.complex64)) + 0.02 * complex_normal(draw, coils, *shape)
-            for k in range(slices)
-        ]
-        np.save(folder / name, np.stack(made))
-    return folder
 
 
 def data(scans, **sections):
@@ -222,88 +206,6 @@ def test_items(scans):
     assert items == ["a.npy#0@6x96x80", "a.npy#1@6x96x80", "a.npy#2@6x96x80", "b.npy#0@5x80x72"]
     assert str(ScanItem.parse(items[3])) == items[3]
     assert ScansSpec(kind="scans", path=str(scans / "b.npy")).list_files() == ["b.npy#0@5x80x72"]
-
-
-def test_a_library_is_harvested_and_drawn_from(scans, photos, tmp_path):
-    from conftest import recipe_data
-
-    spec = ScansSpec(kind="scans", path=str(scans))
-    made = harvest(spec, tmp_path / "lib.zarr", SYNC)
-    assert [s["shape"] for s in made["sets"]] == [[6, 96, 80]] * 3 + [[5, 80, 72]]
-    assert harvest(spec, tmp_path / "lib.zarr", SYNC)["status"] == "already there"
-    library = open_library(str(tmp_path / "lib.zarr"))
-    assert (len(library), library.coils) == (4, 5)
-    np.testing.assert_allclose(rss(library[3]), 1, atol=1e-3)
-    coils = {"kind": "library", "path": str(tmp_path / "lib.zarr"), "resample": True}
-    with pytest.raises(RecipeError, match=r"sets of 5, 6 coils; say coils\.count"):
-        parse_recipe(recipe_data(photos, coils=coils), "t")
-    six = parse_recipe(recipe_data(photos, coils={**coils, "count": 6}), "t")
-    assert six.coils.sets == 3
-    coils["count"] = 5
-    plain = parse_recipe(recipe_data(photos, coils=coils), "t")
-    assert (plain.coils.count, plain.coils.sets) == (5, 4)
-    varied = parse_recipe(
-        recipe_data(photos, coils={**coils, "sets": 9, "flip": True, "rotate": True, "mix": True}), "t"
-    )
-    assert build(varied, tmp_path / "v.zarr", SYNC).pairs == 10
-    assert verify(tmp_path / "v.zarr", replay=2).identical == 2
-    with pytest.raises(RecipeError, match=r"coils\.resample = true"):
-        parse_recipe(recipe_data(photos, coils={**coils, "resample": False}), "t")
-    with pytest.raises(RecipeError, match="has 4; lower it, or let sets be drawn again"):
-        parse_recipe(recipe_data(photos, coils={**coils, "sets": 9}), "t")
-    with pytest.raises(RecipeError, match="has 6 at most; lower it"):
-        parse_recipe(recipe_data(photos, coils={**coils, "count": 7}), "t")
-
-
-def test_harvested_maps_are_those_of_the_coils_not_of_whitened_ones(tmp_path, rng):
-    """One coil six times noisier, and correlated: the library holds the maps as they are."""
-    shape = (96, 80)
-    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps(shape)
-    y, x = (np.linspace(-1, 1, n) for n in shape)
-    image = np.clip(0.5 - y[:, None] ** 2 - x**2, 0, None)
-    mixing = np.diag([1, 1, 1, 6]) @ (np.eye(4) + 0.4)
-    noise = 0.002 * np.tensordot(mixing, complex_normal(rng, 4, *shape), axes=1)
-    (tmp_path / "scans").mkdir()
-    np.save(tmp_path / "scans" / "a.npy", (fft2c(image * maps) + noise).astype(np.complex64))
-    harvest(ScansSpec(kind="scans", path=str(tmp_path / "scans")), tmp_path / "lib.zarr", SYNC)
-    found = open_library(str(tmp_path / "lib.zarr"))[0]
-    cosine = np.abs(np.sum(found.conj() * maps, 0))[image > 0.1]
-    assert np.percentile(cosine, 5) > 0.995
-
-
-def test_a_library_is_checked_and_others_are_left_alone(scans, photos, tmp_path):
-    from conftest import recipe_data
-
-    (tmp_path / "h.zarr.building").mkdir()
-    (tmp_path / "h.zarr.building" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="no library"):
-        harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "h.zarr", SYNC)
-    assert (tmp_path / "h.zarr.building" / "thesis.txt").exists()
-    harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "l.zarr", SYNC)
-    coils = {"kind": "library", "path": str(tmp_path / "l.zarr"), "resample": True}
-    (chunk,) = (p for p in (tmp_path / "l.zarr" / "set-00000" / "c").rglob("*") if p.is_file())
-    before = chunk.read_bytes()
-    for damage in (before[:-9], before[:500] + b"x" + before[501:]):
-        chunk.write_bytes(damage)
-        with pytest.raises(RecipeError, match="set-00000"):
-            parse_recipe(recipe_data(photos, coils=coils), "t")
-    chunk.write_bytes(before)
-    document = json.loads((tmp_path / "l.zarr" / "zarr.json").read_text())
-    for broken in ([1], {}, {"version": 1, "sets": []}):
-        document["attributes"]["fathom_library"] = broken
-        (tmp_path / "l.zarr" / "zarr.json").write_text(json.dumps(document))
-        with pytest.raises(RecipeError, match="harvest it again"):
-            parse_recipe(recipe_data(photos, coils=coils), "t")
-
-
-def test_covariance_and_mixed_coils_do_not_go_together(scans, photos, tmp_path):
-    from conftest import recipe_data
-
-    harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "l.zarr", SYNC)
-    np.save(tmp_path / "psi.npy", np.eye(5))
-    coils = {"kind": "library", "path": str(tmp_path / "l.zarr"), "resample": True, "mix": True, "sets": 3}
-    with pytest.raises(RecipeError, match="leave mix out"):
-        parse_recipe(recipe_data(photos, coils=coils, noise={"covariance": str(tmp_path / "psi.npy")}), "t")
 
 
 def test_a_wrong_profile_rejects_with_both_names(scans, tmp_path):

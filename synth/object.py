@@ -1,0 +1,18 @@
+"""Where an image shows an object, and where air."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST = 0.05  # of the largest magnitude: above it is no air
+
+
+def object_of(magnitude: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """The pixels [y x] above 5 % of the image's maximum."""
+    return np.asarray(magnitude > LEAST * magnitude.max())
+
+
+def mean_of_object(magnitude: NDArray[np.floating]) -> float:
+    """Mean of a magnitude image [y x] over its object."""
+    return float(magnitude[object_of(magnitude)].mean())
