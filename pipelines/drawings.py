@@ -1,4 +1,4 @@
-"""The report's drawings: curves over lam, over training, over lesions' sizes, and what fine-tuning did to a network."""
+"""The report's drawings: curves over training and over lesions' sizes, and what fine-tuning did to a network."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ def drawings(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[t
     trained = {name: stage for name, stage in stages.items() if stage.kind == "train" and stage.done(out)}
     found = []
     if trained:
-        caption = (
-            "Loss while training, averaged over the last fiftieth of the steps; fine-tuning begins at a dotted line"
-        )
-        found.append((caption, _curves(trained, out)))
+        caption = "Loss while training, averaged over the last fiftieth of the steps"
+        tuned = any(_start(stage, trained) for stage in trained.values())
+        found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(trained, out)))
     lesions = _lesions(rows, stages)
     if lesions is not None:
         found.append(("Lesions: how much of their contrast came back, and how often one appeared", lesions))
-    found += [(f"{kind}: means over its number", _sweep(rows, kind, models)) for kind, models in sweeps(rows).items()]
     for name, stage in trained.items():
         start = _start(stage, trained)
         spec = stage.settings.model if isinstance(stage.settings, Training) else None
@@ -49,33 +47,6 @@ def drawings(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[t
 def _start(stage: Stage, trained: dict[str, Stage]) -> Stage | None:
     """The training that one went on from."""
     return next((trained[name] for name in stage.needs if name in trained), None)
-
-
-def sweeps(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Baselines that were tested with at least three numbers, by kind: ``regularised-sense:0.5``, ``:1``, ..."""
-    kinds: dict[str, list[str]] = {}
-    for model in dict.fromkeys(row["model"] for row in rows):
-        if ":" in model:
-            kinds.setdefault(model.partition(":")[0], []).append(model)
-    return {kind: sorted(m, key=lambda n: float(n.partition(":")[2])) for kind, m in kinds.items() if len(m) >= 3}
-
-
-def _sweep(rows: Sequence[Row], kind: str, models: Sequence[str]) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    numbers = [float(model.partition(":")[2]) for model in models]
-    corpora = list(dict.fromkeys(row["corpus"] for row in rows))
-    for axes, metric in zip(
-        figure.subplots(1, 2), ("psnr_magnitude_slice_max", "ssim_windowed_slice_range"), strict=True
-    ):
-        for corpus in corpora:
-            values = [cell["mean"] if cell else np.nan for (cell,) in matrix(rows, models, [corpus], metric)]
-            axes.semilogx(numbers, values, marker=".", label=corpus)
-        axes.set_xlabel(kind)
-        axes.set_ylabel(metric, fontsize=8)
-        axes.legend(fontsize=7)
-    return png(figure, 110)
 
 
 def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recon.baselines import ZeroFilled
 from recon.checkpoint import CheckpointError
 from recon.evaluate import (
     Row,
@@ -154,11 +155,16 @@ def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
     rows = []
     for position in positions:
         item = pairs[position]
-        titles = {}
-        for t in tested:
-            batch = {name: value[None].to(t.place) for name, value in item.items()}
-            with torch.no_grad():
-                image = t.model(batch)[0].cpu().numpy()
-            titles[f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB"] = image
-        rows.append(panels_of(item["target"].numpy(), titles))
+        titles = {
+            f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.place)
+            for t in tested
+        }
+        given = image_of(ZeroFilled(), item, tested[0].place)
+        rows.append(panels_of(item["target"].numpy(), titles, given))
     draw_rows(rows, path)
+
+
+def image_of(model: Reconstruction, item: dict[str, torch.Tensor], place: torch.device) -> NDArray[np.complexfloating]:
+    """The reconstruction [y x] of one pair."""
+    with torch.no_grad():
+        return np.asarray(model({name: value[None].to(place) for name, value in item.items()})[0].cpu().numpy())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pictures
 
 from synth.store import write_whole
 
@@ -18,30 +18,78 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+Image = NDArray[np.complexfloating]
+Window = tuple[int, int, int, int]  # y, x, height, width
+AMPLIFIED = 5  # errors, over the reference's range
+ZOOM = 3 / 8  # of each side
+
+
 @dataclass(frozen=True)
 class Panel:
-    """A magnitude image [y x], shown from 0 to `top`."""
+    """A magnitude image [y x], shown from 0 to `top`, with a frame where something is enlarged beside it."""
 
     title: str
     image: NDArray[np.floating]
     top: float
+    frame: Window | None = None
 
 
-def panels_of(
-    reference: NDArray[np.complexfloating], images: dict[str, NDArray[np.complexfloating]], amplified: int = 5
-) -> list[Panel]:
-    """The reference, then each image by its title and its magnitude's error, `amplified`."""
-    peak = float(np.abs(reference).max())
-    panels = [Panel("reference", np.abs(reference), peak)]
+def panels_of(reference: Image, images: dict[str, Image], given: Image | None = None) -> list[Panel]:
+    """The reference, the image of what was `given`, each image with its error, and parts of them enlarged."""
+    panels = _Panels(reference, list(images.values()))
+    line = [panels.reference(), *([] if given is None else [panels.image("input", given)])]
     for title, image in images.items():
-        error = np.abs(np.abs(image) - np.abs(reference))
-        panels += [Panel(title, np.abs(image), peak), Panel(f"error, {amplified} times", error, peak / amplified)]
-    return panels
+        line += [panels.image(title, image), panels.error(image)]
+    parts = {"reference": reference, **images}
+    return line + [panels.part(f"{title}, part", image) for title, image in parts.items()]
+
+
+def compared(reference: Image, images: dict[str, Image], mask: NDArray[np.bool_]) -> list[list[Panel]]:
+    """Three rows: the reference and images by their titles; the mask [y x] and errors; parts of images enlarged."""
+    panels = _Panels(reference, list(images.values()))
+    return [
+        [panels.reference(), *(panels.image(title, image) for title, image in images.items())],
+        [Panel("samples of k-space", mask.astype(float), 1.0), *(panels.error(image) for image in images.values())],
+        [panels.part("part", reference), *(panels.part("part", image) for image in images.values())],
+    ]
+
+
+class _Panels:
+    """Panels that share their range and their enlarged part: the one where all images together are worst."""
+
+    def __init__(self, reference: Image, images: Sequence[Image]) -> None:
+        self.truth = np.abs(reference)
+        self.peak = float(self.truth.max())
+        squares = [(np.abs(image) - self.truth) ** 2 for image in images]
+        self.window = worst_window(np.sum(squares, axis=0))
+
+    def reference(self) -> Panel:
+        return Panel("reference", self.truth, self.peak, self.window)
+
+    def image(self, title: str, image: Image) -> Panel:
+        return Panel(title, np.abs(image), self.peak)
+
+    def error(self, image: Image) -> Panel:
+        return Panel(f"error, {AMPLIFIED} times", np.abs(np.abs(image) - self.truth), self.peak / AMPLIFIED)
+
+    def part(self, title: str, image: Image) -> Panel:
+        y, x, height, width = self.window
+        return Panel(title, np.abs(image)[y : y + height, x : x + width], self.peak)
+
+
+def worst_window(squares: NDArray[np.floating]) -> Window:
+    """The window, `ZOOM` of each side, with the largest sum of squared errors [y x]."""
+    height, width = (max(1, int(ZOOM * n)) for n in squares.shape)
+    sums = np.pad(squares.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    within = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    y, x = np.unravel_index(int(within.argmax()), within.shape)
+    return int(y), int(x), height, width
 
 
 def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
     """Write a PNG with a row of panels per entry."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(2.5 * columns, 2.75 * len(rows)), layout="constrained")
@@ -52,7 +100,11 @@ def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
         for axis, panel in zip(line, row, strict=False):
             axis.imshow(panel.image, cmap="gray", vmin=0, vmax=panel.top or 1.0, interpolation="nearest")
             axis.set_title(panel.title, fontsize=8)
-    with Image.open(io.BytesIO(png(figure, 80))) as picture:  # everything is grey: half of the size
+            if panel.frame is not None:
+                y, x, height, width = panel.frame
+                frame = Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white", linewidth=0.8)
+                axis.add_patch(frame)
+    with Pictures.open(io.BytesIO(png(figure, 80))) as picture:  # everything is grey: half of the size
         grey = io.BytesIO()
         picture.convert("L").save(grey, format="png", optimize=True)
     write_whole(path, grey.getvalue())

@@ -14,10 +14,12 @@ from recon.trained import versions
 from synth.store import write_whole
 
 from .drawings import drawings
+from .figures import figures
 from .findings import Finding, judge, matrix, moved
 from .page import page
 from .study import Stage, Study, TableSpec
 from .study_run import Outcome, Row, rows_of_study
+from .sweeps import Optimum, optima, sweep_drawing, sweeps
 from .table import write_table
 
 PICTURES = 8  # at most, so that the file stays small
@@ -27,21 +29,31 @@ LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_sp
 UNSHADED = ("data_consistency", "noise_gain", "noise_kurtosis")  # 1 or 2 is right, or neither end is better
 
 
-def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: Sequence[Outcome], out: Path) -> Path:
+def write_report(
+    study: Study,
+    scale: str,
+    stages: dict[str, Stage],
+    outcomes: Sequence[Outcome],
+    out: Path,
+    device: str | None = None,
+) -> Path:
     """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
     rows = rows_of_study(stages, out)
     findings = [judge(expected, rows) for expected in study.expected]
     write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
     told = {outcome.stage: outcome for outcome in outcomes}
-    cards, moves = _cards(stages, out), _moves(stages, out)
+    cards, moves, best = _cards(stages, out), _moves(stages, out), optima(rows, stages, out)
+    write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
+    drawn, undrawn = figures(study.figures, rows, stages, out, device)
+    curves = [(f"{kind}: means over its number", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
     html = page(
         "report.html",
-        _pictures(rows, stages, out),
+        [*drawn, *curves, *_pictures(rows, stages, out)],
         study=study,
         scale=scale,
-        answers=answers(study, rows, findings, moves),
-        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")],
+        answers=answers(study, rows, findings, moves, best),
+        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")] + undrawn,
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
@@ -50,6 +62,7 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
             for name, stage in stages.items()
         ],
         moves=moves,
+        optima=best,
         lams=[(name, card["lam"]) for name, card in cards.items() if card["lam"]],
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
@@ -58,7 +71,11 @@ def write_report(study: Study, scale: str, stages: dict[str, Stage], outcomes: S
 
 
 def answers(
-    study: Study, rows: Sequence[Row], findings: Sequence[Finding], moves: Sequence[tuple[str, dict[str, float]]]
+    study: Study,
+    rows: Sequence[Row],
+    findings: Sequence[Finding],
+    moves: Sequence[tuple[str, dict[str, float]]],
+    peaks: Sequence[Optimum] = (),
 ) -> list[str]:
     """Sentences with numbers, made from the rows."""
     if not rows:
@@ -76,6 +93,10 @@ def answers(
     if findings:
         told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
         lines.append(f"Of {len(findings)} expectations: {told}.")
+    for optimum in peaks:
+        if optimum.metric == "psnr_magnitude_slice_max" and optimum.interior and optimum.predicted is not None:
+            told = f"{optimum.best:.2f} [{optimum.low:.2f}, {optimum.high:.2f}], predicted {optimum.predicted:.2f}"
+            lines.append(f"On {optimum.corpus}, the best lam of {optimum.kind} by PSNR is {told}.")
     for name, kinds in moves:
         told = ", ".join(f"{kind} by {100 * value:.1f} %" for kind, value in kinds.items())
         lines.append(f"From {name} training moved {told}.")

@@ -107,6 +107,15 @@ class TableSpec(Spec):
     cells: tuple[CellSpec, ...] = Field(min_length=1)
 
 
+class FigureSpec(Spec):
+    """Models side by side on each corpus's pair that is the first one's median; or errors against the g-factor."""
+
+    title: str
+    kind: Literal["images", "conditioning"] = "images"
+    models: tuple[str, ...] = Field(min_length=1)
+    corpora: tuple[str, ...] = Field(min_length=1)
+
+
 class ScaleSpec(Spec):
     """Changes to every recipe and every training at one scale."""
 
@@ -127,6 +136,7 @@ class Study(Spec):
     tests: TestsSpec
     expected: tuple[ExpectedSpec, ...] = ()
     tables: tuple[TableSpec, ...] = ()
+    figures: tuple[FigureSpec, ...] = ()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -150,6 +160,9 @@ class Study(Spec):
         for k, table in enumerate(self.tables):
             self._known(f"tables[{k}].cells", [cell.model for cell in table.cells], self.tests.models)
             self._known(f"tables[{k}].cells", [cell.on for cell in table.cells], self.tests.corpora)
+        for k, figure in enumerate(self.figures):
+            self._known(f"figures[{k}].models", figure.models, self.tests.models)
+            self._known(f"figures[{k}].corpora", figure.corpora, self.tests.corpora)
         return self
 
     @staticmethod

@@ -50,7 +50,7 @@ def study_command(
             outcomes.append(outcome)
             note = f" {outcome.message}" if outcome.message else ""
             typer.echo(f"[{len(outcomes)}/{len(chosen)}] {outcome.stage}: {outcome.state}{note}", err=True)
-        report = write_report(loaded, scale, chosen, outcomes, out)
+        report = write_report(loaded, scale, chosen, outcomes, out, device)
     failed = [o.stage for o in outcomes if o.state in ("failed", "left out")]
     if as_json:
         print_json({"report": str(report), "stages": len(chosen), "failed": failed})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy.special
@@ -14,15 +14,29 @@ from .mask import Mask, Sampled, Size, centre_block, check_reference, exactly
 from .spec import Spec
 
 
+def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int = 0) -> Sampled:
+    """Every R-th of n lines through the centre, moved by `offset`, and the reference lines; raises ValueError."""
+    check_reference(reference_lines, n)
+    if acceleration > n:
+        raise ValueError(f"sampling.acceleration {acceleration} on {n} lines cannot be met; lower it")
+    sampled = (np.arange(n) - n // 2 - offset) % acceleration == 0
+    sampled[centre_block(n, reference_lines)] = True
+    return sampled
+
+
 class LinesSpec(Spec):
-    """Shared by masks of whole lines: exactly N / acceleration lines in all, or `lines` where it is given."""
+    """Shared by masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
 
     acceleration: float = Field(default=4.0, ge=1)
     reference_lines: int = Field(default=24, ge=0)
-    lines: int | None = Field(default=None, ge=1, description="sampled lines in all; replaces x / acceleration")
+    lines: Annotated[int, Field(ge=1)] | Literal["regular"] | None = Field(
+        default=None, description="in all, in place of x / acceleration; regular: as many as that mask would have"
+    )
 
     def line_count(self, n: int) -> int:
         """Sampled lines of n; raises ValueError where the request is impossible."""
+        if self.lines == "regular":
+            return int(regular_lines(n, self._whole_acceleration(), self.reference_lines).sum())
         count = self.lines if self.lines is not None else int(n / self.acceleration)
         check_reference(self.reference_lines, n)
         if not max(self.reference_lines, 1) <= count <= n:
@@ -31,6 +45,11 @@ class LinesSpec(Spec):
                 f"sampling.reference_lines alone are {self.reference_lines}; lower the acceleration or the reference"
             )
         return count
+
+    def _whole_acceleration(self) -> int:
+        if self.acceleration % 1:
+            raise ValueError(f"sampling.acceleration {self.acceleration:g} has no regular mask; give a whole number")
+        return int(self.acceleration)
 
     def capacity(self, size: Size) -> int:
         """Lines that a pair needs room for."""
@@ -63,13 +82,7 @@ class RegularSpec(Spec):
         return self._mask(size)
 
     def _mask(self, size: Size) -> Mask:
-        n = size[1]
-        check_reference(self.reference_lines, n)
-        if self.acceleration > n:
-            raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
-        k = np.arange(n)
-        sampled = (k - n // 2 - self.offset) % self.acceleration == 0
-        sampled[centre_block(n, self.reference_lines)] = True
+        sampled = regular_lines(size[1], self.acceleration, self.reference_lines, self.offset)
         return Mask(sampled, float(self.acceleration))
 
 

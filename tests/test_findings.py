@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from conftest import recipe_data, write_photos
 
-from pipelines.drawings import sweeps
+from pipelines.build import build
+from pipelines.cluster import ClusterSpec
 from pipelines.findings import judge, matrix, moved
 from pipelines.report import SHOWN
 from pipelines.study import ExpectedSpec
+from pipelines.sweeps import optima, peak, predicted_lam, sweeps
 from recon.checkpoint import save_tensors
 from recon.evaluate import METRICS
+from recon.loader import PairDataset
+from synth.recipe import parse_recipe
 
 
 def test_what_fine_tuning_moved(tmp_path):
@@ -36,6 +41,39 @@ def test_sweeps_are_found():
     assert sweeps(rows) == {
         "regularised-sense": ["regularised-sense:0.5", "regularised-sense:4", "regularised-sense:16"]
     }
+
+
+def test_a_peak_is_that_of_the_parabola():
+    numbers = [1.0, 2.0, 4.0, 16.0]
+    curve = -((np.log(numbers) - np.log(3.0)) ** 2)
+    assert peak(numbers, curve) == pytest.approx(3.0)
+    assert peak(numbers, np.array([4.0, 3.0, 2.0, 1.0])) == 1.0
+
+
+def test_the_best_lam_is_as_predicted(tmp_path):
+    """White images: SNR 10 at R = 4 has its optimum at 10 / (2 * 2), here found by reconstructing."""
+    data = recipe_data(tmp_path / "photos", pairs=3, noise={"snr": 10, "definition": "image"})
+    data["target"] |= {"matrix": [32, 32], "reference": "clean"}
+    data["sampling"] = {"kind": "regular-2d", "acceleration": [2, 2], "reference_lines": 0}
+    write_photos(tmp_path / "photos", size=(40, 40))
+    build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
+    assert predicted_lam(PairDataset(tmp_path / "c.zarr")) == pytest.approx(2.5, rel=1e-4)
+
+
+def test_the_best_number_of_a_sweep_with_its_interval(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = []
+    for pair in range(30):
+        best = np.exp(np.log(3) + 0.3 * draw.normal())
+        for n in (1, 2, 4, 8):
+            value = -((np.log(n) - np.log(best)) ** 2)
+            scores = {"psnr_magnitude_slice_max": value, "ssim_windowed_slice_range": n}
+            rows.append({"model": f"cg-sense:{n}", "seed": "", "corpus": "c", "pair": pair, **scores})
+    first, second = optima(rows, {}, tmp_path)
+    assert first.low < first.best < first.high
+    assert first.best == pytest.approx(3, rel=0.15)
+    assert (first.interior, first.predicted) == (True, None)
+    assert (second.best, second.interior) == (8, False)
 
 
 def test_verdicts_by_hand():

@@ -53,6 +53,11 @@ def test_random_lines_are_exactly_as_many_and_hold_the_reference(kind):
             sampled = spec.draw(address(1, "m", k), (8, n)).sampled
             assert sampled.sum() == n // 4
             assert sampled[centre_block(n, 10)].all()
+    regular = lines.RegularSpec(acceleration=4, reference_lines=24).draw(address(1, "m"), (8, 368)).sampled
+    as_many = spec_of(kind=kind, acceleration=4, lines="regular", reference_lines=24)
+    assert as_many.draw(address(1, "m"), (8, 368)).sampled.sum() == regular.sum() == 110
+    with pytest.raises(ValueError, match="has no regular mask"):
+        spec_of(kind=kind, acceleration=3.5, lines="regular").draw(address(1, "m"), (8, 368))
     assert spec_of(kind=kind, lines=110, reference_lines=24).draw(address(1, "m"), (8, 368)).sampled.sum() == 110
 
 

@@ -63,6 +63,17 @@ least = 0.0
 [[tables]]
 title = "What <i>they</i> found"
 cells = [{experiment = "1", model = "vn", on = "test", paper = 0.94}, {experiment = "2", model = "tuned", on = "test"}]
+
+[[figures]]
+title = "Side <u>by</u> side"
+models = ["vn", "zero-filled"]
+corpora = ["test"]
+
+[[figures]]
+title = "Errors where SENSE is badly conditioned"
+kind = "conditioning"
+models = ["vn", "cg-sense:6"]
+corpora = ["test"]
 """
 
 
@@ -194,6 +205,8 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
     assert "train/vn/1 to train/tuned/1" in html
     assert "What &lt;i&gt;they&lt;/i&gt; found" in html
     assert "<td>0.94</td>" in html
+    assert "Side &lt;u&gt;by&lt;/u&gt; side: test" in html
+    assert "Errors where SENSE is badly conditioned&#39; on test could not be drawn: the mask is not regular" in html
     assert "train/tuned/1: the filters that fine-tuning moved most" in html
     assert len(html) < 10 * 2**20
     browser = shutil.which("chromium")
@@ -212,6 +225,7 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
         ('"psnr_magnitude_slice_max"', '"psnr"', "unknown metric 'psnr'"),
         ("least = 0.0", "", "give least, most, or both"),
         ('on = "test"}', 'on = "tset"}', "there is no 'tset'"),
+        ('models = ["vn", "cg-sense:6"]\n', 'models = ["nv"]\n', "figures[1].models: there is no 'nv'"),
         ("[corpora.test]", '[corpora.test]\nwithout = "plain"', "there is no 'plain'"),
         ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
         ("[corpora.test]", '[corpora.test]\nwithout = "train"', "must have the same recipe but for target.lesions"),
