@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from browser import look_at_both_widths
 from conftest import recipe_data, write_photos
 from PIL import Image
 
@@ -36,6 +37,13 @@ def test_pages_of_every_kind_of_corpus(photos, tmp_path, sections):
     assert ("Measured back from the arrays of 6 pairs" in html) == measured
     assert ("Noise was not measured back" in html) == (not measured)
     assert html.count("data:image/png;base64,") == (4 if measured else 3)
+
+
+def test_the_page_in_a_browser(photos, tmp_path):
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=6), "test"), out, ClusterSpec("sync"))
+    (tmp_path / "report.html").write_text(page_of(out))
+    look_at_both_widths(tmp_path / "report.html", tmp_path)
 
 
 def test_names_from_data_never_become_html(tmp_path):

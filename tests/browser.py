@@ -1,0 +1,126 @@
+"""Opens a file in a real, headless Chromium, through its DevTools protocol, and tells what a reader would see."""
+
+import asyncio
+import base64
+import io
+import itertools
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+from tornado.websocket import websocket_connect
+
+SECONDS = 60
+NARROW, WIDE = 390, 1280  # a phone's width and a desk's
+UNSEEN_IMAGES = "[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
+SORTED = """(() => {
+  const table = document.querySelector("#matrix table.sortable");
+  if (!table) return [[], []];
+  const button = table.querySelector("th button");
+  const shown = () => [...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim());
+  button.click(); const up = shown(); button.click(); return [up, shown()];
+})()"""
+
+
+@dataclass
+class Seen:
+    """What a page does at one width."""
+
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    images: int = 0
+    unseen_images: int = 0
+    overflow: int = 0  # pixels by which it is wider than the window
+    sorted_rows: tuple = ()  # the first column of the matrix, after one click on its head and after two
+    screenshot: bytes = b""
+
+
+def look_at_both_widths(path, folder):
+    """What is seen on a phone and on a desk; asserts that all of it is there, and nothing else is asked for."""
+    found = [look_at(path, width, folder / f"browser-{width}") for width in (NARROW, WIDE)]
+    for width, seen in zip((NARROW, WIDE), found, strict=True):
+        assert seen.requests[0].startswith("file://")
+        assert all(url.startswith("data:") for url in seen.requests[1:])
+        assert seen.errors == []
+        assert seen.images >= 3
+        assert seen.unseen_images == 0
+        assert seen.overflow <= 0
+        with Image.open(io.BytesIO(seen.screenshot)) as shot:
+            shades = np.asarray(shot.convert("L"))
+        assert width - 20 <= shades.shape[1] <= width  # a scroll bar
+        assert (shades[:, width // 2 :] < 128).mean() > 0.01  # text and pictures reach into the right half
+    return found
+
+
+def look_at(path, width, folder):
+    """Open a file at a width; skips the test where there is no Chromium."""
+    command = shutil.which("chromium") or shutil.which("chromium-browser")
+    if command is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
+    browser = subprocess.Popen([command, *options, "about:blank"], stderr=subprocess.PIPE, text=True)
+    try:
+        address = next(line.split()[-1] for line in browser.stderr if line.startswith("DevTools listening on"))
+        return asyncio.run(asyncio.wait_for(_look(address, f"file://{path}", width), SECONDS))
+    finally:
+        browser.kill()
+        browser.communicate()
+
+
+async def _look(address, url, width):
+    socket = await websocket_connect(address, max_message_size=2**27)
+    numbers, seen, loaded = itertools.count(1), Seen(), asyncio.Event()
+    answers, session = {}, None
+
+    def heard(message):
+        method, params = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            seen.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            seen.errors.append(params["exceptionDetails"]["text"])
+        elif (method == "Log.entryAdded" and params["entry"]["level"] == "error") or (
+            method == "Runtime.consoleAPICalled" and params["type"] == "error"
+        ):
+            seen.errors.append(json.dumps(params))
+        elif method == "Page.loadEventFired":
+            loaded.set()
+
+    async def listen():
+        while (text := await socket.read_message()) is not None:
+            message = json.loads(text)
+            if "id" in message:
+                answers[message["id"]].set_result(message)
+            else:
+                heard(message)
+
+    async def call(method, **params):
+        number = next(numbers)
+        answers[number] = asyncio.get_running_loop().create_future()
+        where = {"sessionId": session} if session else {}
+        await socket.write_message(json.dumps({"id": number, "method": method, "params": params, **where}))
+        answer = await answers[number]
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    async def evaluate(expression):
+        return (await call("Runtime.evaluate", expression=expression, returnByValue=True))["result"]["value"]
+
+    listening = asyncio.ensure_future(listen())
+    target = (await call("Target.createTarget", url="about:blank"))["targetId"]
+    session = (await call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
+    for domain in ("Page", "Runtime", "Log", "Network"):
+        await call(f"{domain}.enable")
+    await call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+    await call("Page.navigate", url=url)
+    await loaded.wait()
+    seen.images, seen.unseen_images = await evaluate("document.images.length"), await evaluate(UNSEEN_IMAGES)
+    seen.overflow = await evaluate("document.documentElement.scrollWidth") - width
+    seen.screenshot = base64.b64decode((await call("Page.captureScreenshot", captureBeyondViewport=True))["data"])
+    seen.sorted_rows = tuple(await evaluate(SORTED))
+    socket.close()
+    await listening
+    return seen
