@@ -19,10 +19,10 @@ from recon.evaluate import METRICS, same_but_for_lesions
 from recon.models import named_baseline
 from recon.training import Training
 from synth.recipe import Recipe, load_recipe
-from synth.settings import SettingsError, load_settings
+from synth.settings import SettingsError, load_settings, parse_settings, read_toml
 from synth.spec import Spec
 
-from .names import named_recipe, named_training
+from .names import named_recipe, named_study, named_training
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
 
@@ -209,8 +209,19 @@ class Stage:
 
 
 def load_study(path: Path) -> Study:
-    """Read a study; raises SettingsError."""
-    return load_settings(Study, path, what="study")
+    """Read a study; raises SettingsError.
+
+    One that names a `base`, ready or by its path, has all of that study but what it gives itself: corpora and trainings
+    by their names, anything else as a whole.
+    """
+    data, text = read_toml(path, "study")
+    if "base" in data:
+        base = read_toml(named_study(str(data.pop("base"))), "study")[0]
+        if "base" in base:
+            raise SettingsError(f"{path}: base names a study that has a base itself; name that one")
+        merged = {name: {**base.get(name, {}), **data.get(name, {})} for name in ("corpora", "trainings")}
+        data = {**base, **data, **merged}
+    return parse_settings(Study, data, str(path), text)
 
 
 def stages_of(study: Study, scale: str) -> dict[str, Stage]:

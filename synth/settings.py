@@ -23,7 +23,16 @@ def load_settings(
     model: type[Model], path: str | Path, overrides: Iterable[str] = (), *, what: str = "recipe"
 ) -> Model:
     """Read a TOML file, apply ``section.key=value`` overrides, validate; raises SettingsError."""
-    path, overrides = Path(path), tuple(overrides)
+    overrides = tuple(overrides)
+    data, text = read_toml(path, what)
+    for override in overrides:
+        _override(data, override)
+    return parse_settings(model, data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
+
+
+def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
+    """The data of a TOML file, and its text; raises SettingsError."""
+    path = Path(path)
     if path.exists() and not path.is_file():
         raise SettingsError(f"{path}: is not a file; give a TOML {what}")
     try:
@@ -35,9 +44,7 @@ def load_settings(
         raise SettingsError(f"{path}: cannot be read ({error}); give a TOML {what}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from None
-    for override in overrides:
-        _override(data, override)
-    return parse_settings(model, data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
+    return data, text
 
 
 def parse_settings(

@@ -20,6 +20,7 @@ from pipelines.timing import Timings
 from synth.settings import SettingsError
 
 run = CliRunner().invoke
+SMOKING = [path for path in sorted(STUDIES.glob("*.toml")) if "smoke" in load_study(path).scales]
 
 TEXT = """
 name = "little"
@@ -257,7 +258,19 @@ def test_a_change_touches_only_what_depends_on_it(study):
     assert changed == {name for name in before if name == "build/test" or name.startswith("test/")}
 
 
-@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda f: f.stem)
+def test_a_study_on_top_of_another(study, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f'base = "{study}"\nname = "mine"\n[corpora.test]\nrecipe = "{tmp_path / "recipe.toml"}"\n')
+    theirs, made = (stages_of(load_study(path), "smoke") for path in (study, mine))
+    changed = {name for name in theirs if theirs[name].key != made[name].key}
+    assert changed == {name for name in theirs if name == "build/test" or name.startswith("test/")}
+    again = tmp_path / "again.toml"
+    again.write_text(f'base = "{mine}"\n')
+    with pytest.raises(SettingsError, match="has a base itself"):
+        load_study(again)
+
+
+@pytest.mark.parametrize("file", SMOKING, ids=lambda f: f.stem)
 def test_the_smoke_scale_of_every_study_runs(file, tmp_path):
     made = done(file, tmp_path / "out")
     assert made.exit_code == 0, made.output
