@@ -26,7 +26,12 @@ PICTURES = 8  # at most, so that the file stays small
 SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
 SHOWN += ("data_consistency", *PROBES)
 LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_spread")
-UNSHADED = ("data_consistency", "noise_gain", "noise_kurtosis")  # 1 or 2 is right, or neither end is better
+UNSHADED = (
+    "data_consistency",
+    "noise_gain",
+    "noise_kurtosis",
+    "noise_centre",
+)  # 1 or 2 is right, or neither end is better
 
 
 def write_report(

@@ -34,6 +34,7 @@ def _known_metric(name: str) -> str:
 
 
 METRICS_VERSION = "2"  # raise it where rows hold other numbers: tests are made again, networks are not
+NOISE_VERSION = "2"  # the same, of what replicas of noise tell
 Metric = Annotated[str, AfterValidator(_known_metric)]
 Changes = tuple[str, ...]  # section.key=value, as after --set
 
@@ -265,7 +266,8 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
     needs = (f"build/{corpus}", *([source] if trained else []), *([without] if without else []))
     seed = stages[source].seed if trained else ""
     name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
-    key = _hash(METRICS_VERSION, source, str(spec.replicas), *(stages[n].key for n in needs))
+    replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
+    key = _hash(METRICS_VERSION, source, replicas, *(stages[n].key for n in needs))
     stages[name] = Stage("test", name, key, needs, source, model, seed, corpus, without, spec.replicas)
 
 

@@ -20,11 +20,19 @@ from .batches import make_loader
 from .loader import PairDataset
 from .metrics import SLICE_METRICS, aliasing_energy, paired_bootstrap, slice_metrics
 from .models import Reconstruction
-from .probes import contrast_recovery, data_consistency, false_lesions, noise_maps, noise_spread, pure_noise
+from .probes import (
+    contrast_recovery,
+    data_consistency,
+    false_lesions,
+    noise_centre,
+    noise_maps,
+    noise_spread,
+    pure_noise,
+)
 
 Row = dict[str, Any]
 Image = NDArray[np.complex64]
-PROBES = ("contrast_recovery", "false_lesions", "noise_gain", "noise_kurtosis", "noise_spread")
+PROBES = ("contrast_recovery", "false_lesions", "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
 METRICS = (*(metric.__name__ for metric in SLICE_METRICS), "aliasing_energy", "data_consistency", *PROBES)
 
 
@@ -116,7 +124,9 @@ def noise_rows(
         with torch.no_grad():
             alone, levels = pure_noise(model, batch), noise_maps(model, batch, replicas)
         for pair, found, level, target in zip(batch["pair_id"].tolist(), alone, levels, batch["target"], strict=True):
-            rows.append({"pair": pair, **found, "noise_spread": noise_spread(level, target.cpu().numpy())})
+            reference = target.cpu().numpy()
+            evenness = {"noise_spread": noise_spread(level, reference), "noise_centre": noise_centre(level, reference)}
+            rows.append({"pair": pair, **found, **evenness})
             if first is None or pair < first[0]:
                 first = pair, level
     if first is None:

@@ -15,6 +15,7 @@ from recon.probes import (
     contrast_recovery,
     data_consistency,
     false_lesions,
+    noise_centre,
     noise_maps,
     noise_spread,
     pure_noise,
@@ -110,6 +111,10 @@ def test_noise_maps_equal_the_analytic_g_factor(batch):
 def test_spread():
     reference = np.ones(SHAPE, np.complex64)
     assert noise_spread(np.full(SHAPE, 0.3), reference) == pytest.approx(1)
+    assert noise_centre(np.full(SHAPE, 0.3), reference) == pytest.approx(1)
+    middle = np.full(SHAPE, 0.3)
+    middle[12:36, 16:48] = 0.6
+    assert noise_centre(middle, np.ones(SHAPE)) == pytest.approx(2)
     slope = np.broadcast_to(np.linspace(1, 3, SHAPE[1]), SHAPE)
     assert noise_spread(slope, reference) == pytest.approx(2.9 / 1.1, rel=0.05)
 
@@ -145,7 +150,7 @@ def test_rows_of_lesions_and_noise(corpora):
         refuse_other_pairs(plain, lesions)
     refuse_other_pairs(lesions, plain)
     rows, first = noise_rows(ZeroFilled(), plain, 8, 3, "cpu")
-    assert {"noise_gain", "noise_kurtosis", "noise_spread"} <= rows[0].keys()
+    assert {"noise_gain", "noise_kurtosis", "noise_spread", "noise_centre"} <= rows[0].keys()
     assert first.shape == (48, 56)
 
 
