@@ -17,6 +17,7 @@ from .calibrate import calibrate_scans, report_files, write_report
 from .cluster import ClusterSpec
 from .export import export, import_corpus
 from .harvest import harvest
+from .splits import leaks_between, parse_parts, split, subjects_of, write_lists
 from .terminal import Axes, CorpusPath, Json, Variable, app, kindly, print_json
 
 manifest_app = typer.Typer(
@@ -148,6 +149,28 @@ def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path,
     for problem in found.problems:
         typer.echo(f"problem: {problem}", err=True)
     if found.problems:
+        raise typer.Exit(1)
+
+
+@manifest_app.command("split")
+def manifest_split(
+    path: Annotated[Path, typer.Argument(help="A folder of photographs or scans.")],
+    parts: Annotated[str, typer.Option(help="Names and shares.")] = "train=0.8,val=0.1,test=0.1",
+    by: Annotated[str, typer.Option(help="file, folder, or a regular expression that finds the subject.")] = "file",
+    seed: Annotated[int, typer.Option(min=0, help="Draws which subject goes where.")] = 0,
+) -> None:
+    """Write lists of a folder's files, train.txt and so on, such that no subject is in two; a list is a source.path."""
+    with kindly():
+        subjects = subjects_of(path, by)
+        made = split(subjects, parse_parts(parts), seed)
+        lists = write_lists(path, made, f"fathom manifest split --parts {parts} --by {by} --seed {seed}")
+        problems = leaks_between(path, made)
+    for name, files in zip(lists, made.values(), strict=True):
+        typer.echo(f"{name}: {len(files)} files")
+    typer.echo(f"{len(subjects)} subjects")
+    for problem in problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if problems:
         raise typer.Exit(1)
 
 

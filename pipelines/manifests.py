@@ -136,7 +136,7 @@ def check(manifest: Manifest, path: Path) -> Checked:
             problems.append(f"split {name}: {count} files in {folder}, the owner states {split.items} {split.unit}")
     if not members and not any("archive" in fact for fact in facts):
         problems.append(f"{path} holds neither the archives nor the splits of {manifest.name}")
-    return Checked(facts, problems + _leaks(members))
+    return Checked(facts, problems + leaks(members))
 
 
 def _check_archives(manifest: Manifest, path: Path) -> tuple[list[str], list[str]]:
@@ -161,8 +161,8 @@ def _check_archives(manifest: Manifest, path: Path) -> tuple[list[str], list[str
     return facts, problems
 
 
-def _leaks(members: dict[str, list[Path]]) -> list[str]:
-    """Files and pictures that two splits share."""
+def leaks(members: dict[str, list[Path]]) -> list[str]:
+    """Files, and of photographs the pictures, that two splits share."""
     alike: defaultdict[str, list[_Seen]] = defaultdict(list)
     found = {}
     with Meter("compare splits", sum(len(files) for files in members.values())) as meter:

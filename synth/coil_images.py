@@ -1,4 +1,4 @@
-"""What is done to a scan's coil images before anything else: moves that are exact on pixels, and virtual coils."""
+"""What is done to a scan's coil images before anything else: moves that keep noise white, and virtual coils."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from .images import SourceRejectedError
@@ -16,7 +17,7 @@ Images = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Moved:
-    """Quarter turns, flips and a shift, drawn: exact on pixels, so noise stays white, and no interpolation is a crime.
+    """Quarter turns, flips, a shift and a rotation, drawn: each is unitary, so noise stays white, and none blurs.
 
     They act on the coil images together, before maps are made of them: coils and anatomy move as one, and k-space stays
     what a scanner would measure (Fabian et al., MRAugment, ICML 2021: augment where the physics is the same).
@@ -27,6 +28,7 @@ class Moved:
     flip_x: bool = False
     shift_y: int = 0
     shift_x: int = 0
+    degrees: float = 0.0
 
     @classmethod
     def draw(cls, draw: np.random.Generator, target: TargetSpec, matrix: tuple[int, int]) -> Moved:
@@ -34,7 +36,8 @@ class Moved:
         turns = int(draw.integers(4)) if target.rotate and matrix[0] == matrix[1] else 0
         flips = (bool(draw.integers(2)), bool(draw.integers(2))) if target.flip else (False, False)
         moves = [int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix]
-        return cls(turns, *flips, *moves)
+        degrees = float(draw.uniform(-target.degrees, target.degrees)) if target.degrees else 0.0
+        return cls(turns, *flips, *moves, degrees)
 
     def apply(self, images: Images) -> Images:
         """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
@@ -45,7 +48,28 @@ class Moved:
                 images = mirrored(images, axis)
             if shift:
                 images = np.roll(images, shift, axis)
-        return images
+        return rotated(images, self.degrees) if self.degrees else images
+
+
+def rotated(images: Images, degrees: float) -> Images:
+    """Complex images [... y x] turned about index N // 2, from the axis x towards y; pixels are taken as square.
+
+    Three shears (Unser, Thevenaz, Yaroslavsky, IEEE Trans Image Process 4:1371, 1995), each a shift of every row or
+    column by a phase in Fourier space: unitary, undone by the opposite angle, and what leaves on one side comes back on
+    the other. For at most 45 degrees.
+    """
+    angle = np.deg2rad(degrees)
+    for axis, slope in ((-1, -np.tan(angle / 2)), (-2, np.sin(angle)), (-1, -np.tan(angle / 2))):
+        images = _sheared(images, axis, slope)
+    return images
+
+
+def _sheared(images: Images, axis: int, slope: float) -> Images:
+    """Every line along `axis` moved by `slope` times its distance from the centre of the other axis."""
+    n, m = images.shape[axis], images.shape[-3 - axis]
+    ramp = np.exp(-2j * np.pi * slope * np.outer(np.arange(m) - m // 2, scipy.fft.fftfreq(n)))  # [line frequency]
+    spectrum = scipy.fft.fft(images, axis=axis)
+    return np.asarray(scipy.fft.ifft(spectrum * (ramp if axis == -1 else ramp.T), axis=axis), np.complex64)
 
 
 def mirrored(images: Images, axis: int) -> Images:

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
 from .crimes import Finding, crimes_of_photo
+from .lists import is_list, names_in
 from .pictures import PictureError, is_picture, items_of, read_picture
 from .spec import Range, Spec
 
@@ -54,6 +55,7 @@ class Photo:
 class ImagesSpec(Spec):
     """``[source] kind = "images"``: a folder of photographs, searched to the bottom, in the order of their paths.
 
+    Or a list: a .txt file that names one per line, relative to where it lies; lines that begin with # are left out.
     ``kind = "skimage"`` needs no path: the photographs that scikit-image carries.
     """
 
@@ -79,7 +81,8 @@ class ImagesSpec(Spec):
     def folder(self) -> Path:
         """Where the files are."""
         if self.path is not None:
-            return Path(self.path)
+            path = Path(self.path)
+            return path.parent if is_list(path) else path
         found = importlib.util.find_spec("skimage")
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError("source.kind 'skimage' needs scikit-image; pip install scikit-image")
@@ -89,8 +92,12 @@ class ImagesSpec(Spec):
         """Paths of the image files below `folder`, sorted; raises FileNotFoundError where there is none."""
         if self.kind == "skimage":
             return self._parted([name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()])
+        if is_list(Path(str(self.path))):
+            return self._parted(self._items(names_in(Path(str(self.path)))))
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"source.path {self.folder} is not a folder; give a folder of photographs")
+            raise FileNotFoundError(
+                f"source.path {self.folder} is not a folder; give a folder of photographs or a list"
+            )
         found = (Path(where) / name for where, _, names in os.walk(self.folder, onerror=_raise) for name in names)
         named = (
             p for p in found if (p.suffix.lower() in SUFFIXES or is_picture(p.name)) and not p.name.startswith(".")
@@ -100,10 +107,14 @@ class ImagesSpec(Spec):
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
         names = sorted(p.relative_to(self.folder).as_posix() for p in files)
+        return self._parted(self._items(names))
+
+    def _items(self, names: list[str]) -> list[str]:
+        """Photographs, and slices of volumes."""
         items = [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
         if not items:
             raise FileNotFoundError(f"source.path {self.folder} holds empty volumes alone; give one with an image")
-        return self._parted(items)
+        return items
 
     def _parted(self, items: list[str]) -> list[str]:
         first, last = (round(share * len(items)) for share in self.part)

@@ -98,8 +98,8 @@ class Recipe(Spec):
                 f"coils.kind '{self.coils.kind}' with source.kind '{self.source.kind}': scans have coils of their own, "
                 "write coils.kind = 'espirit' for them, and for photographs 'loops', 'birdcage' or 'library'"
             )
-        if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate):
-            raise ValueError("target.fit 'native', flip, shift and rotate are for source.kind = 'scans'")
+        if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate or target.degrees):
+            raise ValueError("target.fit 'native', flip, shift, rotate and degrees are for source.kind = 'scans'")
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):

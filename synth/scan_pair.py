@@ -45,7 +45,7 @@ def pair_from_scan(
 ) -> Pair:
     """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
 
-    In order: whitening; crop; flips and shift; virtual coils; the noise that is missing to the SNR asked for; the mask;
+    In order: whitening; crop; flips, shift, rotation; virtual coils; the noise missing to the SNR asked for; the mask;
     maps from the noisy reference lines; and as the reference sum conj(map) image, complex, as Knoll 2019 made it (not
     the root of the sum of squares). Everything is divided by the reference's largest magnitude.
     """
@@ -85,6 +85,7 @@ def pair_from_scan(
         **{"moved_flip_y": float(moved.flip_y), "moved_flip_x": float(moved.flip_x)},
         **{"moved_shift_y": float(moved.shift_y), "moved_shift_x": float(moved.shift_x)},
         **{"moved_quarter_turns": float(moved.quarter_turns)},
+        **({"moved_degrees": moved.degrees} if recipe.target.degrees else {}),  # older recipes' pairs stay as they were
     }
     unit = np.float32(1 / scale)
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)

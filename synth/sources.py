@@ -14,6 +14,7 @@ from pydantic import Field
 from .arrays import stamp
 from .crimes import Finding
 from .images import SourceRejectedError, SourceUnreadableError
+from .lists import is_list, names_in
 from .scans import Kspace, Scan, ScanError, open_scan
 from .spec import Spec
 
@@ -70,7 +71,7 @@ class ScansSpec(Spec):
         """Paths of the scans below `folder`, sorted; raises FileNotFoundError where there is none."""
         path = Path(self.path)
         if path.is_file():
-            return self._listed(path) if path.suffix.lower() == ".txt" else [path.name]
+            return names_in(path) if is_list(path) else [path.name]
         if not path.is_dir():
             raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
         found = (Path(where) / name for where, _, names in os.walk(path, onerror=_raise) for name in names)
@@ -82,19 +83,6 @@ class ScansSpec(Spec):
                 f"source.path {path} holds no scan ({' '.join(sorted(SUFFIXES))}); give one that does"
             )
         return files
-
-    def _listed(self, path: Path) -> list[str]:
-        """Names in a list of scans; raises ValueError where one leads out of its folder, FileNotFoundError for none."""
-        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        names = [line for line in lines if line and not line.startswith("#")]
-        for name in names:
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"source.path {path}: {name} leads out of the list's folder; name files below it")
-            if not (path.parent / name).is_file():
-                raise FileNotFoundError(f"source.path {path} names {name}, which is not there; mend the list")
-        if not names:
-            raise FileNotFoundError(f"source.path {path} names no scan; write one per line")
-        return list(dict.fromkeys(names))
 
     def list_files(self) -> list[str]:
         """All slices of all scans as items; raises FileNotFoundError where there is none."""

@@ -120,6 +120,9 @@ class TargetSpec(Spec):
     flip: bool = Field(default=False, description="of scans: flip along y and x at random")
     shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
     rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")
+    degrees: float | None = Field(
+        default=None, gt=0, le=45, description="of scans: turned by up to so many, either way"
+    )
 
     @model_validator(mode="after")
     def _zoom_resizes(self) -> TargetSpec:

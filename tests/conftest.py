@@ -32,12 +32,12 @@ def bsds():
     return shared("bsds500/train")
 
 
-def write_photos(folder, count=6, size=(60, 72)):
+def write_photos(folder, count=6, size=(60, 72), first=0):
     """Photographs of smooth random shapes; each differs from the others."""
     folder.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[: size[0], : size[1]] / size[0]
     for k in range(count):
-        draw = np.random.default_rng(k)
+        draw = np.random.default_rng(first + k)
         image = sum(np.cos(2 * np.pi * (a * y + b * x + c)) for a, b, c in draw.uniform(0, 4, (8, 3)))
         grey = (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
         Image.fromarray(np.stack([grey, grey[::-1], grey], axis=-1)).save(folder / f"photo{k}.png")

@@ -11,7 +11,7 @@ from pipelines.harvest import harvest
 from pipelines.inspect import inspect
 from pipelines.verify import verify
 from recon.loader import PairDataset, VirtualPairs
-from synth.coil_images import Moved, virtual_coils
+from synth.coil_images import Moved, rotated, virtual_coils
 from synth.coils import LoopsSpec, draw_coils
 from synth.corpus import open_corpus
 from synth.espirit import espirit
@@ -151,6 +151,22 @@ def test_quarter_turns_keep_the_centre(rng, n):
     np.testing.assert_allclose(fft2c(turned), spectrum, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (63, 80)])
+def test_rotation_is_unitary_and_turns_from_x_towards_y(rng, shape):
+    noise = complex_normal(rng, 2, *shape)
+    turned = rotated(noise, 31)
+    assert np.linalg.norm(turned) == pytest.approx(np.linalg.norm(noise), rel=1e-5)
+    np.testing.assert_allclose(rotated(turned, -31), noise, atol=1e-5)
+    y, x = np.meshgrid(*(np.arange(n) - n // 2 for n in shape), indexing="ij")
+
+    def blob(at_y, at_x):
+        return np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / 18) * np.exp(0.3j)
+
+    cos, sin = np.cos(np.deg2rad(31)), np.sin(np.deg2rad(31))
+    expected = blob(sin * 12 + cos * 5, cos * 12 - sin * 5)
+    np.testing.assert_allclose(rotated(blob(5, 12).astype(np.complex64), 31), expected, atol=1e-4)
+
+
 def test_geometric_compression_keeps_more(rng):
     """Noise stays white, neighbours along the readout agree, and as few virtual coils hold more of the signal."""
     maps = draw_coils(LoopsSpec(count=12), 1, 0).maps((64, 48))
@@ -170,9 +186,11 @@ def test_geometric_compression_keeps_more(rng):
 
 
 def test_augmented_pairs_differ_and_replay(scans):
-    moving = recipe(scans, pairs=12, target={"fit": "native", "flip": True, "shift": 0.1})
+    moving = recipe(scans, pairs=12, target={"fit": "native", "flip": True, "shift": 0.1, "degrees": 20})
     pairs = [Plan.of(moving).pair(k) for k in (0, 4, 8)]  # the same slice
     assert len({(p.numbers["moved_flip_y"], p.numbers["moved_shift_x"]) for p in pairs}) > 1
+    assert len({p.numbers["moved_degrees"] for p in pairs}) == 3
+    assert all(abs(p.numbers["moved_degrees"]) <= 20 for p in pairs)
     assert Plan.of(moving).pair(4).digest() == pairs[1].digest()
 
 
@@ -255,7 +273,7 @@ def test_a_list_of_scans(scans, tmp_path):
     spec = ScansSpec(kind="scans", path=str(folder / "train.txt"))
     assert spec.list_files() == ["b.npy#0@5x80x72"]
     assert build(recipe(folder / "train.txt"), tmp_path / "c.zarr", SYNC).pairs == 1
-    for text, message in (("../a.npy", "leads out"), ("c.npy", "is not there"), ("#", "names no scan")):
+    for text, message in (("../a.npy", "leads out"), ("c.npy", "is not there"), ("#", "names no file")):
         (folder / "train.txt").write_text(text)
         with pytest.raises(RecipeError, match=message):
             Plan.of(recipe(folder / "train.txt"))

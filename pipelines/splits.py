@@ -1,0 +1,99 @@
+"""Splits: lists of files to train, validate and test on, such that no subject is in two of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synth.images import SUFFIXES as PHOTOS
+from synth.pictures import is_picture
+from synth.sources import SUFFIXES as SCANS
+from synth.store import write_whole
+
+from .manifests import leaks
+
+
+def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
+    """Names of all photographs and scans below a folder, by subject; raises OSError, or ValueError of a name without.
+
+    `by` is ``file`` (each its own), ``folder`` (the first of its path), or a regular expression that finds the subject
+    in a file's path: its first group, or all that it matches.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the files")
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in files
+        if path.suffix.lower() in (PHOTOS | SCANS) or is_picture(path.name)
+    ]
+    if not names:
+        raise FileNotFoundError(f"{folder} holds no photograph and no scan; give a folder that does")
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        found.setdefault(_subject(name, by), []).append(name)
+    return found
+
+
+def _subject(name: str, by: str) -> str:
+    if by == "file":
+        return name
+    if by == "folder":
+        if "/" not in name:
+            raise ValueError(f"--by folder: {name} lies in none; move it into its subject's, or split by another way")
+        return name.partition("/")[0]
+    try:
+        match = re.search(by, name)
+    except re.error as error:
+        raise ValueError(f"--by {by}: is no regular expression ({error}); or write file, or folder") from None
+    if match is None:
+        raise ValueError(f"--by {by}: finds no subject in {name}; widen it")
+    return match.group(1) if match.re.groups and match.group(1) is not None else match.group(0)
+
+
+def parse_parts(text: str) -> dict[str, float]:
+    """Shares by name of ``train=0.8,test=0.2``; raises ValueError unless they are above 0 and add up to 1."""
+    try:
+        shares = {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise ValueError(f"--parts {text}: write shares such as train=0.8,val=0.1,test=0.1") from None
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) for name in shares):
+        raise ValueError(f"--parts {text}: names are letters, digits, - and _")
+    if not (min(shares.values()) > 0 and abs(sum(shares.values()) - 1) <= 1e-9):
+        raise ValueError(f"--parts {text}: shares are above 0 and add up to 1")
+    return shares
+
+
+def split(subjects: dict[str, list[str]], shares: dict[str, float], seed: int) -> dict[str, list[str]]:
+    """Files by part: subjects in random order, cut where the shares say; raises ValueError where a part gets none."""
+    order = [sorted(subjects)[k] for k in np.random.default_rng(seed).permutation(len(subjects))]
+    ends = [round(len(order) * share) for share in np.cumsum(list(shares.values()))]
+    cuts = dict(zip(shares, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+    empty = [name for name, (first, last) in cuts.items() if first == last]
+    if empty:
+        raise ValueError(
+            f"{len(order)} subjects leave none for {', '.join(empty)}; widen its share, or split otherwise"
+        )
+    return {
+        name: sorted(file for subject in order[first:last] for file in subjects[subject])
+        for name, (first, last) in cuts.items()
+    }
+
+
+def write_lists(folder: Path, parts: dict[str, Sequence[str]], said: str) -> list[Path]:
+    """Write a list per part beside the files that it names; raises FileExistsError where one says something else."""
+    texts = {folder / f"{name}.txt": f"# {said}\n" + "\n".join(files) + "\n" for name, files in parts.items()}
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise FileExistsError(f"{path} is there already and says something else; move it away")
+    for path, text in texts.items():
+        write_whole(path, text.encode())
+    return list(texts)
+
+
+def leaks_between(folder: Path, parts: dict[str, Sequence[str]]) -> list[str]:
+    """Files, and pictures, that two parts share although they are of two subjects."""
+    return leaks({name: [folder / file for file in files] for name, files in parts.items()})

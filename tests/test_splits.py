@@ -1,0 +1,87 @@
+import shutil
+
+import pytest
+from conftest import recipe_data, write_photos
+from typer.testing import CliRunner
+
+from pipelines.build import build
+from pipelines.cli import app
+from pipelines.cluster import ClusterSpec
+from pipelines.splits import parse_parts, split, subjects_of
+from synth.images import ImagesSpec
+from synth.recipe import parse_recipe
+
+run = CliRunner().invoke
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """Eight patients, three photographs each."""
+    for number in range(8):
+        write_photos(tmp_path / "data" / f"p{number:02d}", count=3, size=(60, 72), first=3 * number)
+    return tmp_path / "data"
+
+
+def split_of(folder, *more):
+    return run(app, ["manifest", "split", str(folder), *more])
+
+
+def files_in(path):
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
+def test_no_patient_is_in_two_parts_and_a_list_is_a_source(patients, tmp_path):
+    made = split_of(patients, "--parts", "train=0.75,test=0.25", "--by", "folder")
+    assert made.exit_code == 0, made.output
+    assert "8 subjects" in made.output
+    train, test = (files_in(patients / f"{name}.txt") for name in ("train", "test"))
+    assert (len(train), len(test)) == (18, 6)
+    assert not {name.split("/")[0] for name in train} & {name.split("/")[0] for name in test}
+    assert split_of(patients, "--parts", "train=0.75,test=0.25", "--by", "folder").exit_code == 0  # the same again
+    other = split_of(patients, "--parts", "train=0.75,test=0.25", "--by", "folder", "--seed", "1")
+    assert "says something else" in other.output
+    listed = ImagesSpec(kind="images", path=str(patients / "test.txt"))
+    assert listed.list_files() == test
+    data = recipe_data(patients, pairs=None, source={"kind": "images", "path": str(patients / "test.txt")})
+    assert build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync")).pairs == 6
+
+
+def test_the_same_picture_under_two_names_is_told(patients):
+    shutil.copy(
+        patients / "p00" / sorted(p.name for p in (patients / "p00").iterdir())[0], patients / "p05" / "again.png"
+    )
+    found = [split_of(patients, "--parts", f"a{k}=0.5,b{k}=0.5", "--by", "folder", "--seed", str(k)) for k in range(6)]
+    apart = [("problem: leakage" in made.output, made.exit_code) for made in found]
+    assert set(apart) == {(True, 1), (False, 0)}  # by chance both in one part, or one in each
+
+
+@pytest.mark.parametrize(("by", "subjects"), [("file", 24), ("folder", 8), (r"p(\d)\d/", 1), (r"p\d(\d)", 8)])
+def test_subjects(patients, by, subjects):
+    assert len(subjects_of(patients, by)) == subjects
+
+
+def test_shares():
+    assert parse_parts("train=0.8, test=0.2") == {"train": 0.8, "test": 0.2}
+    parts = split({f"s{k}": [f"s{k}/a", f"s{k}/b"] for k in range(10)}, {"a": 0.5, "b": 0.3, "c": 0.2}, 3)
+    assert {name: len(files) for name, files in parts.items()} == {"a": 10, "b": 6, "c": 4}
+    assert len({file for files in parts.values() for file in files}) == 20
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--parts", "train"], "write shares such as"),
+        (["--parts", "train=0.5,test=0.4"], "add up to 1"),
+        (["--parts", "train=nan,test=1"], "add up to 1"),
+        (["--parts", "../train=0.5,test=0.5"], "letters, digits"),
+        (["--by", "("], "is no regular expression"),
+        (["--by", "q[0-9]"], "finds no subject in"),
+        (["--by", "folder", "--parts", "a=0.99,b=0.01"], "leave none for b"),
+    ],
+)
+def test_what_cannot_be_split(patients, more, message):
+    made = split_of(patients, *more)
+    assert made.exit_code != 0
+    assert message in made.output
+    assert "Traceback" not in made.output
+    assert not list(patients.glob("*.txt"))
