@@ -19,6 +19,7 @@ from .cluster import ClusterSpec
 from .doctor import doctor
 from .inspect import inspect
 from .iterate import iterate
+from .leakage import shared_sources
 from .names import named_recipe
 from .terminal import CorpusPath, Json, app, kindly, print_json
 from .verify import verify
@@ -63,6 +64,20 @@ def build_command(
     typer.echo(f"content hash {made.content_hash}")
     for note in made.notes:
         typer.echo(f"note: {note}")
+
+
+@app.command("leakage")
+def leakage_command(
+    corpus: CorpusPath,
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare it with.")],
+) -> None:
+    """Tell from which pictures or slices two corpora were both made; exit code 1 if there are any."""
+    with kindly():
+        found = {other: shared_sources(corpus, other) for other in others}
+    for other, names in found.items():
+        typer.echo(f"{len(names)} sources of {corpus} are in {other}, too" + "".join(f"\n  {n}" for n in names[:10]))
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 @app.command("verify")

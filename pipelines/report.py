@@ -16,6 +16,7 @@ from synth.store import write_whole
 from .drawings import drawings
 from .figures import figures
 from .findings import Finding, judge, matrix, moved
+from .leakage import shared_sources
 from .page import page
 from .study import Stage, Study, TableSpec
 from .study_run import Outcome, Row, rows_of_study
@@ -58,7 +59,9 @@ def write_report(
         study=study,
         scale=scale,
         answers=answers(study, rows, findings, moves, best),
-        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")] + undrawn,
+        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
+        + undrawn
+        + _leaks(stages, out),
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
@@ -135,6 +138,22 @@ def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A paper's cells, each with ours."""
     ours = [matrix(rows, [cell.model], [cell.on], table.metric)[0][0] for cell in table.cells]
     return [{**cell.model_dump(), "ours": value} for cell, value in zip(table.cells, ours, strict=True)]
+
+
+def _leaks(stages: dict[str, Stage], out: Path) -> list[str]:
+    """Sources of a test that some network was trained on."""
+    needed = {kind: {n for s in stages.values() if s.kind == kind for n in s.needs} for kind in ("train", "test")}
+    corpora = {n: out / s.folder for n, s in stages.items() if s.kind == "build" and s.done(out)}
+    found = {
+        (test, train): shared_sources(corpora[test], corpora[train])
+        for test in corpora.keys() & needed["test"]
+        for train in corpora.keys() & needed["train"] - {test}
+    }
+    return [
+        f"leakage: {len(names)} sources of {test} are in {train}, too, such as {names[0]}"
+        for (test, train), names in sorted(found.items())
+        if names
+    ]
 
 
 def _moves(stages: dict[str, Stage], out: Path) -> list[tuple[str, dict[str, float]]]:

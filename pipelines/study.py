@@ -233,7 +233,7 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
     stages: dict[str, Stage] = {}
     for name, corpus in study.corpora.items():
         recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
-        key = _hash(recipe.hash(), recipe.source.model_dump_json())
+        key = _hash(recipe.hash(), str(recipe.source.path))
         stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
     waiting = dict(study.trainings)
     while waiting:

@@ -66,6 +66,7 @@ class ImagesSpec(Spec):
         default=(0.0, 1.0),
         description="first and last share of the sources, in order: [0, 0.45] to train, [0.55, 1] to test",
     )
+    every: int | None = Field(default=None, ge=1, description="n: every n-th source of that part alone")
     refuse: tuple[Finding, ...] = Field(default=(), description="findings that reject a source, such as 'jpeg'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
 
@@ -120,7 +121,7 @@ class ImagesSpec(Spec):
         first, last = (round(share * len(items)) for share in self.part)
         if first == last:
             raise FileNotFoundError(f"source.part = {list(self.part)} of {len(items)} sources leaves none; widen it")
-        return items[first:last]
+        return items[first : last : self.every]
 
 
 def _raise(error: OSError) -> None:

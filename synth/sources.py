@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .arrays import stamp
 from .crimes import Finding
 from .images import SourceRejectedError, SourceUnreadableError
 from .lists import is_list, names_in
 from .scans import Kspace, Scan, ScanError, open_scan
-from .spec import Spec
+from .spec import Range, Spec
 
 SUFFIXES = frozenset([".h5", ".hdf5", ".mrd", ".cfl", ".npy", ".npz", ".mat", ".dat"])
 ITEM = re.compile(r"^(?P<file>.*)#(?P<slice>\d+)@(?P<coils>\d+)x(?P<y>\d+)x(?P<x>\d+)$", re.DOTALL)
@@ -58,8 +58,19 @@ class ScansSpec(Spec):
     variable: str | None = None
     axes: str | None = None
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
+    slices: Range | None = Field(
+        default=None, description="of each scan, first and last share of its slices: [0.25, 0.75] leaves out the ends"
+    )
+    every: int | None = Field(default=None, ge=1, description="n: every n-th slice of all of these alone")
     refuse: tuple[Finding, ...] = Field(default=(), description="findings that reject a slice, such as 'zero-filled'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of slices that may be unusable")
+
+    @field_validator("slices")
+    @classmethod
+    def _rising(cls, slices: Range | None) -> Range | None:
+        if slices is not None and not 0 <= slices[0] < slices[1] <= 1:
+            raise ValueError("goes from a share to a higher one, within 0 and 1")
+        return slices
 
     @property
     def folder(self) -> Path:
@@ -90,7 +101,7 @@ class ScansSpec(Spec):
         if not items:
             told = "\n  ".join(reasons[:10]) or "there are noise scans alone"
             raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
-        return list(items)
+        return list(items)[:: self.every]
 
     def left_out(self) -> list[str]:
         """Why files are left out that are no scans, one sentence each."""
@@ -142,5 +153,6 @@ def _surveyed(
         except ScanError as error:
             reasons.append(str(error))
         else:
-            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(len(scan))]
+            first, last = (round(share * len(scan)) for share in spec.slices or (0.0, 1.0))
+            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(first, last)]
     return tuple(items), tuple(reasons)

@@ -4,6 +4,7 @@ from conftest import recipe_data, shared
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.leakage import shared_sources
 from synth.corpus import open_corpus
 from synth.images import ImagesSpec, SourceRejectedError, read_photo
 from synth.recipe import parse_recipe
@@ -73,6 +74,11 @@ def test_a_corpus_of_pictures(tmp_path, volume):
     data = recipe_data(tmp_path, pairs=None, source={"path": str(tmp_path)})
     made = build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
     assert made.pairs == 4
+    for name, part in (("first", [0.0, 0.5]), ("last", [0.5, 1.0])):
+        parted = {**data, "source": {**data["source"], "part": part}}
+        build(parse_recipe(parted, "t"), tmp_path / f"{name}.zarr", ClusterSpec("sync"))
+    assert shared_sources(tmp_path / "first.zarr", tmp_path / "last.zarr") == []
+    assert len(shared_sources(tmp_path / "first.zarr", tmp_path / "c.zarr")) == 2
     assert open_corpus(tmp_path / "c.zarr").attributes["summary"]["findings"]["mr-picture"] == 4
     assert "not a scan" in (tmp_path / "c.zarr" / "README.md").read_text()
 

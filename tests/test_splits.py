@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from pipelines.build import build
 from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
+from pipelines.leakage import shared_sources
 from pipelines.splits import parse_parts, split, subjects_of
 from synth.images import ImagesSpec
 from synth.recipe import parse_recipe
@@ -53,6 +54,28 @@ def test_the_same_picture_under_two_names_is_told(patients):
     found = [split_of(patients, "--parts", f"a{k}=0.5,b{k}=0.5", "--by", "folder", "--seed", str(k)) for k in range(6)]
     apart = [("problem: leakage" in made.output, made.exit_code) for made in found]
     assert set(apart) == {(True, 1), (False, 0)}  # by chance both in one part, or one in each
+
+
+def test_corpora_of_the_same_pictures_leak(patients, tmp_path):
+    """By content: a copy under another name is found."""
+    copied = tmp_path / "copied"
+    write_photos(copied, count=2, size=(60, 72), first=100)
+
+    def built(name, folder):
+        data = recipe_data(folder, pairs=None, source={"kind": "images", "path": str(folder)})
+        build(parse_recipe(data, "t"), tmp_path / name, ClusterSpec("sync"))
+        return tmp_path / name
+
+    a, apart = built("a.zarr", patients), built("apart.zarr", copied)
+    shutil.copy(patients / "p01" / "photo2.png", copied / "other-name.png")
+    b = built("b.zarr", copied)
+    assert shared_sources(a, b) == ["p01/photo2.png"]
+    assert shared_sources(b, a) == ["other-name.png"]
+    made = run(app, ["leakage", str(a), str(b)])
+    assert made.exit_code == 1
+    assert "1 sources of" in made.output
+    assert run(app, ["leakage", str(a), str(apart)]).exit_code == 0
+    assert "is not a corpus" in run(app, ["leakage", str(a), str(copied)]).output
 
 
 @pytest.mark.parametrize(("by", "subjects"), [("file", 24), ("folder", 8), (r"p(\d)\d/", 1), (r"p\d(\d)", 8)])

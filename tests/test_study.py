@@ -209,6 +209,7 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
     assert "<td>0.94</td>" in html
     assert "Side &lt;u&gt;by&lt;/u&gt; side: test" in html
     assert "Errors where SENSE is badly conditioned&#39; on test could not be drawn: the mask is not regular" in html
+    assert "leakage: 4 sources of build/test are in build/train, too, such as" in html
     assert "train/tuned/1: the filters that fine-tuning moved most" in html
     assert len(html) < 10 * 2**20
     for seen in look_at_both_widths(out / "report.html", tmp_path):
