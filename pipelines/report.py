@@ -52,7 +52,7 @@ def write_report(
     cards, moves, best = _cards(stages, out), _moves(stages, out), optima(rows, stages, out)
     write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
     drawn, undrawn = figures(study.figures, rows, stages, out, device)
-    curves = [(f"{kind}: means over its number", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+    curves = [(f"{kind}: means; dotted, what is predicted", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
     html = page(
         "report.html",
         [*drawn, *curves, *_pictures(rows, stages, out)],

@@ -220,8 +220,10 @@ def load_study(path: Path) -> Study:
         base = read_toml(named_study(str(data.pop("base"))), "study")[0]
         if "base" in base:
             raise SettingsError(f"{path}: base names a study that has a base itself; name that one")
-        merged = {name: {**base.get(name, {}), **data.get(name, {})} for name in ("corpora", "trainings")}
-        data = {**base, **data, **merged}
+        for name in ("corpora", "trainings"):
+            if isinstance(data.get(name, {}), dict):
+                data[name] = {**base.get(name, {}), **data.get(name, {})}
+        data = {**base, **data}
     return parse_settings(Study, data, str(path), text)
 
 

@@ -1,4 +1,4 @@
-"""Baselines that were tested with several numbers: their curves, and where they are best, beside what theory says."""
+"""Baselines that were tested with several numbers: their curves, and where they are best, beside what is predicted."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[Opt
                 values = _values(rows, models, corpus, metric)
                 if values is not None:
                     predicted = None
-                    if kind == "regularised-sense":
-                        predicted = predicted_lam(PairDataset(out / stages[f"build/{corpus}"].folder))
+                    if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
+                        predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
                     found.append(_optimum(kind, corpus, metric, [_number(m) for m in models], values, predicted))
     return found
 
@@ -94,19 +94,22 @@ def peak(numbers: Sequence[float], curve: NDArray[np.float64]) -> float:
     return float(np.exp(-b / (2 * a)))
 
 
-def predicted_lam(pairs: PairDataset) -> float | None:
-    """SNR / (2 sqrt(R)), the best lam against a white prior (`recon.sense`), mean over pairs; None without noise.
+def predicted_lam(corpus: Path) -> float | None:
+    """SNR / (2 sqrt(R)), the best lam against a white prior (`recon.sense`), mean over pairs.
 
-    SNR is the target's rms over the noise of a fully sampled image, sqrt(2) sigma, which a noisy target holds, too.
+    SNR is the target's rms over the noise of a fully sampled image, sqrt(2) sigma. None without noise, and for noisy
+    references, which reward an image that keeps their noise.
     """
+    pairs = PairDataset(corpus, with_maps=False)
+    if pairs.recipe.target.reference != "clean":
+        return None
     found = []
     for position in range(len(pairs)):
         item = pairs[position]
-        power, noise = float(item["target"].abs().square().mean()), 2 * float(item["sigma"]) ** 2
+        noise = 2 * float(item["sigma"]) ** 2 * float(item["acceleration"])
         if not noise > 0:
             return None
-        signal = power - noise * (pairs.recipe.target.reference == "noisy")
-        found.append((max(signal, 0) / noise / float(item["acceleration"])) ** 0.5 / 2)
+        found.append((float(item["target"].abs().square().mean()) / noise) ** 0.5 / 2)
     return float(np.mean(found)) if found else None
 
 

@@ -126,7 +126,7 @@ def noise_rows(
         for pair, found, level, target in zip(batch["pair_id"].tolist(), alone, levels, batch["target"], strict=True):
             reference = target.cpu().numpy()
             evenness = {"noise_spread": noise_spread(level, reference), "noise_centre": noise_centre(level, reference)}
-            rows.append({"pair": pair, **found, **evenness})
+            rows.append({"pair": pair, **found, **{name: v for name, v in evenness.items() if np.isfinite(v)}})
             if first is None or pair < first[0]:
                 first = pair, level
     if first is None:

@@ -43,13 +43,13 @@ def make_model(spec: VariationalSpec | UnrolledSpec | DenoiserSpec, seed: int = 
 
 def named_baseline(name: str) -> Reconstruction | None:
     """The baseline of a name such as ``cg-sense:10`` or ``regularised-sense:4``; None where there is none of it."""
-    kind, _, number = name.partition(":")
+    kind, colon, number = name.partition(":")
     if kind not in _BASELINES:
         return None
-    if number and kind in ("zero-filled", "grappa"):
+    if colon and kind in ("zero-filled", "grappa"):
         raise ValueError(f"{name}: {kind} takes no number")
     try:
-        return _BASELINES[kind](number) if number else _BASELINES[kind]()
+        return _BASELINES[kind](number) if colon else _BASELINES[kind]()
     except (ValueError, TypeError):
         raise ValueError(f"{name}: after the colon goes a number above 0, such as {kind}:4") from None
 

@@ -116,12 +116,16 @@ def noise_centre(noise: NDArray[np.float64], reference: Image) -> float:
     """Rms of a noise map [y x] in the middle half of each side over that of the rest of the object; 1 is even.
 
     Far from the coils they are alike, so that parallel imaging is worst in the middle: what Nickel's networks are said
-    to end. Unlike the spread, it does not count noise that a network leaves at edges and takes from plain areas.
+    to end. Unlike the spread, it does not count noise that a network leaves at edges and takes from plain areas. NaN of
+    an object that is in one of the two alone.
     """
     inside, middle = object_of(np.abs(reference)), np.zeros(noise.shape, bool)
     middle[tuple(slice(n // 4, n - n // 4) for n in noise.shape)] = True
-    centre, rest = (float((noise[inside & part] ** 2).mean() ** 0.5) for part in (middle, ~middle))
-    return centre / rest if rest > 0 else float("inf")
+    parts = [noise[inside & part] for part in (middle, ~middle)]
+    if not all(part.any() for part in parts):
+        return float("nan")
+    centre, rest = (float((part**2).mean() ** 0.5) for part in parts)
+    return centre / rest
 
 
 def _noise(batch: Batch, seed: int, replica: int = -1) -> Tensor:

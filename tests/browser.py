@@ -5,8 +5,10 @@ import base64
 import io
 import itertools
 import json
+import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,13 +64,26 @@ def look_at(path, width, folder):
     if command is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
-    browser = subprocess.Popen([command, *options, "about:blank"], stderr=subprocess.PIPE, text=True)
+    said = folder.with_suffix(".txt")
+    with said.open("w") as file:
+        browser = subprocess.Popen([command, *options, "about:blank"], stderr=file)
     try:
-        address = next(line.split()[-1] for line in browser.stderr if line.startswith("DevTools listening on"))
+        address = _address(browser, said)
         return asyncio.run(asyncio.wait_for(_look(address, f"file://{path}", width), SECONDS))
     finally:
         browser.kill()
-        browser.communicate()
+        browser.wait()
+
+
+def _address(browser, said):
+    """Where it listens, which it says on starting."""
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until and browser.poll() is None:
+        found = re.search(r"DevTools listening on (ws://127\.0\.0\.1:\S+)", said.read_text())
+        if found:
+            return found.group(1)
+        time.sleep(0.05)
+    raise AssertionError(f"Chromium did not start: {said.read_text()}")
 
 
 async def _look(address, url, width):
@@ -117,6 +132,10 @@ async def _look(address, url, width):
     await call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
     await call("Page.navigate", url=url)
     await loaded.wait()
+    while (
+        await evaluate("location.href + document.readyState") != f"{url}complete"
+    ):  # the first load was the blank page's
+        await asyncio.sleep(0.05)
     seen.images, seen.unseen_images = await evaluate("document.images.length"), await evaluate(UNSEEN_IMAGES)
     seen.overflow = await evaluate("document.documentElement.scrollWidth") - width
     seen.screenshot = base64.b64decode((await call("Page.captureScreenshot", captureBeyondViewport=True))["data"])

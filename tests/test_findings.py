@@ -5,10 +5,12 @@ from conftest import recipe_data, write_photos
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.figures import by_conditioning
 from pipelines.findings import judge, matrix, moved
 from pipelines.report import SHOWN
 from pipelines.study import ExpectedSpec
 from pipelines.sweeps import optima, peak, predicted_lam, sweeps
+from recon.baselines import CgSense, ZeroFilled
 from recon.checkpoint import save_tensors
 from recon.evaluate import METRICS
 from recon.loader import PairDataset
@@ -50,14 +52,28 @@ def test_a_peak_is_that_of_the_parabola():
     assert peak(numbers, np.array([4.0, 3.0, 2.0, 1.0])) == 1.0
 
 
-def test_the_best_lam_is_as_predicted(tmp_path):
-    """White images: SNR 10 at R = 4 has its optimum at 10 / (2 * 2), here found by reconstructing."""
-    data = recipe_data(tmp_path / "photos", pairs=3, noise={"snr": 10, "definition": "image"})
-    data["target"] |= {"matrix": [32, 32], "reference": "clean"}
+@pytest.fixture
+def regular(tmp_path):
+    """Six pairs at R = 2x2 without reference lines, SNR 10, and a clean reference."""
+    data = recipe_data(tmp_path / "photos", pairs=6, noise={"snr": 10, "definition": "image"})
+    data["target"] |= {"matrix": [48, 48], "reference": "clean"}
     data["sampling"] = {"kind": "regular-2d", "acceleration": [2, 2], "reference_lines": 0}
-    write_photos(tmp_path / "photos", size=(40, 40))
+    write_photos(tmp_path / "photos", size=(60, 60))
     build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
-    assert predicted_lam(PairDataset(tmp_path / "c.zarr")) == pytest.approx(2.5, rel=1e-4)
+    return tmp_path / "c.zarr"
+
+
+def test_the_lam_that_is_predicted(regular):
+    assert predicted_lam(regular) == pytest.approx(10 / (2 * 2), rel=1e-4)
+
+
+def test_errors_of_sense_are_sqrt_r_g(regular):
+    found = by_conditioning({"sense": CgSense(200), "zero": ZeroFilled()}, PairDataset(regular), torch.device("cpu"))
+    assert found.g == sorted(found.g)
+    assert found.g[0] >= 1
+    np.testing.assert_allclose(found.errors["sense"], found.noise, rtol=0.1)  # 1,700 voxels in each eighth
+    assert found.noise[0] >= 2 * found.g[0] * 0.9
+    assert min(found.errors["zero"]) > found.errors["sense"][0]
 
 
 def test_the_best_number_of_a_sweep_with_its_interval(tmp_path):
