@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +82,7 @@ def split(subjects: dict[str, list[str]], shares: dict[str, float], seed: int) -
     }
 
 
-def write_lists(folder: Path, parts: dict[str, Sequence[str]], said: str) -> list[Path]:
+def write_lists(folder: Path, parts: dict[str, list[str]], said: str) -> list[Path]:
     """Write a list per part beside the files that it names; raises FileExistsError where one says something else."""
     texts = {folder / f"{name}.txt": f"# {said}\n" + "\n".join(files) + "\n" for name, files in parts.items()}
     for path, text in texts.items():
@@ -94,6 +93,6 @@ def write_lists(folder: Path, parts: dict[str, Sequence[str]], said: str) -> lis
     return list(texts)
 
 
-def leaks_between(folder: Path, parts: dict[str, Sequence[str]]) -> list[str]:
+def leaks_between(folder: Path, parts: dict[str, list[str]]) -> list[str]:
     """Files, and pictures, that two parts share although they are of two subjects."""
     return leaks({name: [folder / file for file in files] for name, files in parts.items()})

@@ -37,7 +37,7 @@ class Moved:
         flips = (bool(draw.integers(2)), bool(draw.integers(2))) if target.flip else (False, False)
         moves = [int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix]
         degrees = float(draw.uniform(-target.degrees, target.degrees)) if target.degrees else 0.0
-        return cls(turns, *flips, *moves, degrees)
+        return cls(turns, *flips, *moves, degrees=degrees)
 
     def apply(self, images: Images) -> Images:
         """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
