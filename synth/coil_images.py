@@ -35,9 +35,9 @@ class Moved:
         """Draw what a recipe's target section asks for; only square images are turned by 90 degrees."""
         turns = int(draw.integers(4)) if target.rotate and matrix[0] == matrix[1] else 0
         flips = (bool(draw.integers(2)), bool(draw.integers(2))) if target.flip else (False, False)
-        moves = [int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix]
+        shift_y, shift_x = (int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix)
         degrees = float(draw.uniform(-target.degrees, target.degrees)) if target.degrees else 0.0
-        return cls(turns, *flips, *moves, degrees=degrees)
+        return cls(turns, *flips, shift_y, shift_x, degrees)
 
     def apply(self, images: Images) -> Images:
         """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
