@@ -17,7 +17,7 @@ from .calibrate import calibrate_scans, report_files, write_report
 from .cluster import ClusterSpec
 from .export import export, import_corpus
 from .harvest import harvest
-from .splits import leaks_between, parse_parts, split, subjects_of, write_lists
+from .splits import parse_parts, split, subjects_of, write_lists
 from .terminal import Axes, CorpusPath, Json, Variable, app, kindly, print_json
 
 manifest_app = typer.Typer(
@@ -164,7 +164,7 @@ def manifest_split(
         subjects = subjects_of(path, by)
         made = split(subjects, parse_parts(parts), seed)
         lists = write_lists(path, made, f"fathom manifest split --parts {parts} --by {by} --seed {seed}")
-        problems = leaks_between(path, made)
+        problems = manifests.leaks({name: [path / file for file in files] for name, files in made.items()})
     for name, files in zip(lists, made.values(), strict=True):
         typer.echo(f"{name}: {len(files)} files")
     typer.echo(f"{len(subjects)} subjects")

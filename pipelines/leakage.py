@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from synth.corpus import Corpus, open_corpus
+from synth.corpus import open_corpus
 from synth.ledger import Ledger
 
+Sources = dict[tuple[str, str], str]
 SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # of a volume or a scan; photographs have none
 
 
@@ -16,14 +17,18 @@ def shared_sources(first: Path, second: Path) -> list[str]:
 
     The same is the same file, byte for byte, wherever it lies and whatever it is called, and of it the same slice.
     """
-    theirs = _sources(open_corpus(second))
-    return sorted(name for key, name in _sources(open_corpus(first)).items() if key in theirs)
+    return shared(sources_of(first), sources_of(second))
 
 
-def _sources(corpus: Corpus) -> dict[tuple[str, str], str]:
-    """Names of sources by the file's sha256 and the slice."""
-    found = {}
-    for index, sha256 in Ledger(corpus.path).sources().items():
+def shared(first: Sources, second: Sources) -> list[str]:
+    """The same, of sources that are known."""
+    return sorted(name for key, name in first.items() if key in second)
+
+
+def sources_of(path: Path) -> Sources:
+    """Names of a corpus's sources by the file's sha256 and the slice; raises CorpusError."""
+    corpus, found = open_corpus(path), {}
+    for index, sha256 in Ledger(path).sources().items():
         name = corpus.plan.file_of(index)
         place = SLICE.search(name)
         found[sha256, place.group(1) if place else ""] = name

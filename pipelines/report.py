@@ -16,7 +16,7 @@ from synth.store import write_whole
 from .drawings import drawings
 from .figures import figures
 from .findings import Finding, judge, matrix, moved
-from .leakage import shared_sources
+from .leakage import shared, sources_of
 from .page import page
 from .study import Stage, Study, TableSpec
 from .study_run import Outcome, Row, rows_of_study
@@ -52,7 +52,8 @@ def write_report(
     cards, moves, best = _cards(stages, out), _moves(stages, out), optima(rows, stages, out)
     write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
     drawn, undrawn = figures(study.figures, rows, stages, out, device)
-    curves = [(f"{kind}: means; dotted, what is predicted", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+    dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
+    curves = [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
     html = page(
         "report.html",
         [*drawn, *curves, *_pictures(rows, stages, out)],
@@ -143,11 +144,11 @@ def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _leaks(stages: dict[str, Stage], out: Path) -> list[str]:
     """Sources of a test that some network was trained on."""
     needed = {kind: {n for s in stages.values() if s.kind == kind for n in s.needs} for kind in ("train", "test")}
-    corpora = {n: out / s.folder for n, s in stages.items() if s.kind == "build" and s.done(out)}
+    sources = {n: sources_of(out / s.folder) for n, s in stages.items() if s.kind == "build" and s.done(out)}
     found = {
-        (test, train): shared_sources(corpora[test], corpora[train])
-        for test in corpora.keys() & needed["test"]
-        for train in corpora.keys() & needed["train"] - {test}
+        (test, train): shared(sources[test], sources[train])
+        for test in sources.keys() & needed["test"]
+        for train in sources.keys() & needed["train"] - {test}
     }
     return [
         f"leakage: {len(names)} sources of {test} are in {train}, too, such as {names[0]}"

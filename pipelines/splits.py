@@ -12,8 +12,6 @@ from synth.pictures import is_picture
 from synth.sources import SUFFIXES as SCANS
 from synth.store import write_whole
 
-from .manifests import leaks
-
 
 def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     """Names of all photographs and scans below a folder, by subject; raises OSError, or ValueError of a name without.
@@ -91,8 +89,3 @@ def write_lists(folder: Path, parts: dict[str, list[str]], said: str) -> list[Pa
     for path, text in texts.items():
         write_whole(path, text.encode())
     return list(texts)
-
-
-def leaks_between(folder: Path, parts: dict[str, list[str]]) -> list[str]:
-    """Files, and pictures, that two parts share although they are of two subjects."""
-    return leaks({name: [folder / file for file in files] for name, files in parts.items()})
