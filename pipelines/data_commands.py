@@ -156,7 +156,7 @@ def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path,
 def manifest_split(
     path: Annotated[Path, typer.Argument(help="A folder of photographs or scans.")],
     parts: Annotated[str, typer.Option(help="Names and shares.")] = "train=0.8,val=0.1,test=0.1",
-    by: Annotated[str, typer.Option(help="file, folder, or a regular expression that finds the subject.")] = "file",
+    by: Annotated[str, typer.Option(help="file, folder, patient (by headers), or a regular expression.")] = "file",
     seed: Annotated[int, typer.Option(min=0, help="Draws which subject goes where.")] = 0,
 ) -> None:
     """Write lists of a folder's files, train.txt and so on, such that no subject is in two; a list is a source.path."""

@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from synth.images import SUFFIXES as PHOTOS
+from synth.patients import patient_of
 from synth.pictures import is_picture
 from synth.sources import SUFFIXES as SCANS
 from synth.store import write_whole
+
+from .progress import Meter
 
 
 def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     """Names of all photographs and scans below a folder, by subject; raises OSError, or ValueError of a name without.
 
-    `by` is ``file`` (each its own), ``folder`` (the first of its path), or a regular expression that finds the subject
-    in a file's path: its first group, or all that it matches.
+    `by` is ``file`` (each its own), ``folder`` (the first of its path), ``patient`` (whom the file's header names: see
+    `synth.patients`), or a regular expression that finds the subject in a file's path: its first group, or all that it
+    matches. Who the patients are is written nowhere.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the files")
@@ -30,14 +34,21 @@ def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     if not names:
         raise FileNotFoundError(f"{folder} holds no photograph and no scan; give a folder that does")
     found: dict[str, list[str]] = {}
-    for name in sorted(names):
-        found.setdefault(_subject(name, by), []).append(name)
+    with Meter(f"read headers of {folder.name}", len(names), unit="files") as meter:
+        for name in sorted(names):
+            found.setdefault(_subject(folder, name, by), []).append(name)
+            meter.advance(1)
     return found
 
 
-def _subject(name: str, by: str) -> str:
+def _subject(folder: Path, name: str, by: str) -> str:
     if by == "file":
         return name
+    if by == "patient":
+        patient = patient_of(folder / name)
+        if patient is None:
+            raise ValueError(f"--by patient: the header of {name} names none; split by folder or an expression instead")
+        return patient
     if by == "folder":
         if "/" not in name:
             raise ValueError(f"--by folder: {name} lies in none; move it into its subject's, or split by another way")

@@ -76,13 +76,25 @@ def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
         raise PictureError(f"is no NIfTI volume that can be read ({type(error).__name__}: {error})") from None
 
 
-def _dicom(path: Path) -> NDArray[np.float32]:
+def dicom_header(path: Path) -> Any:
+    """All but the pixels of a DICOM file; raises PictureError."""
+    return _dataset(path, stop_before_pixels=True)
+
+
+def _dataset(path: Path, *, stop_before_pixels: bool) -> Any:
     try:
         import pydicom
     except ImportError:
         raise PictureError("DICOM needs pydicom; pip install pydicom") from None
     try:
-        data = pydicom.dcmread(path)
+        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+    except Exception as error:  # at this door, as above
+        raise PictureError(f"is no DICOM file that can be read ({type(error).__name__}: {error})") from None
+
+
+def _dicom(path: Path) -> NDArray[np.float32]:
+    data = _dataset(path, stop_before_pixels=False)
+    try:
         rows, columns = int(data.Rows), int(data.Columns)
         if str(data.get("PhotometricInterpretation", "")) == "MONOCHROME1":
             raise PictureError("is inverted (MONOCHROME1: 0 is white); save it as MONOCHROME2")

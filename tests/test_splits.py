@@ -1,5 +1,8 @@
 import shutil
 
+import h5py
+import numpy as np
+import pydicom
 import pytest
 from conftest import recipe_data, write_photos
 from typer.testing import CliRunner
@@ -81,6 +84,51 @@ def test_corpora_of_the_same_pictures_leak(patients, tmp_path):
 @pytest.mark.parametrize(("by", "subjects"), [("file", 24), ("folder", 8), (r"p(\d)\d/", 1), (r"p\d(\d)", 8)])
 def test_subjects(patients, by, subjects):
     assert len(subjects_of(patients, by)) == subjects
+
+
+def mrd_of(path, patient):
+    """An MRD file whose header names a patient, or nobody."""
+    subject = f"<subjectInformation><patientID>{patient}</patientID></subjectInformation>" if patient else ""
+    with h5py.File(path, "w") as file:
+        file["dataset/xml"] = [f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{subject}</ismrmrdHeader>']
+
+
+def test_patients_are_found_in_headers(tmp_path):
+    """Two files of each of six patients, of three formats, with names that tell nothing."""
+    for number in range(4):
+        with h5py.File(tmp_path / f"scan-{number}.h5", "w") as file:
+            file["kspace"] = np.ones((1, 2, 8, 8), np.complex64)
+            file.attrs["patient_id"] = f"fastmri-{number // 2}"
+        mrd_of(tmp_path / f"raw-{number}.mrd", f"mrd-{number // 2}")
+        picture = pydicom.Dataset()
+        picture.PatientID, picture.SOPClassUID = f"dicom-{number // 2}", pydicom.uid.MRImageStorage
+        picture.SOPInstanceUID = pydicom.uid.generate_uid()
+        picture.file_meta = pydicom.dataset.FileMetaDataset()
+        picture.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        picture.save_as(tmp_path / f"picture-{number}.dcm", enforce_file_format=True)
+    found = subjects_of(tmp_path, "patient")
+    assert sorted(found) == [f"{kind}-{n}" for kind in ("dicom", "fastmri", "mrd") for n in (0, 1)]
+    assert found["mrd-1"] == ["raw-2.mrd", "raw-3.mrd"]
+    made = split_of(tmp_path, "--by", "patient", "--parts", "train=0.5,test=0.5")
+    assert made.exit_code == 0, made.output
+    assert "mrd-1" not in (tmp_path / "train.txt").read_text() + (tmp_path / "test.txt").read_text()
+
+
+def test_a_header_that_names_nobody_or_is_damaged_is_told(patients, tmp_path):
+    assert "the header of p00/photo0.png names none" in split_of(patients, "--by", "patient").output
+    (tmp_path / "scans").mkdir()
+    mrd_of(tmp_path / "scans" / "a.mrd", None)
+    assert "the header of a.mrd names none" in split_of(tmp_path / "scans", "--by", "patient").output
+    with h5py.File(tmp_path / "scans" / "a.mrd", "w") as file:
+        file["dataset/xml"] = ["<ismrmrdHeader"]
+    assert "is no XML" in split_of(tmp_path / "scans", "--by", "patient").output
+    with h5py.File(tmp_path / "scans" / "a.mrd", "w") as file:
+        file["dataset/xml"] = h5py.ExternalLink("/etc/passwd", "/x")
+    assert "is a link to another file" in split_of(tmp_path / "scans", "--by", "patient").output
+    (tmp_path / "scans" / "a.mrd").rename(tmp_path / "scans" / "a.dcm")
+    damaged = split_of(tmp_path / "scans", "--by", "patient")
+    assert "a.dcm: is no DICOM file" in damaged.output
+    assert "Traceback" not in damaged.output
 
 
 def test_shares():

@@ -2,7 +2,8 @@
 
 HDF5's text and records of variable length, and MATLAB's version 5 files: a flipped bit can crash the HDF5 library and
 scipy's reader. Here that ends this process, and not the user's. It imports nothing of Fathom's, so that it starts fast.
-Arguments: the file, then "hdf5", the text's path and the records' path (or ""); or "mat" and the arrays' names.
+Arguments: the file, then "hdf5", the text's path and the records' path (or ""); "attribute" and its name; or
+"mat" and the arrays' names.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         if text:
-            value = file[text][()]
-            value = value.ravel()[0] if isinstance(value, np.ndarray) else value
-            found["text"] = np.frombuffer(value if isinstance(value, bytes) else str(value).encode(), np.uint8)
+            found["text"] = _bytes(file[text][()])
         if records:
             rows = file[records][()]
             lines = [np.asarray(line, np.float32) for line in rows["data"]]
@@ -36,6 +35,19 @@ def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
             found["sizes"] = np.array([line.size for line in lines], np.int64)
             found["data"] = np.concatenate(lines) if lines else np.zeros(0, np.float32)
     return found
+
+
+def attribute(path: str, name: str) -> dict[str, Any]:
+    """Read an attribute of the whole file as ``text``."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {"text": _bytes(file.attrs[name])}
+
+
+def _bytes(value: Any) -> Any:
+    value = value.ravel()[0] if isinstance(value, np.ndarray) else value
+    return np.frombuffer(value if isinstance(value, bytes) else str(value).encode(), np.uint8)
 
 
 def mat(path: str, *names: str) -> dict[str, Any]:
@@ -55,7 +67,7 @@ def main(path: str, kind: str, *arguments: str) -> None:
     """Write what was asked for."""
     limit = 6 * 2**30 + LARGEST_GROWTH * os.path.getsize(path)  # noqa: PTH202 (no import that is not needed)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    readers: dict[str, Callable[..., dict[str, Any]]] = {"hdf5": hdf5, "mat": mat}
+    readers: dict[str, Callable[..., dict[str, Any]]] = {"hdf5": hdf5, "attribute": attribute, "mat": mat}
     found = readers[kind](path, *arguments)
     memory = io.BytesIO()
     np.savez(memory, **found)
