@@ -2,9 +2,10 @@
 
 .venv/bin/python benchmarks/laptop.py TRAINING_PHOTOS VALIDATION_PHOTOS SCANS OUT
 
-Builds ten corpora (four and eight coils, R = 4 and 6; no air around, air, and a bright rim as of fat), trains the ready
-settings `laptop-variational` on six of them by two processes, then `laptop-unrolled` and `laptop-denoiser` on all, side
-by side with a core and the same time each. Writes OUT/laptop.json and reconstructions.png. What was built or trained
+Builds fourteen corpora (four and eight coils, R = 4 and 6; no air around, air, and a bright rim as of fat, four of them
+of enlarged parts of photographs), trains the ready settings `laptop-variational` on six of them by two processes, then
+`laptop-unrolled-shrinkage` and `laptop-denoiser` on all, side by side with a core, the same number of parameters and
+the same time each. Writes OUT/laptop.json and reconstructions.png. What was built or trained
 already is not made again. Baselines are tuned on the images that they are compared on, networks are not.
 """
 
@@ -44,14 +45,17 @@ CORPORA = (  # coils, R, outline, fit
     (4, 6, "ellipse", "crop"),
 )
 RIMMED = ((8, 4, "rimmed", "resize"), (8, 6, "rimmed", "crop"), (4, 4, "rimmed", "crop"), (4, 6, "rimmed", "resize"))
+ZOOMED = tuple((coils, rate, "rimmed", "resize") for coils in (8, 4) for rate in (4, 6))
+SETTINGS = {name: f"laptop-{name}" for name in ("variational", "denoiser")} | {"unrolled": "laptop-unrolled-shrinkage"}
+CHANGES = {"denoiser": ("--set", "model.channels=38", "--set", "training.steps=16500")}  # as `unrolled` has and takes
 SCANS = ("brain_8ch_bart/full.cfl", "brain_mprage_4ch/MPRAGE_multi_channel.mat")
 LAMS = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 PSNR, SSIM = "psnr_magnitude_slice_max", "ssim_windowed_slice_range"
 
 
-def corpus(photos, out, name, seed, pairs, coils, rate, outline, fit, snr=(8, 120)):
+def corpus(photos, out, name, seed, pairs, coils, rate, outline, fit, snr=(8, 120), **more):
     values = {"coils.count": coils, "sampling.acceleration": rate, "target.outline": outline, "target.fit": fit}
-    values |= {"seed": seed, "pairs": pairs, "source.path": photos, "noise.snr": list(snr)}
+    values |= {"seed": seed, "pairs": pairs, "source.path": photos, "noise.snr": list(snr), **more}
     recipe = load_recipe(RECIPES / "laptop.toml", [f"{key}={value}" for key, value in values.items()])
     build(recipe, out / name, ClusterSpec())
     return out / name
@@ -62,7 +66,8 @@ def start(kind, corpora, out, processes):
     fathom = str(Path(sys.executable).with_name("fathom"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     changes = f"data.corpora={json.dumps([str(path.absolute()) for path in corpora])}"
-    words = ["train", f"laptop-{kind}", "--out", str(out / kind), "--device", "cpu", "--set", changes]
+    words = ["train", SETTINGS[kind], "--out", str(out / kind), "--device", "cpu"]
+    words += ["--set", changes, *CHANGES.get(kind, ())]
     program = [fathom] if processes == 1 else [*torchrun, fathom]
     return subprocess.Popen([*program, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -157,8 +162,10 @@ def main(training, validation, scans, out):
     out = Path(out)
     made = [corpus(training, out, f"train-{k}.zarr", 21 + k, 800, *how) for k, how in enumerate(CORPORA)]
     rimmed = [corpus(training, out, f"rimmed-{k}.zarr", 51 + k, 600, *how) for k, how in enumerate(RIMMED)]
+    zoom = {"target.zoom": [1.5, 5.0]}
+    zoomed = [corpus(training, out, f"zoomed-{k}.zarr", 71 + k, 500, *how, **zoom) for k, how in enumerate(ZOOMED)]
     networks = trained([("variational", made, 2)], out)
-    networks |= trained([(kind, made + rimmed, 1) for kind in ("unrolled", "denoiser")], out)
+    networks |= trained([(kind, made + rimmed + zoomed, 1) for kind in ("unrolled", "denoiser")], out)
     models = {kind: network for kind, (network, _) in networks.items()}
     names = ("parameters", "steps", "seconds", "lam")
     results = {"training": {kind: {n: card[n] for n in names} for kind, (_, card) in networks.items()}}

@@ -24,6 +24,8 @@ from .training import AdamSpec, Training, loss_of
 from .variational import VariationalNetwork
 from .world import World
 
+LAM_LIKE = ("lam", "powers", "thresholds", "memory")  # ends of names of parameters that learn at rate_lam
+
 
 class TrainingError(RuntimeError):
     """A training that cannot begin or go on; the message says why and what to do."""
@@ -235,8 +237,8 @@ class Run:
 def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     how = settings.optimiser
     if isinstance(how, AdamSpec):
-        lam = [p for name, p in model.named_parameters() if name.endswith(("lam", "powers"))]
-        others = [p for name, p in model.named_parameters() if not name.endswith(("lam", "powers"))]
+        lam = [p for name, p in model.named_parameters() if name.endswith(LAM_LIKE)]
+        others = [p for name, p in model.named_parameters() if not name.endswith(LAM_LIKE)]
         groups = [{"params": others, "lr": how.rate}, {"params": lam, "lr": how.rate_lam}]
         return torch.optim.Adam([g for g in groups if g["params"]])
     assert isinstance(model, VariationalNetwork)  # `Training` has checked it

@@ -62,7 +62,8 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> No
         name = sorted(mine.keys() ^ theirs.keys() or (n for n in mine if mine[n] != theirs[n]))[0]
         raise CheckpointError(
             f"{file} holds another network: {name} is {theirs.get(name, 'not there')}, here "
-            f"{mine.get(name, 'not there')}; give [model] the settings in its model.json"
+            f"{mine.get(name, 'not there')}; give [model] the settings in its model.json, or train it again if an "
+            "earlier version made it"
         )
     model.load_state_dict(weights)
 

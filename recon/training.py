@@ -32,8 +32,8 @@ class DataSpec(Spec):
 class AdamSpec(Spec):
     """``[optimiser] kind = "adam"``, with the network's projections after each step.
 
-    `rate_lam` is the rate of every lam; `schedule` "cosine" lets rates fall to 0 at the last step, after `warmup` steps
-    of linear rise; gradients are scaled down to the norm `clip` (0: never).
+    `rate_lam` is the rate of every lam, threshold and multiplier; `schedule` "cosine" lets rates fall to 0 at the last
+    step, after `warmup` steps of linear rise; gradients are scaled down to the norm `clip` (0: never).
     """
 
     kind: Literal["adam"] = "adam"

@@ -15,15 +15,18 @@ class UNet(nn.Module):
     doubles the channels. There is no normalisation and no bias, so that the net is homogeneous: f(a x, a c) = a f(x, c)
     for a > 0, and what it has learnt at one brightness and noise level holds at others (Mohan et al., ICLR 2020, on
     denoisers). Sizes are padded by reflection to a multiple of 2^levels, and cropped after. `conditions` numbers per
-    image, in the image's unit (a noise level, for instance), enter as constant planes. With `bf16` the convolutions are
-    done in bfloat16, weights and image stay in single precision.
+    image, in the image's unit (a noise level, for instance), enter as constant planes. With `images` 2, it is shown a
+    second image beside the one that it corrects. With `bf16` the convolutions are done in bfloat16, weights and image
+    stay in single precision.
     """
 
-    def __init__(self, channels: int = 32, levels: int = 3, conditions: int = 0, *, bf16: bool = False) -> None:
+    def __init__(
+        self, channels: int = 32, levels: int = 3, conditions: int = 0, *, images: int = 1, bf16: bool = False
+    ) -> None:
         super().__init__()
         self.levels, self.conditions, self.bf16 = levels, conditions, bf16
         widths = [channels * 2**k for k in range(levels + 1)]
-        self.first = _block(2 + conditions, widths[0])
+        self.first = _block(2 * images + conditions, widths[0])
         pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairs)
         self.encode = nn.ModuleList(_block(b, b) for _, b in pairs)
@@ -33,12 +36,16 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight)  # at first the net adds nothing
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """Correct images [batch y x], told `conditions` [batch condition]; raises ValueError where these do not fit."""
+    def forward(self, image: Tensor, conditions: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
+        """Correct images [batch y x], shown those `beside` and told `conditions` [batch condition].
+
+        Raises ValueError where conditions do not fit, and for images too small for the levels.
+        """
         given = 0 if conditions is None else conditions.shape[1]
         if given != self.conditions:
             raise ValueError(f"this U-net takes {self.conditions} conditions per image, got {given}")
-        x = torch.view_as_real(image).permute(0, 3, 1, 2)  # channels lie last in memory: faster convolutions
+        shown = [torch.view_as_real(part) for part in ([image] if beside is None else [image, beside])]
+        x = torch.cat(shown, dim=-1).permute(0, 3, 1, 2)  # channels lie last in memory: faster convolutions
         if conditions is not None:
             planes = conditions[:, :, None, None].to(x).expand(-1, -1, *x.shape[-2:])
             x = torch.cat([x, planes], dim=1)

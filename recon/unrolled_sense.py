@@ -3,6 +3,14 @@
 z_0 = 0; for n = 1 ... N: x_n = argmin ||E x - y||^2 + ||x - z_(n-1)||^2 / (4 lam_n^2), z_n = U_n(x_n); z_N is the
 result. Networks do not share weights; lam_n are trained as exp(theta_n), and bound how much noise each step can let in
 (`recon.sense`). Everything is divided by max |E^H y| / R before, and multiplied after.
+
+With `shrinkage` (ours, not the paper's) an untrained network is l1-wavelet reconstruction by ADMM (Boyd et al. 2011,
+scaled form) already, and training corrects it: from u_0 = 0,
+
+    x_n = argmin ||E x - y||^2 + ||x - (z_(n-1) - u_(n-1))||^2 / (4 lam_n^2),   v_n = x_n + u_(n-1),
+    z_n = U_n(S_n(v_n), v_n),   u_n = m_n (v_n - z_n),
+
+S_n soft thresholds on Haar coefficients at every shift (`recon.shrinkage`), whose levels are trained, as m_n is from 1.
 """
 
 from __future__ import annotations
@@ -18,7 +26,10 @@ from synth.spec import Spec
 
 from .packed import Batch, known_sigma
 from .sense import Gradients, Sense, cg_sense, regularised_sense
+from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
+
+USUAL = 20.0  # of SNR / (2 sqrt(R)) with an image's maximum as the signal
 
 
 class UnrolledSpec(Spec):
@@ -34,6 +45,9 @@ class UnrolledSpec(Spec):
     gradients: Gradients = "implicit"  # of SENSE; those of the iterations, though exact, taught more slowly in trials
     noise_aware: bool = False
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
+    shrinkage: bool = Field(  # left out where it is off, so that earlier trainings keep their identity
+        default=False, exclude_if=lambda on: not on, description="nets correct shrunk Haar coefficients; see the module"
+    )
 
     @property
     def first_lam(self) -> float:
@@ -55,9 +69,10 @@ class DenoiserSpec(Spec):
 class UnrolledSense(nn.Module):
     """``model(batch) -> image`` [batch y x] of batches as `recon.loader` gives them; `seed` draws the weights.
 
-    Noise-aware, lam_n is in units of the optimum for a white prior, SNR / (2 sqrt(R)) with SNR = 1 / sigma in the
-    normalised image's units, and each U-net is told sigma: one model for every SNR. It needs the batch's
-    ``sigma``, and raises ValueError where that is not known.
+    Noise-aware, each U-net is told sigma, and step n has lam_n u (s / u)^(p_n): s is the optimum for a white prior,
+    SNR / (2 sqrt(R)) with SNR = 1 / sigma in the normalised image's units, `USUAL` u a common value of it, and p_n is
+    trained from 1, what a white prior would have; the better the prior is, the less lam needs to follow the SNR. One
+    model for every SNR. It needs the batch's ``sigma``, and raises ValueError where that is not known.
     """
 
     def __init__(self, spec: UnrolledSpec | None = None, seed: int = 0) -> None:
@@ -67,12 +82,21 @@ class UnrolledSense(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             size = self.spec.channels, self.spec.levels, int(self.spec.noise_aware)
-            self.nets = nn.ModuleList(UNet(*size, bf16=self.spec.bf16) for _ in range(self.spec.iterations))
+            self.nets = nn.ModuleList(self._net(number, *size) for number in range(self.spec.iterations))
+        self.memory = nn.Parameter(torch.ones(self.spec.iterations - 1)) if self.spec.shrinkage else None
         self.log_lam = nn.Parameter(torch.full((self.spec.iterations,), self.spec.first_lam).log())
+        self.powers = nn.Parameter(torch.ones(self.spec.iterations)) if self.spec.noise_aware else None
+
+    def _net(self, number: int, channels: int, levels: int, conditions: int) -> nn.Module:
+        """The net after SENSE step `number`; first thresholds fall geometrically, as lam is allowed to."""
+        if not self.spec.shrinkage:
+            return UNet(channels, levels, conditions, bf16=self.spec.bf16)
+        threshold = FIRST * (LAST / FIRST) ** (number / max(1, self.spec.iterations - 1))
+        return ShrinkageUNet(threshold, channels, levels, conditions, bf16=self.spec.bf16)
 
     @property
     def lam(self) -> Tensor:
-        """lam_n [iteration]; noise-aware, over SNR / (2 sqrt(R))."""
+        """lam_n [iteration]; noise-aware, over SNR / (2 sqrt(R)) where that is `USUAL`."""
         return self.log_lam.exp()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -85,30 +109,36 @@ class UnrolledSense(nn.Module):
         start = model.adjoint(batch["masked_kspace"]) / model.acceleration
         scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
         kspace = batch["masked_kspace"] / scale[:, None]
-        unit, conditions = self._noise(batch, scale[:, 0, 0], model.acceleration[:, 0, 0])
+        lams, conditions = self._noise(batch, scale[:, 0, 0], model.acceleration[:, 0, 0])
         made: list[Tensor] = []
-        for net, lam in zip(self.nets, self.lam, strict=True):
+        prior: Tensor | None = None
+        multiplier = torch.zeros_like(start)
+        for number, (net, lam) in enumerate(zip(self.nets, lams, strict=True)):
             x = regularised_sense(
                 kspace,
                 batch["sens_maps"],
                 batch["mask"],
-                made[-1] if made else None,
-                lam * unit,
+                prior,
+                lam,
                 iterations=self.spec.cg_iterations,
                 tolerance=self.spec.cg_tolerance,
                 gradients=self.spec.gradients,
             )
-            made.append(
-                checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
-            )
+            x = x + multiplier
+            z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
+            if self.memory is not None and number < len(self.memory):
+                multiplier = self.memory[number] * (x - z)
+            prior = z - multiplier
+            made.append(z)
         return [z * scale for z in made]
 
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What lam is a multiple of [batch], and what the nets are told [batch 1]."""
-        if not self.spec.noise_aware:
-            return torch.ones_like(scale), None
+        """The lam of each step [iteration batch], and what the nets are told [batch 1]."""
+        if self.powers is None:
+            return self.lam[:, None].expand(-1, len(scale)), None
         sigma = known_sigma(batch, scale)
-        return 1 / (2 * sigma * acceleration.sqrt()), sigma[:, None]
+        usual = 1 / (2 * sigma * acceleration.sqrt()) / USUAL
+        return self.lam[:, None] * USUAL * usual ** self.powers[:, None], sigma[:, None]
 
 
 class Denoiser(nn.Module):

@@ -126,3 +126,14 @@ def test_the_denoiser_starts_as_cg_sense(batch):
     with torch.no_grad():
         image = Denoiser(DenoiserSpec(channels=4, levels=2, cg_iterations=10))(batch)
     torch.testing.assert_close(image, CgSense(10)(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_noise_aware_lam_follows_the_snr_by_its_power(batch):
+    network = UnrolledSense(SMALL.model_copy(update={"noise_aware": True, "lam": 0.2}))
+    given = torch.tensor([0.01, 0.04]), torch.tensor([4.0, 9.0])
+    with torch.no_grad():
+        network.powers.copy_(torch.tensor([1.0, 0.0]))
+        lams, told = network._noise({"sigma": given[0]}, torch.ones(2), given[1])
+    torch.testing.assert_close(lams[0], 0.2 * torch.tensor([25.0, 25 / 6]))  # 1 / (2 sigma sqrt(R)) = 25, 4.17
+    torch.testing.assert_close(lams[1], torch.full((2,), 0.2 * 20))
+    torch.testing.assert_close(told[:, 0], given[0])
