@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synth.crimes import fingerprint
-from synth.images import SUFFIXES as PHOTOS
-from synth.images import SourceRejectedError, SourceUnreadableError, read_photo
-from synth.sources import SUFFIXES as SCANS
+from synth.files import files_below
+from synth.images import SourceRejectedError, SourceUnreadableError, is_image, read_photo
+from synth.sources import is_scan
 
 from .progress import Meter
 
@@ -129,7 +129,7 @@ def check(manifest: Manifest, path: Path) -> Checked:
         if folder is None:
             facts.append(f"split {name}: not here")
             continue
-        members[name] = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (PHOTOS | SCANS) and p.is_file())
+        members[name] = [folder / file for file in files_below(folder, lambda file: is_image(file) or is_scan(file))]
         count = len(members[name])
         facts.append(f"split {name}: {count} files in {folder}")
         if split.items is not None and split.unit in ("files", "images", "volumes") and count != split.items:
@@ -199,7 +199,7 @@ def _seen(split: str, file: Path) -> tuple[_Seen, list[str]]:
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     found = None
-    if file.suffix.lower() in PHOTOS:
+    if is_image(file.name):
         with contextlib.suppress(SourceRejectedError, SourceUnreadableError):
             found = fingerprint(read_photo(file).image)
     quarters = [] if found is None else [f"{k} {found >> 16 * k & 0xFFFF}" for k in range(4)]

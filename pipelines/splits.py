@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.images import SUFFIXES as PHOTOS
+from synth.files import files_below
+from synth.images import is_image
 from synth.patients import patient_of
-from synth.pictures import is_picture
-from synth.sources import SUFFIXES as SCANS
+from synth.sources import is_scan
 from synth.store import write_whole
 
 from .progress import Meter
@@ -25,17 +25,12 @@ def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the files")
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    names = [
-        path.relative_to(folder).as_posix()
-        for path in files
-        if path.suffix.lower() in (PHOTOS | SCANS) or is_picture(path.name)
-    ]
+    names = files_below(folder, lambda name: is_image(name) or is_scan(name))
     if not names:
         raise FileNotFoundError(f"{folder} holds no photograph and no scan; give a folder that does")
     found: dict[str, list[str]] = {}
     with Meter(f"read headers of {folder.name}", len(names), unit="files") as meter:
-        for name in sorted(names):
+        for name in names:
             found.setdefault(_subject(folder, name, by), []).append(name)
             meter.advance(1)
     return found

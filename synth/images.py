@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
 import struct
 import warnings
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
 from .crimes import Finding, crimes_of_photo
-from .lists import is_list, names_in
+from .files import files_below, is_list, names_in
 from .pictures import PictureError, is_picture, items_of, read_picture
 from .spec import Range, Spec
 
@@ -99,15 +98,10 @@ class ImagesSpec(Spec):
             raise FileNotFoundError(
                 f"source.path {self.folder} is not a folder; give a folder of photographs or a list"
             )
-        found = (Path(where) / name for where, _, names in os.walk(self.folder, onerror=_raise) for name in names)
-        named = (
-            p for p in found if (p.suffix.lower() in SUFFIXES or is_picture(p.name)) and not p.name.startswith(".")
-        )
-        files = [p for p in named if p.is_file() or p.is_symlink()]  # a link that leads nowhere is said, not left out
-        if not files:
+        names = files_below(self.folder, is_image)
+        if not names:
             kinds = " ".join(sorted(SUFFIXES))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
-        names = sorted(p.relative_to(self.folder).as_posix() for p in files)
         return self._parted(self._items(names))
 
     def _items(self, names: list[str]) -> list[str]:
@@ -124,8 +118,9 @@ class ImagesSpec(Spec):
         return items[first : last : self.every]
 
 
-def _raise(error: OSError) -> None:
-    raise error  # a folder that cannot be read: leaving it out would make another corpus in silence
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of a photograph or an MR picture."""
+    return Path(name).suffix.lower() in SUFFIXES or is_picture(name)
 
 
 def read_photo(path: Path) -> Photo:

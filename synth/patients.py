@@ -9,7 +9,7 @@ import h5py
 from .pictures import PictureError, dicom_header
 from .readers.apart import read_apart
 from .readers.hdf5 import NAMESPACE, datasets_of, header_of
-from .sources import SUFFIXES
+from .sources import is_scan
 
 
 def patient_of(path: Path) -> str | None:
@@ -23,7 +23,7 @@ def patient_of(path: Path) -> str | None:
             text = str(dicom_header(path).get("PatientID", ""))
         except PictureError as error:
             raise PictureError(f"{path}: {error}") from None
-    elif path.suffix.lower() in SUFFIXES and h5py.is_hdf5(path):
+    elif is_scan(path.name) and h5py.is_hdf5(path):
         text = _in_hdf5(path)
     else:
         return None

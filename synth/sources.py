@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,8 +12,8 @@ from pydantic import Field, field_validator
 
 from .arrays import stamp
 from .crimes import Finding
+from .files import files_below, is_list, names_in
 from .images import SourceRejectedError, SourceUnreadableError
-from .lists import is_list, names_in
 from .scans import Kspace, Scan, ScanError, open_scan
 from .spec import Range, Spec
 
@@ -85,10 +84,7 @@ class ScansSpec(Spec):
             return names_in(path) if is_list(path) else [path.name]
         if not path.is_dir():
             raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
-        found = (Path(where) / name for where, _, names in os.walk(path, onerror=_raise) for name in names)
-        files = sorted(
-            p.relative_to(path).as_posix() for p in found if p.suffix.lower() in SUFFIXES and p.name[0] != "."
-        )
+        files = files_below(path, is_scan)
         if not files:
             raise FileNotFoundError(
                 f"source.path {path} holds no scan ({' '.join(sorted(SUFFIXES))}); give one that does"
@@ -132,8 +128,9 @@ class ScansSpec(Spec):
         return kspace, scan, wanted.slice
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def is_scan(name: str) -> bool:
+    """Whether a file's name is that of a scan."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,25 @@
-"""Lists of source files: a text file with one name per line, relative to where it lies."""
+"""Source files: all of a kind below a folder, or a list: a text file, one name per line, relative to where it lies."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+
+def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """Paths of the files below a folder whose names are wanted, sorted; hidden ones are left out, links are not.
+
+    A link that leads nowhere is among them: it is to be said, not left out. Raises OSError for a folder that cannot be
+    read.
+    """
+    found = (Path(where) / name for where, _, names in os.walk(folder, onerror=_raise) for name in names)
+    files = (path for path in found if wanted(path.name) and not path.name.startswith("."))
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file() or path.is_symlink())
+
+
+def _raise(error: OSError) -> None:
+    raise error  # leaving a folder out that cannot be read would make another corpus in silence
 
 
 def is_list(path: Path) -> bool:
