@@ -32,6 +32,7 @@ from recon.evaluate import differences, reconstructions, rows_of, summary_of
 from recon.loader import PairDataset
 from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
 from recon.trained import WEIGHTS, load_model
+from recon.unrolled_sense import UnrolledSense, UnrolledSpec
 from synth.recipe import load_recipe
 from synth.scans import open_scan
 from synth.writers.cfl import read_array, write_array
@@ -167,6 +168,7 @@ def main(training, validation, scans, out):
     networks = trained([("variational", made, 2)], out)
     networks |= trained([(kind, made + rimmed + zoomed, 1) for kind in ("unrolled", "denoiser")], out)
     models = {kind: network for kind, (network, _) in networks.items()}
+    models["unrolled, untrained"] = UnrolledSense(UnrolledSpec.model_validate(networks["unrolled"][1]["model"])).eval()
     names = ("parameters", "steps", "seconds", "lam")
     results = {"training": {kind: {n: card[n] for n in names} for kind, (_, card) in networks.items()}}
     for rate in (4, 6):

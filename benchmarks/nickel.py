@@ -1,10 +1,10 @@
 """Nickel's Figure 3: PSNR of regularised SENSE over lam, at R = 4 (2x2) and R = 6 (2x3), with prior 0.
 
-.venv/bin/python benchmarks/nickel.py PHOTOS SCAN OUT
+.venv/bin/python benchmarks/nickel.py PHOTOS OUT SCAN [SCAN ...]
 
-On pairs from photographs, whose SNR is known, and on a real scan that was measured fully, with ESPIRiT maps of its
+On pairs from photographs, whose SNR is known, and on real scans that were measured fully, with ESPIRiT maps of their
 centre. The best lam is told beside SNR / (2 sqrt(R)), the optimum for a white prior (papers: SNR is that of the fully
-sampled, coil-combined image, rms over the field of view).
+sampled, coil-combined image, rms over the field of view). Writes OUT/nickel.json.
 
 A scan's own noise is in its reference, too, so that an image which keeps it is rewarded. Therefore the scan is also
 tested with what is missing to 2 and 4 times its noise added to what the reconstruction is given, not to the reference.
@@ -12,6 +12,7 @@ tested with what is missing to 2 and 4 times its noise added to what the reconst
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -100,18 +101,17 @@ def scanned(path, rate, times):
     return {name: torch.from_numpy(np.ascontiguousarray(a))[None] for name, a in arrays.items()}
 
 
-def main(photos, scan, out):
+def main(photos, out, *scans):
     out = Path(out)
     results = {}
     for snr in SNRS:
         for rate in RATES:
             name, product = f"photographs, SNR {snr}, {rate[0]}x{rate[1]}", rate[0] * rate[1]
             results[name] = told(name, sweep(photographs(photos, out, rate, snr)), snr / (2 * product**0.5))
-    for times in NOISES:
-        for rate in RATES:
-            name = f"{Path(scan).name}, {times} times its noise, {rate[0]}x{rate[1]}"
-            results[name] = told(name, sweep(scanned(scan, rate, times)))
-    return results
+    for scan, times, rate in itertools.product(scans, NOISES, RATES):
+        name = f"{Path(scan).parent.name}, {times} times its noise, {rate[0]}x{rate[1]}"
+        results[name] = told(name, sweep(scanned(scan, rate, times)))
+    (out / "nickel.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,12 @@ def write_report(
         ],
         moves=moves,
         optima=best,
-        lams=[(name, card["lam"]) for name, card in cards.items() if card["lam"]],
+        lams=[
+            (name + said, card[key])
+            for name, card in cards.items()
+            for key, said in (("lam", ""), ("powers", ": power of the SNR"))
+            if card.get(key)
+        ],
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
     write_whole(out / "report.html", html)

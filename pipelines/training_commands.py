@@ -13,6 +13,7 @@ from synth.settings import load_settings
 from .names import named_training
 from .terminal import Axes, Json, Variable, app, kindly, print_json
 
+SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")]
 
 
@@ -37,7 +38,7 @@ def train_command(
     if os.environ.get("RANK", "0") != "0":
         return  # one of the processes tells
     if as_json:
-        print_json({key: card[key] for key in ("name", "parameters", "steps", "seconds", "validation_loss", "lam")})
+        print_json({key: card[key] for key in SHOWN})
         return
     typer.echo(
         f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
@@ -46,6 +47,8 @@ def train_command(
         typer.echo(f"least validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
         typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+    if card["powers"] is not None:
+        typer.echo("it grows with the SNR to the power: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
 
 
 @app.command("test")

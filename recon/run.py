@@ -211,12 +211,11 @@ class Run:
         best = self.out / "best.safetensors"
         kept = load_tensors(best) if self.validation else (self.model.state_dict(), {"step": self.state.step})
         self.model.load_state_dict(kept[0])
-        lam = getattr(self.model, "lam", None)
         card = {
             "name": self.settings.name,
             "model": self.settings.model.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "lam": None if lam is None else [round(v, 5) for v in lam.tolist()],
+            **{name: _rounded(getattr(self.model, name, None)) for name in ("lam", "powers")},
             "steps": self.state.step,
             "step_kept": kept[1]["step"],
             "validation_loss": self.state.best,
@@ -232,6 +231,10 @@ class Run:
             save_model(self.out, kept[0], card)
         self.world.wait()
         return card
+
+
+def _rounded(values: Tensor | None) -> list[float] | None:
+    return None if values is None else [round(value, 5) for value in values.tolist()]
 
 
 def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:

@@ -29,6 +29,7 @@ def test_training_lowers_the_loss_and_leaves_a_model(kind, corpus, tmp_path):
     assert [line["step"] for line in lines_of(out / "metrics.jsonl")] == list(range(1, 121))
     model, kept = load_model(out)
     assert kept == json.loads((out / "model.json").read_text()) == card
+    assert (kept["powers"] is None) == (kind != "shrinking")  # of the SNR, where lam follows it
     assert kept["data"][0]["content_hash"] == PairDataset(corpus).content_hash
     assert mean_loss(model, corpus) < 0.95 * mean_loss(make_model(how.model, 5), corpus)
     before = weights(out)
@@ -37,7 +38,8 @@ def test_training_lowers_the_loss_and_leaves_a_model(kind, corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimiser"), [("variational", "adam"), ("variational", "ipalm"), ("unrolled-sense", "adam")]
+    ("kind", "optimiser"),
+    [("variational", "adam"), ("variational", "ipalm"), ("unrolled-sense", "adam"), ("shrinking", "adam")],
 )
 def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimiser, corpus, tmp_path):
     how = settings(corpus, kind, optimiser={"kind": optimiser}, data={"validation": [str(corpus)]})
@@ -127,7 +129,7 @@ def test_training_stops_early_and_keeps_the_best(corpus, tmp_path):
     assert mean_loss(model, corpus) == pytest.approx(card["validation_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["variational", "unrolled-sense"])
+@pytest.mark.parametrize("kind", ["variational", "unrolled-sense", "shrinking"])
 def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path, monkeypatch):
     from recon import unrolled_sense, variational
 

@@ -10,6 +10,8 @@ from synth.settings import parse_settings
 NETWORKS = {
     "variational": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5, "nodes": 11},
     "unrolled-sense": {"kind": "unrolled-sense", "iterations": 2, "channels": 4, "levels": 1, "cg_iterations": 6},
+    "shrinking": {"kind": "unrolled-sense", "iterations": 2, "channels": 4, "levels": 1, "cg_iterations": 6}
+    | {"shrinkage": True, "noise_aware": True},
     "denoiser": {"kind": "denoiser", "channels": 8, "levels": 2, "cg_iterations": 6},
 }
 
