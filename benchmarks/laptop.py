@@ -31,7 +31,7 @@ from recon.baselines import CgSense, RegularisedSense, ZeroFilled
 from recon.evaluate import differences, reconstructions, rows_of, summary_of
 from recon.loader import PairDataset
 from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
-from recon.trained import WEIGHTS, load_model
+from recon.trained import load_model
 from recon.unrolled_sense import UnrolledSense, UnrolledSpec
 from synth.recipe import load_recipe
 from synth.scans import open_scan
@@ -74,8 +74,8 @@ def start(kind, corpora, out, processes):
 
 
 def trained(trainings, out):
-    """Run trainings (kind, corpora, processes) that are not there yet, side by side; networks and cards by kind."""
-    waiting = [start(kind, corpora, out, n) for kind, corpora, n in trainings if not (out / kind / WEIGHTS).exists()]
+    """Run trainings (kind, corpora, processes) side by side, where they are not done; networks and cards by kind."""
+    waiting = [start(kind, corpora, out, n) for kind, corpora, n in trainings]
     for process in waiting:
         if process.wait() != 0:
             raise SystemExit("a training failed")

@@ -109,7 +109,7 @@ def main(photos, out, *scans):
             name, product = f"photographs, SNR {snr}, {rate[0]}x{rate[1]}", rate[0] * rate[1]
             results[name] = told(name, sweep(photographs(photos, out, rate, snr)), snr / (2 * product**0.5))
     for scan, times, rate in itertools.product(scans, NOISES, RATES):
-        name = f"{Path(scan).parent.name}, {times} times its noise, {rate[0]}x{rate[1]}"
+        name = f"{Path(scan).resolve().parent.name}/{Path(scan).name}, {times} times its noise, {rate[0]}x{rate[1]}"
         results[name] = told(name, sweep(scanned(scan, rate, times)))
     (out / "nickel.json").write_text(json.dumps(results, indent=2) + "\n")
 

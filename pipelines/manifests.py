@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from synth.crimes import fingerprint
 from synth.files import files_below
 from synth.images import SourceRejectedError, SourceUnreadableError, is_image, read_photo
+from synth.pictures import is_picture
 from synth.sources import is_scan
 
 from .progress import Meter
@@ -129,7 +130,10 @@ def check(manifest: Manifest, path: Path) -> Checked:
         if folder is None:
             facts.append(f"split {name}: not here")
             continue
-        members[name] = [folder / file for file in files_below(folder, lambda file: is_image(file) or is_scan(file))]
+        named = [folder / file for file in files_below(folder, lambda file: is_image(file) or is_scan(file))]
+        members[name] = [path for path in named if path.is_file()]
+        if lost := sorted(set(named) - set(members[name])):
+            problems.append(f"split {name}: {len(lost)} links lead nowhere, {lost[0]} is one; fetch what they name")
         count = len(members[name])
         facts.append(f"split {name}: {count} files in {folder}")
         if split.items is not None and split.unit in ("files", "images", "volumes") and count != split.items:
@@ -199,7 +203,7 @@ def _seen(split: str, file: Path) -> tuple[_Seen, list[str]]:
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     found = None
-    if is_image(file.name):
+    if is_image(file.name) and not is_picture(file.name):  # slices of a volume look alike
         with contextlib.suppress(SourceRejectedError, SourceUnreadableError):
             found = fingerprint(read_photo(file).image)
     quarters = [] if found is None else [f"{k} {found >> 16 * k & 0xFFFF}" for k in range(4)]

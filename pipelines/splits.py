@@ -28,8 +28,11 @@ def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     names = files_below(folder, lambda name: is_image(name) or is_scan(name))
     if not names:
         raise FileNotFoundError(f"{folder} holds no photograph and no scan; give a folder that does")
+    for name in names:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is a link that leads nowhere; fetch what it names, or remove it")
     found: dict[str, list[str]] = {}
-    with Meter(f"read headers of {folder.name}", len(names), unit="files") as meter:
+    with Meter(f"find subjects in {folder.name}", len(names), unit="files") as meter:
         for name in names:
             found.setdefault(_subject(folder, name, by), []).append(name)
             meter.advance(1)
@@ -51,7 +54,7 @@ def _subject(folder: Path, name: str, by: str) -> str:
     try:
         match = re.search(by, name)
     except re.error as error:
-        raise ValueError(f"--by {by}: is no regular expression ({error}); or write file, or folder") from None
+        raise ValueError(f"--by {by}: is no regular expression ({error}); or write file, folder or patient") from None
     if match is None:
         raise ValueError(f"--by {by}: finds no subject in {name}; widen it")
     return match.group(1) if match.re.groups and match.group(1) is not None else match.group(0)

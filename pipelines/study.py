@@ -285,7 +285,7 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
             Training, named_training(spec.training), [*spec.set, *how.trainings, f"seed={seed}"], what="training"
         )
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
-        key = _hash(fixed, *(stages[n].key for n in needs))
+        key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))
         stage = f"train/{name}/{seed}"
         stages[stage] = Stage("train", stage, key, tuple(needs), settings, name, str(seed))
 

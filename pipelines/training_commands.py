@@ -38,7 +38,7 @@ def train_command(
     if os.environ.get("RANK", "0") != "0":
         return  # one of the processes tells
     if as_json:
-        print_json({key: card[key] for key in SHOWN})
+        print_json({key: card.get(key) for key in SHOWN})
         return
     typer.echo(
         f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
@@ -47,7 +47,7 @@ def train_command(
         typer.echo(f"least validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
         typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
-    if card["powers"] is not None:
+    if card.get("powers") is not None:  # cards of earlier versions have none
         typer.echo("it grows with the SNR to the power: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
 
 

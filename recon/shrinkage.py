@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .unet import UNet
 
@@ -35,24 +36,25 @@ class ShrinkageUNet(nn.Module):
     def forward(self, image: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Correct images [batch y x], told `conditions` [batch condition]."""
         of_unit, of_conditions = self.thresholds[:, 0], self.thresholds[:, 1:]
-        thresholds = of_unit.expand(len(image), -1) if conditions is None else of_unit + conditions @ of_conditions.T
+        thresholds = of_unit if conditions is None else of_unit + conditions @ of_conditions.T
         corrected: Tensor = self.net(haar_shrinkage(image, thresholds), conditions, beside=image)
         return corrected
 
 
 def haar_shrinkage(image: Tensor, thresholds: Tensor) -> Tensor:
-    """Shrink the details of images [batch y x]; `thresholds` [batch level] >= 0 in the image's unit.
+    """Shrink the details of images [batch y x]; `thresholds` [batch level] or [level], >= 0 in the image's unit.
 
     Level j has sums and differences of pixels 2^j apart along both axes, around the edges, scaled as orthonormal
-    coefficients are. Each complex difference d becomes d max(0, 1 - t_j / |d|); the coarsest average stays. It equals
-    the mean over all shifts of shrinkage in the decimated transform (Coifman and Donoho 1995, "cycle spinning").
-    Differentiable in both. Raises ValueError for images too small for their coarsest level.
+    coefficients are. Each complex difference d becomes d max(0, 1 - t_j / |d|); the coarsest average stays. Where sides
+    are multiples of 2^levels it equals the mean over all shifts of shrinkage in the decimated transform (Coifman and
+    Donoho 1995, "cycle spinning"). Differentiable in both, once; the unit is meant to be about the image's maximum, as
+    differences below 1e-10 count as none. Raises ValueError for images too small for their coarsest level.
     """
     least = 2 ** (thresholds.shape[-1] - 1) + 1
     if min(image.shape[-2:]) < least:
         rows, columns = image.shape[-2:]
         raise ValueError(f"images of {rows}x{columns} are too small for shrinkage, which needs {least}x{least} pixels")
-    result: Tensor = _Shrinkage.apply(image, thresholds)  # type: ignore[no-untyped-call]
+    result: Tensor = _Shrinkage.apply(image, thresholds.expand(len(image), -1))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -73,10 +75,11 @@ class _Shrinkage(torch.autograd.Function):
         return _synthesis(average, levels)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         """Along d the derivative is 1 where |d| > t and 0 elsewhere, across it what d was multiplied with."""
         thresholds, *kept = ctx.saved_tensors
-        average, levels = _analysis(gradients[0].resolve_conj(), thresholds.shape[-1])
+        average, levels = _analysis(gradients[0], thresholds.shape[-1])
         slopes, pairs = torch.zeros_like(thresholds), iter(zip(kept[::2], kept[1::2], strict=True))
         for level, bands in enumerate(levels):
             for g in bands:
@@ -94,7 +97,7 @@ def _least(thresholds: Tensor, level: int) -> Tensor:
 
 def _analysis(image: Tensor, count: int) -> tuple[Tensor, list[Details]]:
     """The coarsest average and the details of each level, [part batch y x] with real and imaginary parts."""
-    average = torch.view_as_real(image).movedim(-1, 0).contiguous()
+    average = torch.view_as_real(image.resolve_conj()).movedim(-1, 0).contiguous()
     levels = []
     for level in range(count):
         low, high = _split(average, 2**level, -1)

@@ -115,11 +115,17 @@ class Training(Spec):
             raise ValueError("training.patience needs data.validation, whose loss it watches; name corpora there")
         return self
 
+    @property
+    def revisions(self) -> list[str]:
+        """What settings of earlier versions meant otherwise."""
+        revision = self.model.revision if isinstance(self.model, UnrolledSpec) else ""
+        return [revision] if revision else []
+
     def identity(self, corpora: Sequence[str], validation: Sequence[str]) -> str:
         """sha256 of what determines the weights: these settings without paths, the corpora's hashes, first weights."""
         how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
-        facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start]
+        facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

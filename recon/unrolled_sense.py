@@ -4,8 +4,9 @@ z_0 = 0; for n = 1 ... N: x_n = argmin ||E x - y||^2 + ||x - z_(n-1)||^2 / (4 la
 result. Networks do not share weights; lam_n are trained as exp(theta_n), and bound how much noise each step can let in
 (`recon.sense`). Everything is divided by max |E^H y| / R before, and multiplied after.
 
-With `shrinkage` (ours, not the paper's) an untrained network is l1-wavelet reconstruction by ADMM (Boyd et al. 2011,
-scaled form) already, and training corrects it: from u_0 = 0,
+With `shrinkage` (ours, not the paper's) an untrained network does what an l1-wavelet reconstruction by ADMM does (Boyd
+et al. 2011, scaled form; thresholds fall from step to step, and shrinkage at every shift stands for the proximal map),
+and training corrects it: from u_0 = 0,
 
     x_n = argmin ||E x - y||^2 + ||x - (z_(n-1) - u_(n-1))||^2 / (4 lam_n^2),   v_n = x_n + u_(n-1),
     z_n = U_n(S_n(v_n), v_n),   u_n = m_n (v_n - z_n),
@@ -48,6 +49,11 @@ class UnrolledSpec(Spec):
     shrinkage: bool = Field(  # left out where it is off, so that earlier trainings keep their identity
         default=False, exclude_if=lambda on: not on, description="nets correct shrunk Haar coefficients; see the module"
     )
+
+    @property
+    def revision(self) -> str:
+        """What a network is besides these settings, where that has changed: part of a training's identity."""
+        return "lam follows a power of the SNR" if self.noise_aware else ""
 
     @property
     def first_lam(self) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Paths of the files below a folder whose names are wanted, sorted; hidden ones are left out, links are not.
+    """Paths of the files below a folder whose names are wanted and begin with no dot, sorted; links to files count.
 
     A link that leads nowhere is among them: it is to be said, not left out. Raises OSError for a folder that cannot be
     read.

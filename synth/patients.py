@@ -9,34 +9,50 @@ import h5py
 from .pictures import PictureError, dicom_header
 from .readers.apart import read_apart
 from .readers.hdf5 import NAMESPACE, datasets_of, header_of
+from .scans import ScanError
 from .sources import is_scan
 
 
 def patient_of(path: Path) -> str | None:
-    """The patient's identifier, or None where the file's kind has no place for one or it is empty.
+    """The patient's identifier, or None where the file has no place for one or it is empty.
 
     fastMRI writes it as the attribute ``patient_id``, an MRD header as subjectInformation/patientID, DICOM as
     PatientID. Nothing but the header is read. Raises ScanError or PictureError for files that are damaged.
     """
-    if path.suffix.lower() == ".dcm":
-        try:
-            text = str(dicom_header(path).get("PatientID", ""))
-        except PictureError as error:
-            raise PictureError(f"{path}: {error}") from None
-    elif is_scan(path.name) and h5py.is_hdf5(path):
-        text = _in_hdf5(path)
-    else:
-        return None
-    return text.strip() or None
+    try:
+        if path.suffix.lower() == ".dcm":
+            text = dicom_header(path).get("PatientID", "")
+            return (text.strip() if isinstance(text, str) else "") or None
+        if is_scan(path.name) and h5py.is_hdf5(path):
+            return _in_hdf5(path)
+    except ScanError:
+        raise
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from None
+    except Exception as error:  # at this door: h5py and pydicom raise many kinds on a damaged file
+        raise ScanError(f"{path}: its header cannot be read ({type(error).__name__}: {error})") from None
+    return None
 
 
-def _in_hdf5(path: Path) -> str:
-    with h5py.File(path, "r") as file:
-        headers = [name for name in datasets_of(path, file) if name == "/ismrmrd_header" or name.endswith("/xml")]
-        stated = "patient_id" in file.attrs
+def _in_hdf5(path: Path) -> str | None:
+    stated = _text(path, "attribute", "patient_id")
     if stated:
-        return read_apart(path, "attribute", "patient_id")["text"].tobytes().decode(errors="replace")
-    if not headers:
-        return ""
-    root = header_of(path, read_apart(path, "hdf5", headers[0], "")["text"].tobytes())
-    return root.findtext(f"{NAMESPACE}subjectInformation/{NAMESPACE}patientID") or ""
+        return stated
+    with h5py.File(path, "r") as file:
+        datasets = {name: dataset.dtype.names or () for name, dataset in datasets_of(path, file).items()}
+    groups = [name.rpartition("/")[0] for name, kind in datasets.items() if "head" in kind]
+    roots = [
+        header_of(path, _text(path, "hdf5", name, "").encode())
+        for name in ("/ismrmrd_header", *(f"{group}/xml" for group in groups))
+        if name in datasets
+    ]
+    named = {(root.findtext(f"{NAMESPACE}subjectInformation/{NAMESPACE}patientID") or "").strip() for root in roots}
+    named -= {""}
+    if len(named) > 1:
+        raise ScanError(f"{path}: its headers name {len(named)} patients; split by folder or an expression instead")
+    return named.pop() if named else None
+
+
+def _text(path: Path, kind: str, *place: str) -> str:
+    data = read_apart(path, kind, *place)["text"]
+    return data.tobytes().decode(errors="replace").strip()

@@ -113,3 +113,12 @@ def test_thresholds_multipliers_and_nets_learn(batch):
 def test_an_option_that_is_off_changes_no_identity():
     assert "shrinkage" not in UnrolledSpec().model_dump()
     assert UnrolledSpec.model_validate(SHRINKING.model_dump()) == SHRINKING
+    assert UnrolledSpec().revision == ""
+    assert UnrolledSpec(noise_aware=True).revision  # which it was not when lam was proportional to the SNR
+
+
+def test_one_step_has_no_multiplier(batch):
+    network = UnrolledSense(SHRINKING.model_copy(update={"iterations": 1}))
+    assert network.memory.numel() == 0
+    with torch.no_grad():
+        assert torch.isfinite(network(batch).abs()).all()

@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 
 import h5py
@@ -13,7 +14,10 @@ from pipelines.cluster import ClusterSpec
 from pipelines.leakage import shared_sources
 from pipelines.splits import parse_parts, split, subjects_of
 from synth.images import ImagesSpec
+from synth.patients import patient_of
+from synth.pictures import PictureError
 from synth.recipe import parse_recipe
+from synth.scans import ScanError
 
 run = CliRunner().invoke
 
@@ -91,6 +95,7 @@ def mrd_of(path, patient):
     subject = f"<subjectInformation><patientID>{patient}</patientID></subjectInformation>" if patient else ""
     with h5py.File(path, "w") as file:
         file["dataset/xml"] = [f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{subject}</ismrmrdHeader>']
+        file["dataset/data"] = np.zeros(1, [("head", "<u2"), ("data", "<f4")])
 
 
 def test_patients_are_found_in_headers(tmp_path):
@@ -119,8 +124,8 @@ def test_a_header_that_names_nobody_or_is_damaged_is_told(patients, tmp_path):
     (tmp_path / "scans").mkdir()
     mrd_of(tmp_path / "scans" / "a.mrd", None)
     assert "the header of a.mrd names none" in split_of(tmp_path / "scans", "--by", "patient").output
-    with h5py.File(tmp_path / "scans" / "a.mrd", "w") as file:
-        file["dataset/xml"] = ["<ismrmrdHeader"]
+    with h5py.File(tmp_path / "scans" / "a.mrd", "a") as file:
+        file["dataset/xml"][...] = "<ismrmrdHeader"
     assert "is no XML" in split_of(tmp_path / "scans", "--by", "patient").output
     with h5py.File(tmp_path / "scans" / "a.mrd", "w") as file:
         file["dataset/xml"] = h5py.ExternalLink("/etc/passwd", "/x")
@@ -129,6 +134,56 @@ def test_a_header_that_names_nobody_or_is_damaged_is_told(patients, tmp_path):
     damaged = split_of(tmp_path / "scans", "--by", "patient")
     assert "a.dcm: is no DICOM file" in damaged.output
     assert "Traceback" not in damaged.output
+
+
+@pytest.mark.parametrize(
+    ("value", "patient"),
+    [
+        *[("p 7 ", "p 7"), (b"p7", "p7"), (7, "7"), (np.array(["p7"], "S4"), "p7")],
+        *[(value, None) for value in ("", h5py.Empty("S4"), 1.5, np.array([1, 2]), np.zeros(0))],
+    ],
+)
+def test_attributes_of_any_kind(value, patient, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["patient_id"] = value
+    assert patient_of(tmp_path / "a.h5") == patient
+
+
+def test_an_empty_attribute_leaves_it_to_the_header_and_two_patients_are_refused(tmp_path):
+    mrd_of(tmp_path / "a.mrd", "anna")
+    with h5py.File(tmp_path / "a.mrd", "a") as file:
+        file["z/xml"] = 5  # no header: nothing beside it has heads
+        file.attrs["patient_id"] = ""
+    assert patient_of(tmp_path / "a.mrd") == "anna"
+    with h5py.File(tmp_path / "a.mrd", "a") as file:
+        file["ismrmrd_header"] = file["dataset/xml"][0].replace(b"anna", b"otto")
+    with pytest.raises(ScanError, match="name 2 patients"):
+        patient_of(tmp_path / "a.mrd")
+
+
+def test_damaged_headers_raise_one_kind_of_error(tmp_path):
+    mrd_of(tmp_path / "whole.mrd", "anna")
+    whole, random = (tmp_path / "whole.mrd").read_bytes(), np.random.default_rng(5)
+    for number in range(16):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] ^= int(random.integers(1, 256))
+        (tmp_path / "a.mrd").write_bytes(damaged[: len(whole) // 2] if number % 8 == 0 else damaged)
+        with contextlib.suppress(ScanError):
+            patient_of(tmp_path / "a.mrd")
+    picture = pydicom.Dataset()
+    picture.add_new(0x00100020, "SQ", [pydicom.Dataset()])
+    picture.save_as(tmp_path / "odd.dcm", implicit_vr=False, little_endian=True)
+    with contextlib.suppress(PictureError):
+        assert patient_of(tmp_path / "odd.dcm") is None
+
+
+def test_a_link_that_leads_nowhere_is_named_before_anything_is_written(patients):
+    (patients / "p00" / "lost.png").symlink_to(patients / "nowhere.png")
+    made = split_of(patients, "--by", "folder")
+    assert made.exit_code == 1
+    assert "lost.png is a link that leads nowhere" in made.output
+    assert not list(patients.glob("*.txt"))
 
 
 def test_shares():

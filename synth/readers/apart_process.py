@@ -38,16 +38,18 @@ def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
 
 
 def attribute(path: str, name: str) -> dict[str, Any]:
-    """Read an attribute of the whole file as ``text``."""
+    """Read an attribute of the whole file as ``text``: that of a text or a whole number, else none."""
     import h5py
 
     with h5py.File(path, "r") as file:
-        return {"text": _bytes(file.attrs[name])}
+        value = file.attrs.get(name, "")
+        value = value.ravel()[0] if isinstance(value, np.ndarray) and value.size == 1 else value
+        return {"text": _bytes(value if isinstance(value, (str, bytes, int, np.integer)) else "")}
 
 
 def _bytes(value: Any) -> Any:
     value = value.ravel()[0] if isinstance(value, np.ndarray) else value
-    return np.frombuffer(value if isinstance(value, bytes) else str(value).encode(), np.uint8)
+    return np.frombuffer(value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape"), np.uint8)
 
 
 def mat(path: str, *names: str) -> dict[str, Any]:

@@ -39,7 +39,6 @@ def write(content: Content, folder: Path) -> None:
                 "max": float(magnitude.max()),
                 "norm": float(np.linalg.norm(magnitude)),
                 "acquisition": "FATHOM",
-                "patient_id": content.name,
                 **{f"fathom_{name}": value for name, value in content.numbers.items()},
             }
         )
