@@ -59,7 +59,7 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     """SIGKILL of the real command, wherever it strikes."""
-    toml = written(tmp_path, corpus, "steps = 400\nbatch_size = 3\ncheckpoint_seconds = 0\n")
+    toml = written(tmp_path, corpus, "steps = 160\nbatch_size = 3\ncheckpoint_seconds = 0\n")
     code = "import sys; from pipelines.command import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
 
     def run(out):
@@ -67,7 +67,7 @@ def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
 
     subprocess.run(run(tmp_path / "whole"), check=True, timeout=120, capture_output=True)
     record, killed = tmp_path / "parts" / "metrics.jsonl", 0
-    for lines in (20, 150):
+    for lines in (15, 70):
         process = subprocess.Popen(run(tmp_path / "parts"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
