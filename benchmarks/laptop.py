@@ -4,9 +4,9 @@
 
 Builds fourteen corpora (four and eight coils, R = 4 and 6; no air around, air, and a bright rim as of fat, four of them
 of enlarged parts of photographs), trains the ready settings `laptop-variational` on six of them by two processes, then
-`laptop-unrolled-shrinkage` and `laptop-denoiser` on all, side by side with a core, the same number of parameters and
-the same time each. Writes OUT/laptop.json and reconstructions.png. What was built or trained
-already is not made again. Baselines are tuned on the images that they are compared on, networks are not.
+`laptop-unrolled-shrinkage` and `laptop-denoiser` on all, side by side with a core, about the same number of parameters
+and the same time each. Writes OUT/laptop.json and reconstructions.png. What was built or trained already is not made
+again. Baselines are tuned on the images that they are compared on, networks are not.
 """
 
 from __future__ import annotations

@@ -3,8 +3,11 @@ import pytest
 import torch
 from trainings import settings
 
+from recon.models import make_model
+from recon.run import _optimiser
 from recon.train import train
 from recon.training import loss_of
+from recon.unrolled_sense import UnrolledSpec
 from synth.layout import UnfinishedCorpusError
 from synth.settings import SettingsError
 
@@ -23,6 +26,22 @@ def test_the_losses_are_their_formulas(rng):
     expected["decibel"] = 20 * np.log10(expected["nrmse"])
     for kind, value in expected.items():
         np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
+
+
+def test_what_earlier_settings_meant_otherwise_is_another_training(corpus, monkeypatch):
+    how = settings(corpus, "shrinking")
+    now = how.identity(["c"], [])
+    monkeypatch.setattr(UnrolledSpec, "revision", "")
+    assert how.identity(["c"], []) != now
+
+
+def test_lam_thresholds_and_multipliers_learn_at_their_own_rate(corpus):
+    how = settings(corpus, "shrinking", optimiser={"rate": 1e-3, "rate_lam": 0.2})
+    model = make_model(how.model)
+    rates = {id(p): group["lr"] for group in _optimiser(model, how).param_groups for p in group["params"]}
+    fast = {name.rpartition(".")[2] for name, p in model.named_parameters() if rates[id(p)] == 0.2}
+    assert fast == {"log_lam", "powers", "memory", "log_thresholds"}
+    assert len(rates) == len(list(model.parameters()))
 
 
 def test_unfinished_corpora_and_wrong_settings(corpus, tmp_path):
