@@ -11,6 +11,7 @@ import numpy as np
 
 from recon.evaluate import PROBES
 from recon.trained import versions
+from synth.layout import CorpusError
 from synth.store import write_whole
 
 from .drawings import drawings
@@ -49,7 +50,8 @@ def write_report(
     write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
     told = {outcome.stage: outcome for outcome in outcomes}
-    cards, moves, best = _cards(stages, out), _moves(stages, out), optima(rows, stages, out)
+    cards, moves = _cards(stages, out), _moves(stages, out)
+    best, unpredicted = optima(rows, stages, out)
     write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
     drawn, undrawn = figures(study.figures, rows, stages, out, device)
     dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
@@ -62,6 +64,7 @@ def write_report(
         answers=answers(study, rows, findings, moves, best),
         alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
         + undrawn
+        + unpredicted
         + _leaks(stages, out),
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
@@ -147,15 +150,21 @@ def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _leaks(stages: dict[str, Stage], out: Path) -> list[str]:
-    """Sources of a test that some network was trained on."""
+    """Sources of a test that some network was trained on; corpora that could not be asked."""
     needed = {kind: {n for s in stages.values() if s.kind == kind for n in s.needs} for kind in ("train", "test")}
-    sources = {n: sources_of(out / s.folder) for n, s in stages.items() if s.kind == "build" and s.done(out)}
+    sources, unread = {}, []
+    for name, stage in stages.items():
+        if stage.kind == "build" and stage.done(out):
+            try:
+                sources[name] = sources_of(out / stage.folder)
+            except (CorpusError, OSError) as error:
+                unread.append(f"{name} was not looked at for leakage: {error}")
     found = {
         (test, train): shared(sources[test], sources[train])
         for test in sources.keys() & needed["test"]
         for train in sources.keys() & needed["train"] - {test}
     }
-    return [
+    return unread + [
         f"leakage: {len(names)} sources of {test} are in {train}, too, such as {names[0]}"
         for (test, train), names in sorted(found.items())
         if names

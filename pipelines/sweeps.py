@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.loader import PairDataset
+from synth.layout import CorpusError
 
 from .findings import by_pair
 from .picture import png
@@ -53,9 +54,9 @@ def _number(model: str) -> float:
     return float(model.partition(":")[2])
 
 
-def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[Optimum]:
-    """The best number of every sweep on every corpus on which all of it was tested."""
-    found = []
+def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> tuple[list[Optimum], list[str]]:
+    """The best number of every sweep on every corpus on which all of it was tested; what could not be predicted."""
+    found, alerts = [], []
     for kind, models in sweeps(rows).items():
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
             for metric in METRICS:
@@ -63,9 +64,12 @@ def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[Opt
                 if values is not None:
                     predicted = None
                     if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
-                        predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
+                        try:
+                            predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
+                        except (CorpusError, OSError) as error:  # the rest of the report needs no corpus
+                            alerts.append(f"lam could not be predicted for {corpus}: {error}")
                     found.append(_optimum(kind, corpus, metric, [_number(m) for m in models], values, predicted))
-    return found
+    return found, alerts
 
 
 def _values(rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str) -> NDArray[np.float64] | None:

@@ -87,59 +87,66 @@ def _address(browser, said):
 
 
 async def _look(address, url, width):
-    socket = await websocket_connect(address, max_message_size=2**27)
-    numbers, seen, loaded = itertools.count(1), Seen(), asyncio.Event()
-    answers, session = {}, None
+    tab = Tab(await websocket_connect(address, max_message_size=2**27))
+    listening = asyncio.ensure_future(tab.listen())
+    await tab.open(url, width)
+    seen = tab.seen
+    seen.images, seen.unseen_images = await tab.evaluate("document.images.length"), await tab.evaluate(UNSEEN_IMAGES)
+    seen.overflow = await tab.evaluate("document.documentElement.scrollWidth") - width
+    seen.screenshot = base64.b64decode((await tab.call("Page.captureScreenshot", captureBeyondViewport=True))["data"])
+    seen.sorted_rows = tuple(await tab.evaluate(SORTED))
+    tab.socket.close()
+    await listening
+    return seen
 
-    def heard(message):
-        method, params = message.get("method"), message.get("params", {})
-        if method == "Network.requestWillBeSent":
-            seen.requests.append(params["request"]["url"])
-        elif method == "Runtime.exceptionThrown":
-            seen.errors.append(params["exceptionDetails"]["text"])
-        elif (method == "Log.entryAdded" and params["entry"]["level"] == "error") or (
-            method == "Runtime.consoleAPICalled" and params["type"] == "error"
-        ):
-            seen.errors.append(json.dumps(params))
-        elif method == "Page.loadEventFired":
-            loaded.set()
 
-    async def listen():
-        while (text := await socket.read_message()) is not None:
-            message = json.loads(text)
-            if "id" in message:
-                answers[message["id"]].set_result(message)
-            else:
-                heard(message)
+class Tab:
+    """A tab of the browser at the other end of a socket: it is called, answers, and tells what happens in it."""
 
-    async def call(method, **params):
-        number = next(numbers)
-        answers[number] = asyncio.get_running_loop().create_future()
-        where = {"sessionId": session} if session else {}
-        await socket.write_message(json.dumps({"id": number, "method": method, "params": params, **where}))
-        answer = await answers[number]
+    def __init__(self, socket):
+        self.socket, self.session, self.seen = socket, None, Seen()
+        self.numbers, self.answers, self.loaded = itertools.count(1), {}, asyncio.Event()
+
+    async def open(self, url, width):
+        target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
+        self.session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        await self.call("Emulation.setDeviceMetricsOverride", **size)
+        await self.call("Page.navigate", url=url)
+        await self.loaded.wait()
+        while await self.evaluate("location.href + document.readyState") != f"{url}complete":
+            await asyncio.sleep(0.05)  # the first load was the blank page's
+
+    async def evaluate(self, expression):
+        return (await self.call("Runtime.evaluate", expression=expression, returnByValue=True))["result"]["value"]
+
+    async def call(self, method, **params):
+        number = next(self.numbers)
+        self.answers[number] = asyncio.get_running_loop().create_future()
+        where = {"sessionId": self.session} if self.session else {}
+        await self.socket.write_message(json.dumps({"id": number, "method": method, "params": params, **where}))
+        answer = await self.answers[number]
         assert "error" not in answer, answer
         return answer["result"]
 
-    async def evaluate(expression):
-        return (await call("Runtime.evaluate", expression=expression, returnByValue=True))["result"]["value"]
+    async def listen(self):
+        while (text := await self.socket.read_message()) is not None:
+            message = json.loads(text)
+            if "id" in message:
+                self.answers[message["id"]].set_result(message)
+            else:
+                self.hear(message["method"], message.get("params", {}))
 
-    listening = asyncio.ensure_future(listen())
-    target = (await call("Target.createTarget", url="about:blank"))["targetId"]
-    session = (await call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
-    for domain in ("Page", "Runtime", "Log", "Network"):
-        await call(f"{domain}.enable")
-    await call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-    await call("Page.navigate", url=url)
-    await loaded.wait()
-    while (
-        await evaluate("location.href + document.readyState") != f"{url}complete"
-    ):  # the first load was the blank page's
-        await asyncio.sleep(0.05)
-    seen.images, seen.unseen_images = await evaluate("document.images.length"), await evaluate(UNSEEN_IMAGES)
-    seen.overflow = await evaluate("document.documentElement.scrollWidth") - width
-    seen.screenshot = base64.b64decode((await call("Page.captureScreenshot", captureBeyondViewport=True))["data"])
-    seen.sorted_rows = tuple(await evaluate(SORTED))
-    socket.close()
-    await listening
-    return seen
+    def hear(self, method, params):
+        if method == "Network.requestWillBeSent":
+            self.seen.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.seen.errors.append(params["exceptionDetails"]["text"])
+        elif (method == "Log.entryAdded" and params["entry"]["level"] == "error") or (
+            method == "Runtime.consoleAPICalled" and params["type"] == "error"
+        ):
+            self.seen.errors.append(json.dumps(params))
+        elif method == "Page.loadEventFired":
+            self.loaded.set()

@@ -8,7 +8,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.figures import by_conditioning
 from pipelines.findings import judge, matrix, moved
 from pipelines.report import SHOWN
-from pipelines.study import ExpectedSpec
+from pipelines.study import ExpectedSpec, Stage
 from pipelines.sweeps import optima, peak, predicted_lam, sweeps
 from recon.baselines import CgSense, ZeroFilled
 from recon.checkpoint import save_tensors
@@ -85,11 +85,29 @@ def test_the_best_number_of_a_sweep_with_its_interval(tmp_path):
             value = -((np.log(n) - np.log(best)) ** 2)
             scores = {"psnr_magnitude_slice_max": value, "ssim_windowed_slice_range": n}
             rows.append({"model": f"cg-sense:{n}", "seed": "", "corpus": "c", "pair": pair, **scores})
-    first, second = optima(rows, {}, tmp_path)
+    (first, second), _ = optima(rows, {}, tmp_path)
     assert first.low < first.best < first.high
     assert first.best == pytest.approx(3, rel=0.15)
     assert (first.interior, first.predicted) == (True, None)
     assert (second.best, second.interior) == (8, False)
+
+
+def test_a_corpus_that_is_lost_costs_the_prediction_alone(tmp_path):
+    rows = [
+        {
+            "model": f"regularised-sense:{n}",
+            "seed": "",
+            "corpus": "c",
+            "pair": pair,
+            "psnr_magnitude_slice_max": -abs(n - 2),
+        }
+        for pair in range(4)
+        for n in (1, 2, 4)
+    ]
+    (best,), (alert,) = optima(rows, {"build/c": Stage("build", "build/c", "0" * 64, (), "")}, tmp_path)
+    assert best.predicted is None
+    assert best.interior
+    assert alert.startswith("lam could not be predicted for c: ")
 
 
 def test_verdicts_by_hand():

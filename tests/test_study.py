@@ -79,12 +79,25 @@ corpora = ["test"]
 """
 
 
+def write_study(folder, photos):
+    (folder / "recipe.toml").write_text(recipe_text(photos))
+    path = folder / "little.toml"
+    path.write_text(TEXT.replace("RECIPE", str(folder / "recipe.toml")))
+    return path
+
+
 @pytest.fixture
 def study(tmp_path, photos):
-    (tmp_path / "recipe.toml").write_text(recipe_text(photos))
-    path = tmp_path / "little.toml"
-    path.write_text(TEXT.replace("RECIPE", str(tmp_path / "recipe.toml")))
-    return path
+    return write_study(tmp_path, photos)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, photos):
+    """The folder of this study, run to the end; do not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    made = done(write_study(folder, photos), folder / "out")
+    assert made.exit_code == 0, made.output
+    return folder / "out"
 
 
 def rows_in(out):
@@ -117,9 +130,8 @@ def test_a_users_own_study_runs_and_is_not_made_twice(study, tmp_path):
     assert (out / "rows.csv").read_bytes() == before
 
 
-def test_what_is_lost_is_made_again_and_nothing_else(study, tmp_path):
-    out = tmp_path / "out"
-    done(study, out)
+def test_what_is_lost_is_made_again_and_nothing_else(study, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
     rows = (out / "rows.csv").read_bytes()
     stages = stages_of(load_study(study), "smoke")
     lost = stages["train/vn/1"].folder
@@ -131,7 +143,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, tmp_path):
     assert (out / "rows.csv").read_bytes() == rows
 
 
-def test_killed_in_each_stage_it_gives_the_same_rows(study, tmp_path):
+def test_killed_in_each_stage_it_gives_the_same_rows(study, finished, tmp_path):
     """SIGKILL of the real command a moment after a stage, while it builds, trains, fine-tunes and tests."""
     command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
     killed = 0
@@ -149,8 +161,7 @@ def test_killed_in_each_stage_it_gives_the_same_rows(study, tmp_path):
         assert process.returncode in (0, -signal.SIGKILL), "".join(seen)
     assert process.returncode == 0
     assert killed >= 2  # a fast machine may have been done before
-    done(study, tmp_path / "whole")
-    assert (tmp_path / "killed" / "rows.csv").read_bytes() == (tmp_path / "whole" / "rows.csv").read_bytes()
+    assert (tmp_path / "killed" / "rows.csv").read_bytes() == (finished / "rows.csv").read_bytes()
 
 
 def test_a_plan_tells_how_long(study, tmp_path):
@@ -173,11 +184,10 @@ def test_a_plan_tells_how_long(study, tmp_path):
     assert Timings(out, stages).taken("train/tuned/1") == 7
 
 
-def test_several_stages_at_a_time_give_the_same_rows(study, tmp_path):
-    done(study, tmp_path / "one")
+def test_several_stages_at_a_time_give_the_same_rows(study, finished, tmp_path):
     many = done(study, tmp_path / "many", "--workers", "2")
     assert many.exit_code == 0, many.output
-    assert (tmp_path / "many" / "rows.csv").read_bytes() == (tmp_path / "one" / "rows.csv").read_bytes()
+    assert (tmp_path / "many" / "rows.csv").read_bytes() == (finished / "rows.csv").read_bytes()
 
 
 def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
@@ -197,10 +207,18 @@ def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
     assert {row["model"] for row in rows} == {"cg-sense:6", "zero-filled"}
 
 
-def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
-    out = tmp_path / "out"
-    done(study, out)
-    html = (out / "report.html").read_text()
+def test_a_corpus_that_is_damaged_after_its_tests_costs_no_report(study, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    rows = (out / "rows.csv").read_bytes()
+    stages = stages_of(load_study(study), "smoke")
+    (out / stages["build/test"].folder / "zarr.json").write_text("not JSON")
+    again = done(study, out)
+    assert (out / "rows.csv").read_bytes() == rows
+    assert "build/test was not looked at for leakage" in (out / "report.html").read_text(), again.output
+
+
+def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
+    html = (finished / "report.html").read_text()
     assert "Does &lt;b&gt;training&lt;/b&gt; help?" in html
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
     assert html.count("data:image/png;base64,") >= 3
@@ -215,7 +233,7 @@ def test_the_report_needs_nothing_else_and_escapes(study, tmp_path):
     assert "leakage: 4 sources of build/test are in build/train, too, such as" in html
     assert "train/tuned/1: the filters that fine-tuning moved most" in html
     assert len(html) < 10 * 2**20
-    for seen in look_at_both_widths(out / "report.html", tmp_path):
+    for seen in look_at_both_widths(finished / "report.html", tmp_path):
         once, twice = seen.sorted_rows
         assert once == sorted(once)
         assert len(once) == 4
