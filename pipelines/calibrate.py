@@ -118,6 +118,6 @@ def write_report(found: Calibrated, folder: Path) -> list[Path]:
     for scan in [s for s in found.scans if len(s) and s.coils == found.profile.coils][:1]:
         white = whiten(scan[len(scan) // 2], found.profile)
         image.imshow(np.sqrt(np.mean(np.abs(white) ** 2, axis=0)), cmap="gray", vmin=0, vmax=4)
-        image.set_title(f"{scan.path.name}: whitened k-space\nnoise alone is √2")
+        image.set_title(scan.path.name.replace("$", r"\$") + ": whitened k-space\nnoise alone is √2")
     figure.savefig(picture, dpi=100)
     return [*([table] if found.rows else []), picture]

@@ -94,6 +94,8 @@ def _curves(trained: dict[str, Stage], out: Path) -> bytes:
     for axes, (kind, names) in zip(figure.subplots(len(kinds), 1, squeeze=False)[:, 0], kinds.items(), strict=True):
         for k, name in enumerate(names):
             losses, before, start = _losses(trained[name], out), 0, _start(trained[name], trained)
+            if not losses:
+                continue
             while start is not None:
                 before, start = before + len(_losses(start, out)), _start(start, trained)
             if before:

@@ -85,6 +85,7 @@ def evaluate(
     """
     keep_memory()
     refuse_strangers(out, FILES)
+    _refuse_other_rows(out)
     pairs = PairDataset(corpus)
     without = None if probes.without is None else PairDataset(probes.without)
     if without is not None:
@@ -100,6 +101,8 @@ def evaluate(
     _draw(tested, pairs, out / "images.png")
     if probes.replicas:
         _draw_noise(tested, out / "noise.png")
+    else:
+        (out / "noise.png").unlink(missing_ok=True)  # of a test before this one
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
@@ -109,6 +112,13 @@ def refuse_strangers(out: Path, files: Sequence[str]) -> None:
     ours = {name + ending for name in files for ending in ("", ".partial")}
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
         raise ValueError(f"{out} holds other files; choose another --out")
+
+
+def _refuse_other_rows(out: Path) -> None:
+    """Raise ValueError where files of these names are no test's: it writes its rows first."""
+    there = [out / name for name in FILES if (out / name).exists()]
+    if there and not (there[0].name == "rows.csv" and there[0].read_bytes().startswith(b"model,pair,")):
+        raise ValueError(f"{there[0]} is not of a test; choose another --out")
 
 
 def _test(

@@ -50,7 +50,7 @@ def figures(
             parts = (VERSION, spec.kind, *(stage.key for stage in tests))
             file = out / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
             try:
-                if not file.exists():
+                if not file.exists() or not file.stat().st_size:
                     place = local_device(device)
                     pairs = PairDataset(out / stages[f"build/{corpus}"].folder)
                     models = {test.model: model_named(_source(test, stages, out), device)[0] for test in tests}

@@ -99,7 +99,7 @@ def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
     for line, row in zip(axes, rows, strict=True):
         for axis, panel in zip(line, row, strict=False):
             axis.imshow(panel.image, cmap="gray", vmin=0, vmax=panel.top or 1.0)
-            axis.set_title(panel.title, fontsize=8)
+            axis.set_title(panel.title.replace("$", r"\$"), fontsize=8)
             if panel.frame is not None:
                 y, x, height, width = panel.frame
                 frame = Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white", linewidth=0.8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ def write_report(
     device: str | None = None,
 ) -> Path:
     """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
-    rows = rows_of_study(stages, out)
+    rows, alerts = rows_of_study(stages, out)
     findings = [judge(expected, rows) for expected in study.expected]
     write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
     told = {outcome.stage: outcome for outcome in outcomes}
-    cards, moves = _cards(stages, out), _moves(stages, out)
+    cards, moves = _cards(stages, out, alerts), _moves(stages, out, alerts)
     best, unpredicted = optima(rows, stages, out)
     write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
     drawn, undrawn = figures(study.figures, rows, stages, out, device)
@@ -58,11 +59,12 @@ def write_report(
     curves = [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
     html = page(
         "report.html",
-        [*drawn, *curves, *_pictures(rows, stages, out)],
+        [*drawn, *curves, *_pictures(rows, stages, out, alerts)],
         study=study,
         scale=scale,
         answers=answers(study, rows, findings, moves, best),
         alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
+        + alerts
         + undrawn
         + unpredicted
         + _leaks(stages, out),
@@ -171,22 +173,38 @@ def _leaks(stages: dict[str, Stage], out: Path) -> list[str]:
     ]
 
 
-def _moves(stages: dict[str, Stage], out: Path) -> list[tuple[str, dict[str, float]]]:
+@contextmanager
+def _alerting(what: str, alerts: list[str]) -> Iterator[None]:
+    """One damaged file costs its own part of the report, and an alert says so."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, IndexError) as error:
+        alerts.append(f"{what} cannot be shown ({type(error).__name__}: {error}); what is removed is made again")
+
+
+def _moves(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, dict[str, float]]]:
     found = []
     for name, stage in stages.items():
         start = next((stages[n] for n in stage.needs if n.startswith("train/")), None)
-        if stage.kind == "train" and start is not None and stage.done(out):
-            found.append((f"{start.name} to {name}", moved(out / start.folder, out / stage.folder)))
+        if stage.kind == "train" and start is not None and stage.done(out) and start.done(out):
+            with _alerting(f"what moved from {start.folder} to {stage.folder}", alerts):
+                found.append((f"{start.name} to {name}", moved(out / start.folder, out / stage.folder)))
     return found
 
 
-def _cards(stages: dict[str, Stage], out: Path) -> dict[str, dict[str, Any]]:
-    trained = {name: stage for name, stage in stages.items() if stage.kind == "train" and stage.done(out)}
-    return {name: json.loads((out / s.folder / "model.json").read_text()) for name, s in trained.items()}
+def _cards(stages: dict[str, Stage], out: Path, alerts: list[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in stages.items():
+        if stage.kind == "train" and stage.done(out):
+            with _alerting(f"the card in {stage.folder}", alerts):
+                found[name] = dict(json.loads((out / stage.folder / "model.json").read_text()))
+    return found
 
 
-def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[tuple[str, bytes]]:
-    found = drawings(rows, stages, out)
+def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    with _alerting("curves, lesions and filters", alerts):
+        found += drawings(rows, stages, out)
     shown: set[tuple[str, ...]] = set()
     for stage in stages.values():
         file = out / stage.folder / "images.png"
@@ -201,5 +219,6 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[
         if stage.replicas and stage.done(out) and (stage.model, stage.corpus, "noise") not in shown:
             shown.add((stage.model, stage.corpus, "noise"))
             title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
-            found.append((title, (out / stage.folder / "noise.png").read_bytes()))
+            with _alerting(f"noise in {stage.folder}", alerts):
+                found.append((title, (out / stage.folder / "noise.png").read_bytes()))
     return found

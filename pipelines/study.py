@@ -19,7 +19,7 @@ from recon.evaluate import METRICS, same_but_for_lesions
 from recon.models import named_baseline
 from recon.training import Training
 from synth.recipe import Recipe, load_recipe
-from synth.settings import SettingsError, load_settings, parse_settings, read_toml
+from synth.settings import SettingsError, load_settings, parse_settings, read_toml, within
 from synth.spec import Spec
 
 from .names import named_recipe, named_study, named_training
@@ -221,7 +221,7 @@ def load_study(path: Path) -> Study:
         if "base" in base:
             raise SettingsError(f"{path}: base names a study that has a base itself; name that one")
         for name in ("corpora", "trainings"):
-            if isinstance(data.get(name, {}), dict):
+            if isinstance(data.get(name, {}), dict) and isinstance(base.get(name, {}), dict):
                 data[name] = {**base.get(name, {}), **data.get(name, {})}
         data = {**base, **data}
     return parse_settings(Study, data, str(path), text)
@@ -234,7 +234,8 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
     how = study.scales[scale]
     stages: dict[str, Stage] = {}
     for name, corpus in study.corpora.items():
-        recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
+        with within(f"corpora.{name}"):
+            recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
         key = _hash(recipe.hash(), str(recipe.source.path))
         stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
     waiting = dict(study.trainings)
@@ -281,9 +282,11 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
             if started not in stages:
                 raise SettingsError(f"trainings.{name}: {spec.start}, which it starts from, has no seed {seed}; add it")
             needs.append(started)
-        settings = load_settings(
-            Training, named_training(spec.training), [*spec.set, *how.trainings, f"seed={seed}"], what="training"
-        )
+        with within(f"trainings.{name}"):
+            changes = [*spec.set, *how.trainings, f"seed={seed}"]
+            settings = load_settings(Training, named_training(spec.training), changes, what="training")
+            if settings.start or settings.data.validation or any(change.startswith("data.") for change in changes):
+                raise SettingsError("data and start are the study's to say, and it validates nothing; take them out")
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
         key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))
         stage = f"train/{name}/{seed}"

@@ -115,18 +115,31 @@ def _made(name: str, result: Any, timings: Timings) -> Outcome:
     return Outcome(name, "made", seconds)
 
 
-def rows_of_study(stages: dict[str, Stage], out: Path) -> list[Row]:
-    """The rows of every test that is there: model, seed, corpus, pair and its metrics."""
+def rows_of_study(stages: dict[str, Stage], out: Path) -> tuple[list[Row], list[str]]:
+    """The rows of every test that is there: model, seed, corpus, pair and its metrics; and which are damaged."""
     found: list[Row] = []
-    for stage in stages.values():
-        file = out / stage.folder / "rows.csv"
-        if stage.kind != "test" or not stage.done(out):
-            continue
-        whose = {"model": stage.model, "seed": stage.seed, "corpus": stage.corpus}
-        with file.open(newline="") as text:
-            for row in csv.DictReader(text):
-                numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair") and value}
-                found.append({**whose, "pair": int(row["pair"]), **numbers})
+    damaged: list[str] = []
+    for name, stage in stages.items():
+        if stage.kind == "test" and stage.done(out):
+            try:
+                found += _rows_of(stage, out / stage.folder)
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                damaged.append(
+                    f"{name}: {stage.folder} is damaged ({error}); remove that folder, and run the study again"
+                )
+    return found, damaged
+
+
+def _rows_of(stage: Stage, folder: Path) -> list[Row]:
+    whose = {"model": stage.model, "seed": stage.seed, "corpus": stage.corpus}
+    found: list[Row] = []
+    with (folder / "rows.csv").open(newline="") as text:
+        for row in csv.DictReader(text, strict=True):
+            numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair") and value}
+            found.append({**whose, "pair": int(row["pair"]), **numbers})
+    pairs = json.loads((folder / "summary.json").read_text())["corpus"]["pairs"]
+    if len(found) != pairs:
+        raise ValueError(f"rows of {len(found)} pairs, not of {pairs}")
     return found
 
 
@@ -134,7 +147,14 @@ def claim(out: Path, name: str) -> None:
     """Take a folder for a study; raises ValueError where it holds something else."""
     note = out / "study.json"
     if note.exists():
-        if json.loads(note.read_text()).get("study") != name:
+        try:
+            whose = json.loads(note.read_text())["study"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{note} is damaged; if {out} is this study's, remove that file's text and write "
+                f'{{"study": "{name}"}}'
+            ) from None
+        if whose != name:
             raise ValueError(f"{out} holds another study; choose another --out")
     elif out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} exists and is no study's folder; choose another --out")

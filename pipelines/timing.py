@@ -22,7 +22,7 @@ class Timings:
     def __init__(self, out: Path, stages: Mapping[str, Stage]) -> None:
         self._file, self._stages = out / "seconds.jsonl", stages
         self._seconds: dict[str, float] = {}
-        for line in self._file.read_text().splitlines() if self._file.exists() else []:
+        for line in self._file.read_text(errors="replace").splitlines() if self._file.exists() else []:
             try:
                 made = json.loads(line)
                 self._seconds[str(made["key"])] = float(made["seconds"])

@@ -50,8 +50,13 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     """A row per pair: which it is, its SNR and acceleration, and every metric of `recon.metrics`.
 
     Where there is noise also ``data_consistency``, and of regularly undersampled pairs ``aliasing_energy``: the share
-    of the error that looks like aliases.
+    of the error that looks like aliases. Raises ValueError for images that are not finite.
     """
+    bad = [int(pair) for pair, image in zip(batch["pair_id"], images, strict=True) if not np.isfinite(image).all()]
+    if bad:
+        raise ValueError(
+            f"pair {bad[0]}: the reconstruction holds NaN or infinity; is the network's training at fault?"
+        )
     rows: list[Row] = []
     sampling = pairs.recipe.sampling
     known = bool((batch["sigma"] > 0).all())

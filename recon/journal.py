@@ -61,11 +61,14 @@ class Journal:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a record; a last one that was cut short does not count."""
+    """The lines of a record, up to one that is damaged: a last one may have been cut short."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            line = json.loads(text)
         except ValueError:
             break
+        if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+            break
+        found.append(line)
     return found

@@ -28,7 +28,7 @@ def nrmse_magnitude(image: Image, reference: Image) -> float:
 def psnr_magnitude_slice_max(image: Image, reference: Image) -> float:
     """20 log10(max |r| / rms(|x| - |r|)) in dB, with the reference's own maximum."""
     error = np.sqrt(np.mean((np.abs(image).astype(np.float64) - np.abs(reference)) ** 2))
-    return float(20 * np.log10(np.abs(reference).max() / error)) if error > 0 else float("inf")
+    return float(20 * np.log10(np.abs(reference).max() / error)) if error != 0 else float("inf")
 
 
 def psnr_magnitude_object_max(image: Image, reference: Image) -> float:
@@ -36,7 +36,7 @@ def psnr_magnitude_object_max(image: Image, reference: Image) -> float:
     r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
     inside = object_of(r)
     error = np.sqrt(np.mean((x - r)[inside] ** 2))
-    return float(20 * np.log10(r.max() / error)) if error > 0 else float("inf")
+    return float(20 * np.log10(r.max() / error)) if error != 0 else float("inf")
 
 
 def ssim_windowed_slice_range(image: Image, reference: Image) -> float:
@@ -80,7 +80,7 @@ def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
     ssim = [structural_similarity(b, a, data_range=peak) for a, b in zip(x, r, strict=True)]
     return {
         "fastmri_nmse": float(np.sum((x - r) ** 2) / np.sum(r**2)),
-        "fastmri_psnr": float(10 * np.log10(peak**2 / error)) if error > 0 else float("inf"),
+        "fastmri_psnr": float(10 * np.log10(peak**2 / error)) if error != 0 else float("inf"),
         "fastmri_ssim": float(np.mean(ssim)),
     }
 

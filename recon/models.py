@@ -23,9 +23,15 @@ def _positive(number: str | float) -> float:
     return float(number)
 
 
+def _whole(number: str | float) -> int:
+    if _positive(number) != int(float(number)):
+        raise ValueError
+    return int(float(number))
+
+
 _BASELINES: dict[str, Callable[..., Reconstruction]] = {
     "zero-filled": ZeroFilled,
-    "cg-sense": lambda iterations=30: CgSense(int(_positive(iterations))),
+    "cg-sense": lambda iterations=30: CgSense(_whole(iterations)),
     "regularised-sense": lambda lam=4.0: RegularisedSense(_positive(lam)),
     "wavelet": lambda lam=1e-3: Wavelet(_positive(lam)),
     "grappa": Grappa,
@@ -51,7 +57,9 @@ def named_baseline(name: str) -> Reconstruction | None:
     try:
         return _BASELINES[kind](number) if colon else _BASELINES[kind]()
     except (ValueError, TypeError):
-        raise ValueError(f"{name}: after the colon goes a number above 0, such as {kind}:4") from None
+        raise ValueError(
+            f"{name}: after the colon goes a number above 0, of iterations a whole one, such as {kind}:4"
+        ) from None
 
 
 BASELINES = tuple(_BASELINES)

@@ -37,8 +37,8 @@ class AdamSpec(Spec):
     """
 
     kind: Literal["adam"] = "adam"
-    rate: float = Field(default=1e-3, gt=0)
-    rate_lam: float = Field(default=1e-2, gt=0)
+    rate: float = Field(default=1e-3, gt=0, le=1e30)
+    rate_lam: float = Field(default=1e-2, gt=0, le=1e30)
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: int = Field(default=0, ge=0)
     clip: float = Field(default=0.0, ge=0)

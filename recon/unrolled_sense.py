@@ -40,7 +40,9 @@ class UnrolledSpec(Spec):
     iterations: int = Field(default=6, ge=1, le=50)
     channels: int = Field(default=32, ge=1, le=1024)
     levels: int = Field(default=3, ge=1, le=7)
-    lam: float | None = Field(default=None, gt=0, description="of every step, at first; default 4, or 0.5 noise-aware")
+    lam: float | None = Field(
+        default=None, gt=0, le=1e6, description="of every step, at first; default 4, or 0.5 noise-aware"
+    )
     cg_iterations: int = Field(default=12, ge=1, le=10_000, description="of a step; too few regularise in lam's stead")
     cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
     gradients: Gradients = "implicit"  # of SENSE; those of the iterations, though exact, taught more slowly in trials

@@ -79,7 +79,7 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
     middle = place < rows / 4
     floor = float(np.percentile(power[middle], 10))
     ends = float(np.median(power[place > 0.45 * rows]))
-    if ends > 0.7 * floor:
+    if floor == 0 or ends > 0.7 * floor:
         return np.ones(rows, bool), ()
     note = f"noise falls to {(ends / floor) ** 0.5:.2f} at the readout's ends: only its middle half was used"
     return middle, (note,)

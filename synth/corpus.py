@@ -36,7 +36,9 @@ class Bucket:
     own_maps: bool = False  # row k of `maps` is pair k's
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """All rows of a number."""
+        """All rows of a number; raises CorpusError where it is lost."""
+        if name not in self.arrays:
+            raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
         return np.asarray(self.arrays[name][:])
 
     @cached_property

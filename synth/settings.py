@@ -6,17 +6,28 @@ import difflib
 import json
 import tomllib
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+LONG = 300  # characters of a value that a message still shows
 
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the message says where and how to mend it."""
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Say of a SettingsError where the settings are used."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def load_settings(
@@ -102,7 +113,9 @@ def _explain(
         example = '["one", "two"]' if isinstance(value, str) else "[2, 2]"
         return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place} = {json.dumps(value, default=str)}: {message[:1].lower()}{message[1:]}"
+    told = json.dumps(value, default=str)
+    told = f" = {told}" if len(told) <= LONG else ""  # a whole study would hide what is wrong with it
+    return f"{place}{told}: {message[:1].lower()}{message[1:]}"
 
 
 def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:

@@ -68,8 +68,17 @@ def test_differences_are_paired(corpus):
 def test_baselines_by_name():
     assert named_baseline("cg-sense:7") == CgSense(7)
     assert named_baseline("no-such") is None
-    with pytest.raises(ValueError, match="after the colon goes a number"):
-        named_baseline("cg-sense:many")
+    for wrong in ("cg-sense:many", "cg-sense:0.5"):
+        with pytest.raises(ValueError, match="after the colon goes a number"):
+            named_baseline(wrong)
+
+
+def test_an_image_that_is_not_finite_has_no_row(corpus):
+    pairs = PairDataset(corpus)
+    batch, images = next(reconstructions(ZeroFilled(), pairs))
+    images[0, 3, 4] = np.nan
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        rows_of(batch, images, pairs)
 
 
 def test_the_command_compares_models(trained, corpus, tmp_path):
@@ -91,6 +100,12 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "mine")])
     assert refused.exit_code == 1
     assert "holds other files" in refused.output
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "rows.csv").write_text("hard,work\n")
+    refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "theirs")])
+    assert "is not of a test" in refused.output
+    assert (tmp_path / "theirs" / "rows.csv").read_text() == "hard,work\n"
+    assert run(app, ["test", "zero-filled", str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
 
 
 def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):

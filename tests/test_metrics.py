@@ -49,6 +49,12 @@ def test_a_perfect_image(images):
     assert aliasing_energy(reference, reference, [(0, 12)]) == 0
 
 
+def test_an_image_that_is_not_finite_is_never_perfect(images):
+    broken, reference = images
+    broken[3, 4] = np.nan
+    assert np.isnan(psnr_magnitude_slice_max(broken, reference))
+
+
 def test_scale_of_both_does_not_matter(images):
     image, reference = images
     one, other = slice_metrics(image, reference), slice_metrics(1e-6 * image, 1e-6 * reference)

@@ -76,6 +76,9 @@ def test_conjugate_gradients_solve_each_sample(rng):
     better = conjugate_gradient(operator, right, iterations=60, tolerance=1e-12, precondition=lambda r: r / diagonal)
     torch.testing.assert_close(better.x, solved.x)
     assert conjugate_gradient(operator, right, solved.x, tolerance=1e-9).iterations == 0
+    many = conjugate_gradient(operator, right, iterations=5000, tolerance=0.0)  # rounding errors are not followed
+    torch.testing.assert_close(many.x, solved.x)
+    assert many.iterations < 100
 
 
 def test_the_model_is_adjoint_and_has_unit_diagonal(mask, rng):

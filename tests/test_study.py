@@ -207,6 +207,32 @@ def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
     assert {row["model"] for row in rows} == {"cg-sense:6", "zero-filled"}
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("tests/zero-filled_on_test-*/rows.csv", b"model,pair\nzero-filled,0\n", "rows of 1 pairs, not of 4"),
+        ("tests/zero-filled_on_test-*/rows.csv", b"\xff\xfe", "is damaged"),
+        ("tests/zero-filled_on_test-*/rows.csv", None, "is damaged"),
+        ("trainings/vn_1-*/model.json", b"[]", ""),
+        ("trainings/vn_1-*/model.json", b'{"lam', "cannot be shown"),
+        ("trainings/vn_1-*/model.safetensors", b"cut", "cannot be shown"),
+        ("trainings/vn_1-*/metrics.jsonl", b"5\n", ""),
+        ("seconds.jsonl", b"\xff\xfe", ""),
+    ],
+)
+def test_a_damaged_file_costs_its_part_of_the_report(file, text, message, study, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    (out / "report.html").unlink()
+    (found,) = out.glob(file)
+    if text is None:
+        found.unlink()
+    else:
+        found.write_bytes(text)
+    made = done(study, out)
+    assert made.exit_code == 0, made.output
+    assert message in (out / "report.html").read_text()
+
+
 def test_a_corpus_that_is_damaged_after_its_tests_costs_no_report(study, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     rows = (out / "rows.csv").read_bytes()
@@ -254,6 +280,7 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
         ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
         ("[corpora.test]", '[corpora.test]\nwithout = "train"', "must have the same recipe but for target.lesions"),
         ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
+        ('\nstart = "vn"\nset = [', '\nstart = "vn"\nset = ["start=x", ', "are the study's to say"),
     ],
 )
 def test_what_a_study_names_must_be_there(study, old, new, message, tmp_path):
