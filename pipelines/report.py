@@ -12,7 +12,6 @@ import numpy as np
 
 from recon.evaluate import PROBES
 from recon.trained import versions
-from synth.layout import CorpusError
 from synth.store import write_whole
 
 from .drawings import drawings
@@ -57,6 +56,7 @@ def write_report(
     drawn, undrawn = figures(study.figures, rows, stages, out, device)
     dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
     curves = [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+    leaks = _leaks(stages, out, alerts)
     html = page(
         "report.html",
         [*drawn, *curves, *_pictures(rows, stages, out, alerts)],
@@ -67,7 +67,7 @@ def write_report(
         + alerts
         + undrawn
         + unpredicted
-        + _leaks(stages, out),
+        + leaks,
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
@@ -151,22 +151,20 @@ def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{**cell.model_dump(), "ours": value} for cell, value in zip(table.cells, ours, strict=True)]
 
 
-def _leaks(stages: dict[str, Stage], out: Path) -> list[str]:
-    """Sources of a test that some network was trained on; corpora that could not be asked."""
+def _leaks(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[str]:
+    """Sources of a test that some network was trained on."""
     needed = {kind: {n for s in stages.values() if s.kind == kind for n in s.needs} for kind in ("train", "test")}
-    sources, unread = {}, []
+    sources = {}
     for name, stage in stages.items():
         if stage.kind == "build" and stage.done(out):
-            try:
+            with _alerting(f"leakage of {name}", alerts):
                 sources[name] = sources_of(out / stage.folder)
-            except (CorpusError, OSError) as error:
-                unread.append(f"{name} was not looked at for leakage: {error}")
     found = {
         (test, train): shared(sources[test], sources[train])
         for test in sources.keys() & needed["test"]
         for train in sources.keys() & needed["train"] - {test}
     }
-    return unread + [
+    return [
         f"leakage: {len(names)} sources of {test} are in {train}, too, such as {names[0]}"
         for (test, train), names in sorted(found.items())
         if names

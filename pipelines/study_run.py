@@ -150,10 +150,8 @@ def claim(out: Path, name: str) -> None:
         try:
             whose = json.loads(note.read_text())["study"]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{note} is damaged; if {out} is this study's, remove that file's text and write "
-                f'{{"study": "{name}"}}'
-            ) from None
+            remedy = f'if {out} is this study\'s, write {{"study": "{name}"}} into it; else choose another --out'
+            raise ValueError(f"{note} does not say whose folder this is; {remedy}") from None
         if whose != name:
             raise ValueError(f"{out} holds another study; choose another --out")
     elif out.exists() and any(out.iterdir()):

@@ -218,6 +218,7 @@ def test_a_stage_that_fails_leaves_the_rest(study, tmp_path, photos):
         ("trainings/vn_1-*/model.safetensors", b"cut", "cannot be shown"),
         ("trainings/vn_1-*/metrics.jsonl", b"5\n", ""),
         ("seconds.jsonl", b"\xff\xfe", ""),
+        ("figures/*.png", b"", ""),
     ],
 )
 def test_a_damaged_file_costs_its_part_of_the_report(file, text, message, study, finished, tmp_path):
@@ -240,7 +241,7 @@ def test_a_corpus_that_is_damaged_after_its_tests_costs_no_report(study, finishe
     (out / stages["build/test"].folder / "zarr.json").write_text("not JSON")
     again = done(study, out)
     assert (out / "rows.csv").read_bytes() == rows
-    assert "build/test was not looked at for leakage" in (out / "report.html").read_text(), again.output
+    assert "leakage of build/test cannot be shown" in (out / "report.html").read_text(), again.output
 
 
 def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
@@ -296,6 +297,9 @@ def test_a_scale_or_a_folder_that_is_not(study, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert "no study's folder" in done(study, tmp_path / "mine").output
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "study.json").write_text("[]")
+    assert "does not say whose folder this is" in done(study, tmp_path / "lost").output
     assert "no stage of that name" in done(study, tmp_path / "out", "--only", "test/none").output
 
 
