@@ -84,8 +84,7 @@ def evaluate(
     mean difference over the same pairs, with its interval.
     """
     keep_memory()
-    refuse_strangers(out, FILES)
-    _refuse_other_rows(out)
+    refuse_strangers(out, FILES, "rows.csv", b"model,pair,")
     pairs = PairDataset(corpus)
     without = None if probes.without is None else PairDataset(probes.without)
     if without is not None:
@@ -107,18 +106,14 @@ def evaluate(
     return summary
 
 
-def refuse_strangers(out: Path, files: Sequence[str]) -> None:
-    """Raise ValueError where a folder holds anything else than these files, whole or in part."""
+def refuse_strangers(out: Path, files: Sequence[str], mark: str, begins: bytes) -> None:
+    """Raise ValueError where a folder holds anything else than these files, or no `mark` that `begins` as ours do."""
     ours = {name + ending for name in files for ending in ("", ".partial")}
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
         raise ValueError(f"{out} holds other files; choose another --out")
-
-
-def _refuse_other_rows(out: Path) -> None:
-    """Raise ValueError where files of these names are no test's: it writes its rows first."""
-    there = [out / name for name in FILES if (out / name).exists()]
-    if there and not (there[0].name == "rows.csv" and there[0].read_bytes().startswith(b"model,pair,")):
-        raise ValueError(f"{there[0]} is not of a test; choose another --out")
+    there = [name for name in files if (out / name).exists()]
+    if there and not (mark in there and (out / mark).read_bytes().startswith(begins)):
+        raise ValueError(f"{out / there[0]} is of another command, or of one that was stopped; choose another --out")
 
 
 def _test(

@@ -21,6 +21,7 @@ from recon.models import Reconstruction
 from recon.world import local_device
 from synth.store import write_whole
 
+from .alerts import alerting
 from .evaluation import image_of, model_named
 from .findings import by_pair
 from .picture import compared, draw_rows, png
@@ -39,17 +40,22 @@ SHOWN = {
 
 
 def figures(
-    specs: Sequence[FigureSpec], rows: Sequence[Row], stages: dict[str, Stage], out: Path, device: str | None
-) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Captions and PNGs of a study's figures, as far as their tests have been made; and why some could not be drawn."""
+    specs: Sequence[FigureSpec],
+    rows: Sequence[Row],
+    stages: dict[str, Stage],
+    out: Path,
+    device: str | None,
+    alerts: list[str],
+) -> list[tuple[str, bytes]]:
+    """Captions and PNGs of a study's figures, as far as their tests have been made."""
     wanted = [(spec, corpus, _tests(spec, corpus, stages, out)) for spec in specs for corpus in spec.corpora]
     wanted = [(spec, corpus, tests) for spec, corpus, tests in wanted if tests]
-    found, alerts = [], []
+    found = []
     with Meter("draw", len(wanted), unit="figures") as meter:
         for spec, corpus, tests in wanted:
             parts = (VERSION, spec.kind, *(stage.key for stage in tests))
             file = out / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
-            try:
+            with alerting(f"figure '{spec.title}' on {corpus}", alerts):
                 if not file.exists() or not file.stat().st_size:
                     place = local_device(device)
                     pairs = PairDataset(out / stages[f"build/{corpus}"].folder)
@@ -59,10 +65,8 @@ def figures(
                     else:
                         write_whole(file, _conditioning(by_conditioning(models, pairs, place)))
                 found.append((f"{spec.title}: {corpus}. {SHOWN[spec.kind]}", file.read_bytes()))
-            except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-                alerts.append(f"figure '{spec.title}' on {corpus} could not be drawn: {error}")
             meter.advance(1)
-    return found, alerts
+    return found
 
 
 def _tests(spec: FigureSpec, corpus: str, stages: dict[str, Stage], out: Path) -> list[Stage]:

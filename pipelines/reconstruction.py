@@ -76,7 +76,7 @@ def reconstruct(
     K-space is whitened where the scan's noise can be learnt; maps are ESPIRiT's, of the reference lines that are left.
     Undersampled retrospectively, images are compared with those of all lines, coil-combined with the same maps.
     """
-    refuse_strangers(out, FILES)
+    refuse_strangers(out, FILES, "summary.json", b'{\n  "scan"')
     place = local_device(device)
     network, card = model_named(model, device)
     scan = open_scan(path, variable=variable, axes=axes)

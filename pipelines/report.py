@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from recon.evaluate import PROBES
 from recon.trained import versions
 from synth.store import write_whole
 
+from .alerts import alerting
 from .drawings import drawings
 from .figures import figures
 from .findings import Finding, judge, matrix, moved
@@ -45,29 +45,27 @@ def write_report(
     device: str | None = None,
 ) -> Path:
     """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
-    rows, alerts = rows_of_study(stages, out)
+    alerts = [f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
+    rows = rows_of_study(stages, out, alerts)
     findings = [judge(expected, rows) for expected in study.expected]
     write_table(rows, out / "rows.csv")
     write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
     told = {outcome.stage: outcome for outcome in outcomes}
     cards, moves = _cards(stages, out, alerts), _moves(stages, out, alerts)
-    best, unpredicted = optima(rows, stages, out)
+    best = optima(rows, stages, out, alerts)
     write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
-    drawn, undrawn = figures(study.figures, rows, stages, out, device)
+    drawn = figures(study.figures, rows, stages, out, device, alerts)
     dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
     curves = [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
-    leaks = _leaks(stages, out, alerts)
+    pictures = [*drawn, *curves, *_pictures(rows, stages, out, alerts)]
+    alerts += _leaks(stages, out, alerts)
     html = page(
         "report.html",
-        [*drawn, *curves, *_pictures(rows, stages, out, alerts)],
+        pictures,
         study=study,
         scale=scale,
         answers=answers(study, rows, findings, moves, best),
-        alerts=[f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
-        + alerts
-        + undrawn
-        + unpredicted
-        + leaks,
+        alerts=alerts,
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
@@ -157,7 +155,7 @@ def _leaks(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[str]:
     sources = {}
     for name, stage in stages.items():
         if stage.kind == "build" and stage.done(out):
-            with _alerting(f"leakage of {name}", alerts):
+            with alerting(f"leakage of {name}", alerts):
                 sources[name] = sources_of(out / stage.folder)
     found = {
         (test, train): shared(sources[test], sources[train])
@@ -171,21 +169,12 @@ def _leaks(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[str]:
     ]
 
 
-@contextmanager
-def _alerting(what: str, alerts: list[str]) -> Iterator[None]:
-    """One damaged file costs its own part of the report, and an alert says so."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, IndexError) as error:
-        alerts.append(f"{what} cannot be shown ({type(error).__name__}: {error}); what is removed is made again")
-
-
 def _moves(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, dict[str, float]]]:
     found = []
     for name, stage in stages.items():
         start = next((stages[n] for n in stage.needs if n.startswith("train/")), None)
         if stage.kind == "train" and start is not None and stage.done(out) and start.done(out):
-            with _alerting(f"what moved from {start.folder} to {stage.folder}", alerts):
+            with alerting(f"what moved from {start.folder} to {stage.folder}", alerts):
                 found.append((f"{start.name} to {name}", moved(out / start.folder, out / stage.folder)))
     return found
 
@@ -194,14 +183,14 @@ def _cards(stages: dict[str, Stage], out: Path, alerts: list[str]) -> dict[str, 
     found: dict[str, dict[str, Any]] = {}
     for name, stage in stages.items():
         if stage.kind == "train" and stage.done(out):
-            with _alerting(f"the card in {stage.folder}", alerts):
+            with alerting(f"the card in {stage.folder}", alerts):
                 found[name] = dict(json.loads((out / stage.folder / "model.json").read_text()))
     return found
 
 
 def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
-    with _alerting("curves, lesions and filters", alerts):
+    with alerting("curves, lesions and filters", alerts):
         found += drawings(rows, stages, out)
     shown: set[tuple[str, ...]] = set()
     for stage in stages.values():
@@ -217,6 +206,6 @@ def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: 
         if stage.replicas and stage.done(out) and (stage.model, stage.corpus, "noise") not in shown:
             shown.add((stage.model, stage.corpus, "noise"))
             title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
-            with _alerting(f"noise in {stage.folder}", alerts):
+            with alerting(f"noise in {stage.folder}", alerts):
                 found.append((title, (out / stage.folder / "noise.png").read_bytes()))
     return found

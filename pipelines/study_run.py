@@ -18,6 +18,7 @@ from synth.layout import CorpusError
 from synth.recipe import Recipe
 from synth.store import write_whole
 
+from .alerts import alerting
 from .build import BuildError, build
 from .cluster import ClusterSpec, open_cluster
 from .evaluation import Probes, evaluate
@@ -115,19 +116,14 @@ def _made(name: str, result: Any, timings: Timings) -> Outcome:
     return Outcome(name, "made", seconds)
 
 
-def rows_of_study(stages: dict[str, Stage], out: Path) -> tuple[list[Row], list[str]]:
-    """The rows of every test that is there: model, seed, corpus, pair and its metrics; and which are damaged."""
+def rows_of_study(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[Row]:
+    """The rows of every test that is there: model, seed, corpus, pair and its metrics."""
     found: list[Row] = []
-    damaged: list[str] = []
-    for name, stage in stages.items():
+    for stage in stages.values():
         if stage.kind == "test" and stage.done(out):
-            try:
+            with alerting(stage.folder, alerts):
                 found += _rows_of(stage, out / stage.folder)
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                damaged.append(
-                    f"{name}: {stage.folder} is damaged ({error}); remove that folder, and run the study again"
-                )
-    return found, damaged
+    return found
 
 
 def _rows_of(stage: Stage, folder: Path) -> list[Row]:

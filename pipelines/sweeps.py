@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.loader import PairDataset
-from synth.layout import CorpusError
 
+from .alerts import alerting
 from .findings import by_pair
 from .picture import png
 from .study import Stage
@@ -54,9 +54,9 @@ def _number(model: str) -> float:
     return float(model.partition(":")[2])
 
 
-def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> tuple[list[Optimum], list[str]]:
-    """The best number of every sweep on every corpus on which all of it was tested; what could not be predicted."""
-    found, alerts = [], []
+def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[Optimum]:
+    """The best number of every sweep on every corpus on which all of it was tested."""
+    found = []
     for kind, models in sweeps(rows).items():
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
             for metric in METRICS:
@@ -64,12 +64,10 @@ def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> tuple[li
                 if values is not None:
                     predicted = None
                     if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
-                        try:
+                        with alerting(f"the lam that is predicted for {corpus}", alerts):
                             predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
-                        except (CorpusError, OSError) as error:  # the rest of the report needs no corpus
-                            alerts.append(f"lam could not be predicted for {corpus}: {error}")
                     found.append(_optimum(kind, corpus, metric, [_number(m) for m in models], values, predicted))
-    return found, alerts
+    return found
 
 
 def _values(rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str) -> NDArray[np.float64] | None:

@@ -33,8 +33,8 @@ def conjugate_gradient(
 
     Ends after `iterations`, or where ||right - operator(x)|| <= tolerance ||right|| in every sample (by the recursion,
     not computed anew), and at the latest where that is rounding error, from which more iterations only lead away; a
-    sample that is done stays as it is. `precondition` applies an approximate inverse. Where the
-    operator is differentiable so is this: gradients are those of the iterations that were made.
+    sample that is done stays as it is. `precondition` applies an approximate inverse. Where the operator is
+    differentiable so is this: gradients are those of the iterations that were made.
     """
     scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
     tolerance = max(tolerance, torch.finfo(right.real.dtype).eps)

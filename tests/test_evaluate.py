@@ -103,7 +103,7 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "rows.csv").write_text("hard,work\n")
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "theirs")])
-    assert "is not of a test" in refused.output
+    assert "rows.csv is of another command" in refused.output
     assert (tmp_path / "theirs" / "rows.csv").read_text() == "hard,work\n"
     assert run(app, ["test", "zero-filled", str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
 
@@ -165,6 +165,10 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
         assert images.shape == (1, 64, 56)
         assert images.dtype == np.complex64
         assert (out / "images.png").exists()
+    again = ["reconstruct", "zero-filled", str(scan), "--out", str(out)]
+    assert run(app, again).exit_code == 0  # its own may be made anew
+    (out / "summary.json").unlink()
+    assert "images.npy is of another command" in run(app, again).output
     assert found["regularised-sense:8"] > found["zero-filled"] + 1
 
 

@@ -85,7 +85,7 @@ def test_the_best_number_of_a_sweep_with_its_interval(tmp_path):
             value = -((np.log(n) - np.log(best)) ** 2)
             scores = {"psnr_magnitude_slice_max": value, "ssim_windowed_slice_range": n}
             rows.append({"model": f"cg-sense:{n}", "seed": "", "corpus": "c", "pair": pair, **scores})
-    (first, second), _ = optima(rows, {}, tmp_path)
+    first, second = optima(rows, {}, tmp_path, [])
     assert first.low < first.best < first.high
     assert first.best == pytest.approx(3, rel=0.15)
     assert (first.interior, first.predicted) == (True, None)
@@ -104,10 +104,12 @@ def test_a_corpus_that_is_lost_costs_the_prediction_alone(tmp_path):
         for pair in range(4)
         for n in (1, 2, 4)
     ]
-    (best,), (alert,) = optima(rows, {"build/c": Stage("build", "build/c", "0" * 64, (), "")}, tmp_path)
+    alerts = []
+    (best,) = optima(rows, {"build/c": Stage("build", "build/c", "0" * 64, (), "")}, tmp_path, alerts)
     assert best.predicted is None
     assert best.interior
-    assert alert.startswith("lam could not be predicted for c: ")
+    (alert,) = alerts
+    assert alert.startswith("the lam that is predicted for c cannot be shown")
 
 
 def test_verdicts_by_hand():
