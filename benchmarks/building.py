@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from synth.images import ImagesSpec, read_photo
 from synth.recipe import load_recipe
+from synth.sources.photos import ImagesSpec, read_photo
 
 RECIPE = Path(__file__).resolve().parents[1] / "pipelines" / "recipes" / "knoll2019-17.toml"
 

@@ -13,10 +13,10 @@ import numpy as np
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.names import RECIPES
-from synth.corpus import open_corpus
-from synth.noise import sigma_of_empty_rows
+from synth.corpus.reader import open_corpus
 from synth.recipe import load_recipe
-from synth.target import Readout
+from synth.stages.noise import sigma_of_empty_rows
+from synth.stages.readout import Readout
 
 
 def main(photos, out):

@@ -34,7 +34,7 @@ from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, s
 from recon.trained import load_model
 from recon.unrolled_sense import UnrolledSense, UnrolledSpec
 from synth.recipe import load_recipe
-from synth.scans import open_scan
+from synth.scans.open import open_scan
 from synth.writers.cfl import read_array, write_array
 
 CORPORA = (  # coils, R, outline, fit

@@ -24,12 +24,12 @@ import numpy as np
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from synth.coils import LoopsSpec, draw_coils
-from synth.espirit import espirit
-from synth.noise import complex_noise
+from synth.calibration.espirit import espirit
 from synth.physics import fft2c, rss
 from synth.rng import rng
-from synth.scans import open_scan
+from synth.scans.open import open_scan
+from synth.stages.coils import LoopsSpec, draw_coils
+from synth.stages.noise import complex_noise
 
 BART = ("bart", "ecalib", "-m1", "-r24", "-c0")
 SHAPE, COILS, SNR = (320, 368), 15, 50
@@ -92,7 +92,8 @@ def memory(kspace, call):
     """Peak memory in MB of a process that reads the scan and runs `call`."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "k.npy", kspace)
-        code = "import numpy as np; from pathlib import Path; from synth.espirit import espirit; k = np.load('k.npy'); "
+        code = "import numpy as np; from pathlib import Path; from synth.calibration.espirit import espirit; "
+        code += "k = np.load('k.npy'); "
         code += f"{call}\nprint(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
         run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     return int(run.stdout) / 1024

@@ -26,15 +26,15 @@ from recon.batches import make_loader
 from recon.loader import PairDataset
 from recon.metrics import psnr_magnitude_slice_max
 from recon.sense import regularised_sense
-from synth.calibration import calibrate
-from synth.espirit import espirit
-from synth.noise import complex_noise
-from synth.noise_profile import whiten
+from synth.calibration.espirit import espirit
+from synth.calibration.noise_profile import whiten
+from synth.calibration.scan_noise import calibrate
 from synth.physics import ifft2c
-from synth.points import Regular2DSpec
 from synth.recipe import parse_recipe
 from synth.rng import rng
-from synth.scans import open_scan
+from synth.scans.open import open_scan
+from synth.stages.mask_points import Regular2DSpec
+from synth.stages.noise import complex_noise
 
 LAMS = np.geomspace(0.5, 64, 29)
 RATES = ((2, 2), (2, 3))

@@ -27,9 +27,9 @@ import torch
 import torchvision_standin
 
 from recon.sense import cg_sense
-from synth.lines import RegularSpec
-from synth.memory import keep_memory
+from synth.process import keep_memory
 from synth.rng import rng
+from synth.stages.mask_lines import RegularSpec
 from synth.writers.cfl import read_array, write_array
 
 ITERATIONS = 30

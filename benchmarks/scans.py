@@ -16,11 +16,11 @@ from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
 from pipelines.names import RECIPES
 from pipelines.verify import verify
-from synth.corpus import open_corpus
-from synth.noise import sigma_of_empty_rows
+from synth.corpus.reader import open_corpus
 from synth.recipe import load_recipe, parse_recipe
-from synth.sources import ScansSpec
-from synth.target import Readout
+from synth.sources.scan_slices import ScansSpec
+from synth.stages.noise import sigma_of_empty_rows
+from synth.stages.readout import Readout
 
 
 def photographs(scan, photos, out):

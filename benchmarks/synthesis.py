@@ -20,11 +20,11 @@ import scipy.fft
 import torch
 import torchvision_standin
 
-from synth.images import Photo
-from synth.noise import complex_noise
 from synth.pair import pair_from_image
 from synth.recipe import parse_recipe
 from synth.rng import rng
+from synth.sources.photos import Photo
+from synth.stages.noise import complex_noise
 
 COILS, SHAPE, SIGMA = 15, (320, 368), 0.005
 
@@ -54,7 +54,7 @@ class Problem:
     def __init__(self):
         made = recipe("clean")
         pair = pair_from_image(made, photo(), 0)
-        from synth.map_cache import map_cache
+        from synth.stages.coil_cache import map_cache
 
         self.maps = map_cache.get(made.coils, made.seed, pair.maps_index, SHAPE).copy()
         self.image, self.mask = pair.target, pair.mask.sampled

@@ -18,8 +18,8 @@ import time
 import torch
 
 from recon.variational import VariationalNetwork, symmetric_pad
-from synth.memory import keep_memory
 from synth.physics import sense_adjoint, sense_forward
+from synth.process import keep_memory
 
 SIZES = ((8, 128, 128), (15, 320, 368))
 

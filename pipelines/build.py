@@ -16,15 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from synth.corpus import open_corpus, stored_attributes, stored_plan
-from synth.crimes import MEANING
-from synth.images import SourceUnreadableError
-from synth.layout import CorpusError, Task, building_path, tasks_of
-from synth.ledger import Ledger, content_hash
-from synth.memory import keep_memory
+from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.reader import open_corpus, stored_plan
+from synth.corpus.tasks import Task, finished, tasks_of, write_shard
+from synth.corpus.unfinished import finalize, prepare
+from synth.errors import CorpusError, SourceUnreadableError
 from synth.plan import Plan
+from synth.process import keep_memory
 from synth.recipe import Recipe
-from synth.store import finalize, finished, prepare, write_shard
+from synth.sources.crimes import MEANING
+from synth.storage.corpus_files import building_path, stored_attributes
 
 from .card import card_documents
 from .cluster import ClusterSpec, open_cluster, run_tasks

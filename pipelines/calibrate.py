@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from synth.calibration import calibrate
-from synth.noise_profile import CalibrationError, NoiseProfile, Place, pooled, snr_of, whiten
-from synth.scans import Scan, ScanError, open_scan
-from synth.sources import ScansSpec
+from synth.calibration.noise_profile import NoiseProfile, Place, pooled, snr_of, whiten
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, ScanError
+from synth.scans.open import open_scan
+from synth.scans.scan import Scan
+from synth.sources.scan_slices import ScansSpec
 
 from .progress import Meter
 from .table import write_table

@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from synth.crimes import MEANING
-from synth.layout import metadata_documents
+from synth.corpus.layout import metadata_documents
 from synth.plan import Plan
+from synth.sources.crimes import MEANING
 
 from .manifests import CROISSANT, Manifest, ManifestError, load
 from .summary import lacking

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from synth.recipe import Recipe, load_recipe
-from synth.sources import ScansSpec
+from synth.sources.scan_slices import ScansSpec
 
-from . import data_commands, study_command, training_commands  # noqa: F401 (they add their commands)
 from .build import build
 from .cluster import ClusterSpec
 from .doctor import doctor

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 
-
 PATIENCE = 60.0  # seconds without any worker before a build gives up
 
 

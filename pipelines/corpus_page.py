@@ -7,9 +7,9 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.corpus import Corpus
-from synth.crimes import MEANING
+from synth.corpus.reader import Corpus
 from synth.physics import fft2c, ifftc
+from synth.sources.crimes import MEANING
 
 from .measured import DEVIATIONS, Measured, UnmeasurableError, measure
 from .page import page

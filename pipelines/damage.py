@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from synth.corpus import check_shard, stored_attributes, wrong_numbers
-from synth.layout import tasks_of
-from synth.ledger import Entries, content_hash
+from synth.corpus.check import check_shard, wrong_documents, wrong_numbers
+from synth.corpus.ledger import Entries, content_hash
+from synth.corpus.tasks import finished, tasks_of
 from synth.plan import Plan
-from synth.store import finished, wrong_documents
+from synth.storage.corpus_files import stored_attributes
 
 from .progress import Meter
 from .summary import summarise

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from synth.noise_profile import PLACES
-from synth.sources import ScansSpec
+from synth.calibration.noise_profile import PLACES
+from synth.sources.scan_slices import ScansSpec
 from synth.writers import WRITERS
 
 from . import manifests

@@ -28,8 +28,8 @@ from recon.loader import PairDataset
 from recon.models import BASELINES, Reconstruction, named_baseline
 from recon.trained import load_model, strangeness
 from recon.world import local_device
-from synth.memory import keep_memory
-from synth.store import write_whole
+from synth.process import keep_memory
+from synth.storage.whole import write_whole
 
 from .picture import Panel, draw_rows, panels_of
 from .progress import Meter

@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.corpus import Bucket, Corpus, check_shard, open_corpus, stored_plan
-from synth.layout import CorpusError, building_path, map_shard_sets, shard_files, tasks_of
-from synth.ledger import Ledger, content_hash
-from synth.mask import Mask
+from synth.corpus.check import check_shard
+from synth.corpus.layout import map_shard_sets
+from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.reader import Corpus, open_corpus, stored_plan
+from synth.corpus.tasks import finished, hole, padded, shard_files, tasks_of
+from synth.corpus.unfinished import finalize, prepare
+from synth.errors import CorpusError
 from synth.plan import BucketPlan, Plan
-from synth.shard import ShardWriter
-from synth.store import finalize, finished, hole, padded, prepare
-from synth.target import Readout
-from synth.writers import WRITERS, Content
+from synth.stages.mask import Mask
+from synth.stages.readout import Readout
+from synth.storage.corpus_files import Bucket, building_path
+from synth.storage.shard import ShardWriter
+from synth.writers import WRITERS
+from synth.writers.content import Content
 
 from .card import card_documents
 from .progress import Meter

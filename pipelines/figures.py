@@ -19,7 +19,7 @@ from recon.gfactor import block_g
 from recon.loader import PairDataset
 from recon.models import Reconstruction
 from recon.world import local_device
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 from .alerts import alerting
 from .evaluation import image_of, model_named

@@ -14,16 +14,16 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from synth.calibration import calibrate
-from synth.espirit import espirit
-from synth.layout import building_path
-from synth.library import KEY, VERSION, attributes_of, write_set
-from synth.noise_profile import CalibrationError, NoiseProfile, whiten, whitening_matrix
+from synth.calibration.espirit import espirit
+from synth.calibration.noise_profile import NoiseProfile, whiten, whitening_matrix
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, ScanError
 from synth.physics import rss
-from synth.scans import ScanError
-from synth.sources import ScanItem, ScansSpec
-from synth.store import sha256_of
-from synth.threads import one_blas_thread
+from synth.process import one_blas_thread
+from synth.sources.scan_slices import ScanItem, ScansSpec
+from synth.stages.coil_library import KEY, VERSION, attributes_of, write_set
+from synth.storage.arrays import sha256_of
+from synth.storage.corpus_files import building_path
 
 from .build import CorpusExistsError
 from .cluster import ClusterSpec, open_cluster, run_tasks

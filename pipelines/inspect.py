@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.corpus import Bucket, Corpus, open_corpus
-from synth.crimes import MEANING
-from synth.mask import Mask
+from synth.corpus.reader import Corpus, open_corpus
 from synth.physics import ifft2c, rss
-from synth.store import write_whole
-from synth.target import Readout
+from synth.sources.crimes import MEANING
+from synth.stages.mask import Mask
+from synth.stages.readout import Readout
+from synth.storage.corpus_files import Bucket
+from synth.storage.whole import write_whole
 
 from .corpus_page import corpus_page
 from .picture import png

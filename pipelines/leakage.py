@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from synth.corpus import open_corpus
-from synth.ledger import Ledger
+from synth.corpus.ledger import Ledger
+from synth.corpus.reader import open_corpus
 
 Sources = dict[tuple[str, str], str]
 SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # of a volume or a scan; photographs have none

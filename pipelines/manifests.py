@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from synth.crimes import fingerprint
-from synth.files import files_below
-from synth.images import SourceRejectedError, SourceUnreadableError, is_image, read_photo
-from synth.pictures import is_picture
-from synth.sources import is_scan
+from synth.errors import SourceRejectedError, SourceUnreadableError
+from synth.sources.crimes import fingerprint
+from synth.sources.mr_images import is_picture
+from synth.sources.photos import is_image, read_photo
+from synth.sources.scan_slices import is_scan
+from synth.storage.listing import files_below
 
 from .progress import Meter
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.loader import PairDataset
-from synth.corpus import open_corpus
-from synth.noise import sigma_of_residual
+from synth.corpus.reader import open_corpus
 from synth.rng import rng
+from synth.stages.noise import sigma_of_residual
 
 from .progress import Meter
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synth.recipe import RecipeError
-from synth.settings import SettingsError
+from synth.errors import RecipeError, SettingsError
 
 HERE = Path(__file__).parent
 RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "trainings", "studies"))

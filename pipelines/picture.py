@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
 
 Image = NDArray[np.complexfloating]
 Window = tuple[int, int, int, int]  # y, x, height, width

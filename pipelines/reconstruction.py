@@ -13,15 +13,17 @@ import torch
 
 from recon.metrics import slice_metrics
 from recon.world import local_device
-from synth.calibration import calibrate
-from synth.espirit import espirit
-from synth.lines import RegularSpec
-from synth.mask import Mask
-from synth.noise_profile import CalibrationError, NoiseProfile, whiten
+from synth.calibration.espirit import espirit
+from synth.calibration.noise_profile import NoiseProfile, whiten
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, ScanError
 from synth.physics import ifft2c
 from synth.rng import rng
-from synth.scans import Kspace, Scan, ScanError, open_scan
-from synth.store import write_whole
+from synth.scans.open import open_scan
+from synth.scans.scan import Kspace, Scan
+from synth.stages.mask import Mask
+from synth.stages.mask_lines import RegularSpec
+from synth.storage.whole import write_whole
 
 from .evaluation import model_named, refuse_strangers
 from .picture import Panel, draw_rows, panels_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from recon.evaluate import PROBES
 from recon.trained import versions
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 from .alerts import alerting
 from .drawings import drawings

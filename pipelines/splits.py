@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.files import files_below
-from synth.images import is_image
-from synth.patients import patient_of
-from synth.sources import is_scan
-from synth.store import write_whole
+from synth.sources.patients import patient_of
+from synth.sources.photos import is_image
+from synth.sources.scan_slices import is_scan
+from synth.storage.listing import files_below
+from synth.storage.whole import write_whole
 
 from .progress import Meter
 
@@ -19,9 +19,9 @@ from .progress import Meter
 def subjects_of(folder: Path, by: str) -> dict[str, list[str]]:
     """Names of all photographs and scans below a folder, by subject; raises OSError, or ValueError of a name without.
 
-    `by` is ``file`` (each its own), ``folder`` (the first of its path), ``patient`` (whom the file's header names: see
-    `synth.patients`), or a regular expression that finds the subject in a file's path: its first group, or all that it
-    matches. Who the patients are is written nowhere.
+    `by` is ``file`` (each is its own), ``folder`` (the first of its path), ``patient`` (whom a file's header names:
+    see `synth.sources.patients`), or a regular expression that finds the subject in a file's path: its first group, or
+    all that it matches. Who the patients are is written nowhere.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the files")

@@ -18,9 +18,10 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from recon.evaluate import METRICS, same_but_for_lesions
 from recon.models import named_baseline
 from recon.training import Training
+from synth.errors import SettingsError
 from synth.recipe import Recipe, load_recipe
-from synth.settings import SettingsError, load_settings, parse_settings, read_toml, within
-from synth.spec import Spec
+from synth.settings.spec import Spec
+from synth.settings.toml import load_settings, parse_settings, read_toml, within
 
 from .names import named_recipe, named_study, named_training
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from synth.settings import SettingsError
+from synth.errors import SettingsError
 
 from .cluster import ClusterSpec
 from .names import named_study

@@ -14,9 +14,9 @@ import torch
 
 from recon.train import train
 from recon.training import DataSpec, Training
-from synth.layout import CorpusError
+from synth.errors import CorpusError
 from synth.recipe import Recipe
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 from .alerts import alerting
 from .build import BuildError, build

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from synth.crimes import FINDINGS
-from synth.ledger import Entries, numbers_of
+from synth.corpus.ledger import Entries, numbers_of
 from synth.plan import Plan
+from synth.sources.crimes import FINDINGS
 
 
 def _count(entries: Entries, holds: Callable[[dict[str, Any]], bool]) -> int:
@@ -24,7 +24,7 @@ def _is_below(numbers: dict[str, Any], plan: Plan) -> bool:
 
 
 def _findings(entries: Entries) -> dict[str, int]:
-    """How many sources show what `synth.crimes` looks for."""
+    """How many sources show what `synth.sources.crimes` looks for."""
     rows = [row for entry in entries.values() for row in entry["rows"]]
     seen = {(row["file"], finding) for row in rows for finding in row.get("findings", ())}
     return {name: count for name in FINDINGS if (count := sum(finding == name for _, finding in seen))}

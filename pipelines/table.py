@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 
 def write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:

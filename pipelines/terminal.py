@@ -11,12 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines import __version__
 from recon.checkpoint import CheckpointError
 from recon.run import TrainingError, is_out_of_memory
-from synth.layout import CorpusError
-from synth.shard import ShardError
+from synth.errors import CorpusError, ShardError
 
-from . import __version__
 from .build import BuildError
 from .cluster import ClusterError
 from .command import stopped

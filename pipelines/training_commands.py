@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synth.settings import load_settings
+from synth.settings.toml import load_settings
 
 from .names import named_training
 from .terminal import Axes, Json, Variable, app, kindly, print_json

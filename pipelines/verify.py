@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from synth.corpus import Bucket, Corpus, open_corpus, refuse_unfinished, stored_plan
-from synth.images import SourceRejectedError
-from synth.layout import ARRAYS
-from synth.ledger import content_hash
+from synth.corpus.layout import ARRAYS
+from synth.corpus.ledger import content_hash
+from synth.corpus.reader import Corpus, open_corpus, stored_plan
+from synth.corpus.tasks import finished
+from synth.errors import SourceRejectedError
 from synth.rng import rng
-from synth.store import finished
+from synth.storage.corpus_files import Bucket, refuse_unfinished
 
 from .build import versions
 from .damage import find_damage

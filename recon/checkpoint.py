@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 SCHEMA = "1"  # raised by every change of what is stored
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synth.lesions import LesionsSpec
-from synth.lines import RegularSpec
-from synth.points import Regular2DSpec
 from synth.recipe import Recipe
-from synth.sampling import SamplingSpec
+from synth.stages.lesions import LesionsSpec
+from synth.stages.mask_lines import RegularSpec
+from synth.stages.mask_points import Regular2DSpec
+from synth.stages.sampling import SamplingSpec
 
 from .batches import make_loader
 from .loader import PairDataset

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 
 class Journal:

@@ -28,14 +28,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from synth.coils import EspiritSpec
-from synth.corpus import open_corpus
-from synth.layout import CorpusError
-from synth.map_cache import map_cache
+from synth.corpus.reader import open_corpus
+from synth.corpus.tasks import padded
+from synth.errors import CorpusError
 from synth.plan import Plan
 from synth.recipe import Recipe
-from synth.shard import ShardedArray
-from synth.store import padded
+from synth.stages.coil_cache import map_cache
+from synth.stages.coils import EspiritSpec
+from synth.storage.shard import ShardedArray
 
 from .packed import Geometry, PackedBatch, unpack
 from .slots import Empty

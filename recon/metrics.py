@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.object import object_of
+from synth.stages.object_mask import object_of
 
 Image = NDArray[np.complexfloating]
 SIGMA, WINDOW = 1.5, 11  # of Wang's SSIM

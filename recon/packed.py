@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from synth.physics import fftc, ifftc
-from synth.target import Readout
+from synth.stages.readout import Readout
 
 Batch = dict[str, Tensor]
 """Items with a batch axis in front, as `recon.loader` describes them: what every reconstruction is called with."""

@@ -12,10 +12,10 @@ from scipy.ndimage import label, uniform_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from synth.lesions import LesionsSpec, disc
-from synth.object import mean_of_object, object_of
 from synth.physics import sense_forward
 from synth.rng import rng
+from synth.stages.lesions import LesionsSpec, disc
+from synth.stages.object_mask import mean_of_object, object_of
 
 from .models import Reconstruction
 from .packed import Batch

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from synth.memory import keep_memory
-from synth.store import write_whole
+from synth.process import keep_memory
+from synth.storage.whole import write_whole
 
 from .checkpoint import load_tensors
 from .journal import Journal

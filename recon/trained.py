@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from synth.store import write_whole
+from synth.storage.whole import write_whole
 
 from .checkpoint import CheckpointError, load_tensors, save_tensors
 from .loader import PairDataset

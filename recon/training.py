@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from synth.spec import Spec
+from synth.settings.spec import Spec
 
 from .models import ModelSpec
 from .trained import weights_file

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from synth.spec import Spec
+from synth.settings.spec import Spec
 
 from .packed import Batch, known_sigma
 from .sense import Gradients, Sense, cg_sense, regularised_sense

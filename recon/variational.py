@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from synth.spec import Spec
+from synth.settings.spec import Spec
 
 from .filters import correlate, transposed
 from .packed import Batch, known_sigma

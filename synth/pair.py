@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coils import EspiritSpec
-from .crimes import Finding
-from .images import Photo
-from .map_cache import map_cache
-from .mask import Mask
-from .noise import snr_per_sigma
+from .process import one_blas_thread
 from .recipe import Recipe
 from .rng import rng
-from .target import Readout
-from .threads import one_blas_thread
+from .snr import snr_per_sigma
+from .sources.crimes import SourceFinding
+from .sources.photos import Photo
+from .stages.coil_cache import map_cache
+from .stages.coils import EspiritSpec
+from .stages.mask import Mask
+from .stages.readout import Readout
 
 Image = NDArray[np.complex64]
 
@@ -40,7 +40,7 @@ class Pair:
     target: NDArray[np.complex64]
     numbers: dict[str, Any]
     maps: NDArray[np.complex64] | None = None  # [coil y x], of a scan; else pairs share map sets
-    findings: tuple[Finding, ...] = ()  # traces of its source's history
+    findings: tuple[SourceFinding, ...] = ()  # traces of its source's history
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -142,9 +142,6 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
         **lesions,
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
-
-
-# Coil by coil, because one coil fits in the cache and fifteen do not.
 
 
 def _sampled_signal(image: Image, maps: NDArray[np.complex64], mask: Mask) -> NDArray[np.complex64]:

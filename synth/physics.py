@@ -54,13 +54,6 @@ def ifft2c(kspace: Array) -> Array:
     return ifftc(kspace, (-2, -1))
 
 
-# A mask of whole lines needs the transform along y on its lines alone, and both halves can do without the copies of
-# fftshift: by the shift theorem, with h = N // 2,
-#   fftc(x)[j] = e^(2 pi i (j - h) h / N) fft(x e^(2 pi i h n / N))[j],
-# and for even N both phases are +-1. So along x the plain fft serves, its columns taken at (lines - h) mod N, and
-# `lines_along_y` mends the phases of both axes on what is left.
-
-
 def _phase(k: np.ndarray, n: int) -> np.ndarray:
     """e^(2 pi i k (N // 2) / N) for integers k: exactly (-1)^k for even N."""
     if n % 2 == 0:
@@ -113,3 +106,8 @@ def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
 def rss(coil_images: Array) -> Array:
     """Root sum of squares over the coil axis: [... coil y x] to a real [... y x]."""
     return coil_combine(coil_images, coil_images).real ** 0.5
+
+
+def centre_block(n: int, width: int) -> slice:
+    """The `width` positions around index n // 2; for even widths N//2 - w/2 <= k < N//2 + w/2."""
+    return slice(n // 2 - width // 2, n // 2 - width // 2 + width)

@@ -7,14 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
-from .crimes import MEANING, Finding, crimes_of_kspace
-from .images import SourceRejectedError, read_photo
+from .errors import RecipeError, SourceRejectedError
 from .pair import Pair, matrix_of, pair_from_image
-from .recipe import Recipe, RecipeError
-from .sampling import samples_points
+from .process import one_blas_thread
+from .recipe import Recipe
 from .scan_pair import pair_from_scan
-from .sources import ScanItem, ScansSpec
-from .threads import one_blas_thread
+from .sources.crimes import MEANING, SourceFinding, crimes_of_kspace
+from .sources.photos import read_photo
+from .sources.scan_slices import ScanItem, ScansSpec
+from .stages.sampling import samples_points
 
 SHARD_BYTES = 128 * 2**20
 COMPLEX64 = 8
@@ -132,7 +133,7 @@ class Plan:
         return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16)))
 
 
-def _refuse(findings: tuple[Finding, ...], refused: tuple[Finding, ...]) -> None:
+def _refuse(findings: tuple[SourceFinding, ...], refused: tuple[SourceFinding, ...]) -> None:
     for finding in findings:
         if finding in refused:
             raise SourceRejectedError(f"{MEANING[finding]} (source.refuse has '{finding}')")

@@ -10,23 +10,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .coils import CoilsSpec, EspiritSpec, LibrarySpec, draw_coils
-from .images import ImagesSpec
-from .library import open_library
-from .lines import RegularSpec
-from .noise import NoiseSpec, covariance_factor
-from .phase import PhaseSpec, SinusoidalSpec
-from .sampling import SamplingSpec, samples_points
-from .settings import SettingsError, load_settings, parse_settings
-from .sources import ScansSpec
-from .spec import Spec
-from .target import TargetSpec
+from .errors import RecipeError, SettingsError
+from .settings.spec import Spec
+from .settings.toml import load_settings, parse_settings
+from .sources.photos import ImagesSpec
+from .sources.scan_slices import ScansSpec
+from .stages.coil_library import open_library
+from .stages.coils import CoilsSpec, EspiritSpec, LibrarySpec, draw_coils
+from .stages.mask_lines import RegularSpec
+from .stages.noise import NoiseSpec, covariance_factor
+from .stages.phase import PhaseSpec, SinusoidalSpec
+from .stages.sampling import SamplingSpec, samples_points
+from .stages.target import TargetSpec
+from .storage.corpus_files import content_hash_of
 
 PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", "covariance"))
-
-
-class RecipeError(SettingsError):
-    """A recipe that cannot be used; the message says where and how to mend it."""
 
 
 class Recipe(Spec):
@@ -138,9 +136,7 @@ def file_hash(path: Path) -> str:
         library = open_library(str(path))
         if library.content_hash is not None:
             return library.content_hash
-        from .corpus import open_corpus
-
-        return open_corpus(path).content_hash
+        return content_hash_of(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

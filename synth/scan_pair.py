@@ -7,21 +7,23 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import stamp
-from .calibration import calibrate
-from .coil_images import Moved, virtual_coils
-from .coils import EspiritSpec
-from .crimes import Finding
-from .espirit import espirit
-from .images import SourceRejectedError
-from .mask import Mask
-from .noise import complex_noise, snr_per_sigma
-from .noise_profile import CalibrationError, NoiseProfile, load_profile, whiten
+from .calibration.espirit import espirit
+from .calibration.noise_profile import NoiseProfile, load_profile, whiten
+from .calibration.scan_noise import calibrate
+from .errors import CalibrationError, SourceRejectedError
 from .pair import Pair
 from .physics import fft2c, ifft2c
 from .recipe import Recipe
 from .rng import rng
-from .scans import Kspace, Scan
+from .scans.scan import Kspace, Scan
+from .snr import snr_per_sigma
+from .sources.crimes import SourceFinding
+from .stages.augmentation import Moved
+from .stages.coils import EspiritSpec
+from .stages.mask import Mask
+from .stages.noise import complex_noise
+from .stages.virtual_coils import virtual_coils
+from .storage.arrays import stamp
 
 Images = NDArray[np.complex64]
 
@@ -41,7 +43,7 @@ def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
 
 
 def pair_from_scan(
-    recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int, findings: tuple[Finding, ...] = ()
+    recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int, findings: tuple[SourceFinding, ...] = ()
 ) -> Pair:
     """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
 

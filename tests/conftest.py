@@ -7,9 +7,9 @@ from properties import complex_normal
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from synth.coils import LoopsSpec, draw_coils
 from synth.physics import fft2c
 from synth.recipe import parse_recipe
+from synth.stages.coils import LoopsSpec, draw_coils
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 

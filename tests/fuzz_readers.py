@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from synth.images import SourceRejectedError, SourceUnreadableError, read_photo
-from synth.scans import ScanError, open_scan
+from synth.errors import ScanError, SourceRejectedError, SourceUnreadableError
+from synth.scans.open import open_scan
+from synth.sources.photos import read_photo
 
 SECONDS = 20
 
@@ -41,7 +42,8 @@ def seeds(folder):
         values = np.empty(kspace.shape, [("real", "f4"), ("imag", "f4")])
         values["real"], values["imag"] = kspace.real, kspace.imag
         file["kspace"] = values
-    from synth.writers import Content, mrd
+    from synth.writers import mrd
+    from synth.writers.content import Content
 
     sampled = np.ones(12, bool)
     content = Content("g", 0, kspace[0], sampled, kspace[0], kspace[0, 0], {"sigma": 1.0})

@@ -12,10 +12,10 @@ from pipelines.build import BuildError, CorpusExistsError, build
 from pipelines.cluster import ClusterSpec
 from pipelines.damage import find_damage
 from pipelines.verify import verify
-from synth.corpus import open_corpus
-from synth.layout import building_path as building
-from synth.ledger import Ledger
+from synth.corpus.ledger import Ledger
+from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
+from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")
 
@@ -128,8 +128,8 @@ def test_a_folder_that_vanishes_loses_nothing(photos, tmp_path):
     made = parse_recipe(recipe_data(folder, pairs=6, shard_pairs=1), "t")
     (folder / "photo3.png").rename(tmp_path / "away.png")
     plan_files = [f"photo{k}.png" for k in range(6)]
+    from synth.corpus.unfinished import prepare
     from synth.plan import Plan
-    from synth.store import prepare
 
     prepare(tmp_path / "c.zarr", Plan.of(made, tuple(plan_files)))
     with pytest.raises(BuildError, match=r"photo3\.png: the file is gone; put it back"):

@@ -12,12 +12,7 @@ from properties import complex_normal
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from recon.loader import PairDataset
-from synth.calibration import calibrate
-from synth.coil_images import virtual_coils
-from synth.coils import LoopsSpec, draw_coils
-from synth.noise import covariance_factor
-from synth.noise_profile import (
-    CalibrationError,
+from synth.calibration.noise_profile import (
     added_covariance,
     load_profile,
     pooled,
@@ -28,10 +23,16 @@ from synth.noise_profile import (
     whiten,
     whitening_matrix,
 )
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError
 from synth.physics import fft2c, ifft2c, sense_adjoint
 from synth.recipe import parse_recipe
-from synth.scans import Scan, open_scan
-from synth.target import Readout
+from synth.scans.open import open_scan
+from synth.scans.scan import Scan
+from synth.stages.coils import LoopsSpec, draw_coils
+from synth.stages.noise import covariance_factor
+from synth.stages.readout import Readout
+from synth.stages.virtual_coils import virtual_coils
 
 
 def known_covariance(rng, coils=8):

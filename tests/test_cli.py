@@ -12,8 +12,8 @@ from PIL import Image
 from processes import fathom, ledger_lines
 from typer.testing import CliRunner
 
-from pipelines.cli import app
-from synth.layout import building_path
+from pipelines.terminal import app
+from synth.storage.corpus_files import building_path
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_build_verify_inspect_iterate(file, tmp_path):
 
 def test_the_contact_sheet_shows_what_is_stored(corpus):
     from pipelines.inspect import zero_filled_image
-    from synth.corpus import open_corpus
-    from synth.mask import Mask
+    from synth.corpus.reader import open_corpus
     from synth.physics import ifft2c, rss
+    from synth.stages.mask import Mask
 
     opened = open_corpus(corpus)
     (bucket,) = opened.buckets

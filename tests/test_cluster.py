@@ -25,7 +25,7 @@ from processes import (
 
 from pipelines.build import build
 from pipelines.cluster import ClusterError, ClusterSpec
-from synth.layout import building_path as building
+from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")
 TOML = """

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from synth import coils
-from synth.map_cache import MapCache
 from synth.rng import rng as address
+from synth.stages import coil_loops, coils
+from synth.stages.coil_cache import MapCache
 
 SHAPES = [(40, 46), (41, 45)]
 
@@ -23,13 +23,13 @@ def biot_savart(points, centre, normal, radius, segments=4000):
 def test_loop_field_equals_the_integral(rng):
     points = rng.uniform(-1, 1, (30, 3))
     normal = np.array([0.6, 0.64, 0.48])
-    field = coils.loop_field(points, np.array([0.2, -1.6, 0.3]), normal, 0.7)
+    field = coil_loops.loop_field(points, np.array([0.2, -1.6, 0.3]), normal, 0.7)
     np.testing.assert_allclose(field, biot_savart(points, np.array([0.2, -1.6, 0.3]), normal, 0.7), atol=2e-6)
 
 
 def test_loop_field_on_the_axis_by_hand():
     # mu0 I a^2 / (2 (a^2 + z^2)^(3/2)), over mu0 I / (2 pi)
-    field = coils.loop_field(np.array([[0, 0, 0.0], [0, 0, 0.5]]), np.zeros(3), np.array([0, 0, 1.0]), 2.0)
+    field = coil_loops.loop_field(np.array([[0, 0, 0.0], [0, 0, 0.5]]), np.zeros(3), np.array([0, 0, 1.0]), 2.0)
     expected = [np.pi * 4 / (4 + z**2) ** 1.5 for z in (0, 0.5)]
     np.testing.assert_allclose(field, [[0, 0, expected[0]], [0, 0, expected[1]]], atol=1e-9)
 
@@ -53,7 +53,7 @@ def test_interpolated_maps_equal_direct_evaluation(count):
         drawn = coils.LoopsSpec(count=count).draw(address(5, "test", k), k)
         diagonal = np.hypot(*shape)
         y, x = (2 * (np.arange(n) - n // 2) / diagonal for n in shape)
-        worst = max(worst, np.abs(drawn.maps(shape) - coils.normalise(drawn.fields(y, x))).max())
+        worst = max(worst, np.abs(drawn.maps(shape) - coil_loops.normalise(drawn.fields(y, x))).max())
     assert worst < 2e-5
 
 
@@ -67,12 +67,12 @@ def test_loops_stay_outside_and_differ(rng):
 
 def test_numbers_replay_the_coils(rng):
     drawn = coils.LoopsSpec(count=4).draw(rng, 0)
-    again = coils.LoopCoils(**{key.removeprefix("coils_"): value for key, value in drawn.numbers().items()})
+    again = coil_loops.LoopCoils(**{key.removeprefix("coils_"): value for key, value in drawn.numbers().items()})
     assert np.array_equal(drawn.maps((20, 24)), again.maps((20, 24)))
 
 
 def test_library_from_a_file(tmp_path, recipe, rng):
-    maps = coils.normalise(rng.standard_normal((4, 48, 56)) + 1j * rng.standard_normal((4, 48, 56)))
+    maps = coil_loops.normalise(rng.standard_normal((4, 48, 56)) + 1j * rng.standard_normal((4, 48, 56)))
     for name, save in (("m.npy", np.save), ("m.npz", lambda f, a: np.savez(f, maps=a))):
         save(tmp_path / name, np.stack([maps, maps[::-1]]))
         made = recipe(coils={"kind": "library", "path": str(tmp_path / name)})

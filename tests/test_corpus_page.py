@@ -9,7 +9,7 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus_page import corpus_page
 from pipelines.inspect import contact_sheet
-from synth.corpus import open_corpus
+from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
 
 

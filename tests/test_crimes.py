@@ -9,13 +9,13 @@ from properties import complex_normal
 from pipelines.build import BuildError, build
 from pipelines.cluster import ClusterSpec
 from pipelines.inspect import summary_text
-from synth.coils import LoopsSpec, draw_coils
-from synth.corpus import open_corpus
-from synth.crimes import FINDINGS, MEANING, blockiness, crimes_of_kspace, crimes_of_photo, fingerprint
-from synth.images import ImagesSpec, read_photo
+from synth.corpus.reader import open_corpus
 from synth.physics import fft2c, ifft2c
 from synth.recipe import parse_recipe
-from synth.scans import open_scan
+from synth.scans.open import open_scan
+from synth.sources.crimes import FINDINGS, MEANING, blockiness, crimes_of_kspace, crimes_of_photo, fingerprint
+from synth.sources.photos import ImagesSpec, read_photo
+from synth.stages.coils import LoopsSpec, draw_coils
 
 PHOTOS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png")
 

@@ -3,10 +3,10 @@ import pytest
 from conftest import shared
 from properties import complex_normal
 
-from synth.coils import LoopsSpec, draw_coils
-from synth.espirit import espirit, lag_coefficients, matrices_at, signal_space, smooth_phase
+from synth.calibration.espirit import espirit, lag_coefficients, matrices_at, signal_space, smooth_phase
 from synth.physics import fft2c, rss
-from synth.scans import open_scan
+from synth.scans.open import open_scan
+from synth.stages.coils import LoopsSpec, draw_coils
 
 SHAPE = (96, 80)
 

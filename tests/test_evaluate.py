@@ -20,7 +20,7 @@ from recon.models import named_baseline
 from recon.train import train
 from recon.training import Training
 from synth.recipe import parse_recipe
-from synth.settings import parse_settings
+from synth.settings.toml import parse_settings
 
 run = CliRunner().invoke
 
@@ -140,8 +140,8 @@ def test_wrong_arguments_get_one_message(arguments, message, corpus, tmp_path):
 
 def write_scan(path, rows=64, columns=56, coils=3, sigma=0.002, mask=None):
     """A smooth head with noise, as .npy [coil y x]."""
-    from synth.coils import LoopsSpec, draw_coils
     from synth.physics import fft2c
+    from synth.stages.coils import LoopsSpec, draw_coils
 
     y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     head = ((y / 0.8) ** 2 + (x / 0.7) ** 2 < 1) * (1 + 0.3 * np.cos(9 * x) * np.cos(7 * y))
@@ -173,8 +173,8 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
 
 
 def test_a_scan_that_is_undersampled_already(tmp_path):
-    from synth.lines import RegularSpec
     from synth.rng import rng
+    from synth.stages.mask_lines import RegularSpec
 
     mask = RegularSpec(acceleration=2, reference_lines=16).draw(rng(0, "m"), (64, 56)).sampled
     full, half = write_scan(tmp_path / "full.npy"), write_scan(tmp_path / "half.npy", mask=mask)
@@ -219,8 +219,8 @@ def test_a_network_that_must_know_the_noise_says_so(corpus, tmp_path):
         "training": {"steps": 1},
     }
     train(parse_settings(Training, data, "test"), tmp_path / "aware", device="cpu")
-    from synth.lines import RegularSpec
     from synth.rng import rng
+    from synth.stages.mask_lines import RegularSpec
 
     mask = RegularSpec(acceleration=2, reference_lines=16).draw(rng(0, "m"), (64, 56)).sampled
     scan = write_scan(tmp_path / "half.npy", mask=mask)

@@ -10,10 +10,10 @@ from pipelines.cluster import ClusterSpec
 from pipelines.export import export, import_corpus
 from pipelines.verify import verify
 from recon.loader import PairDataset
-from synth.corpus import open_corpus
-from synth.layout import CorpusError
+from synth.corpus.reader import open_corpus
+from synth.errors import CorpusError
 from synth.recipe import parse_recipe
-from synth.scans import open_scan
+from synth.scans.open import open_scan
 
 SYNC = ClusterSpec("sync")
 

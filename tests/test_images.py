@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synth import images
-from synth.images import SourceRejectedError, SourceUnreadableError, read_photo
+from synth.errors import SourceRejectedError, SourceUnreadableError
+from synth.sources import photos as images
+from synth.sources.photos import read_photo
 
 
 @pytest.fixture

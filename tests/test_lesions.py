@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from conftest import recipe_data
 
-from synth.images import SourceRejectedError, read_photo
-from synth.lesions import LesionsSpec, disc
-from synth.map_cache import map_cache
-from synth.object import mean_of_object
+from synth.errors import RecipeError, SourceRejectedError
 from synth.pair import pair_from_image
 from synth.physics import sense_forward
-from synth.recipe import RecipeError, parse_recipe
+from synth.recipe import parse_recipe
+from synth.sources.photos import read_photo
+from synth.stages.coil_cache import map_cache
+from synth.stages.lesions import LesionsSpec, disc
+from synth.stages.object_mask import mean_of_object
 
 
 @pytest.mark.parametrize("diameter", [2, 4.5, 9])

@@ -11,11 +11,12 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
 from pipelines.verify import verify
-from synth.coils import LoopsSpec, draw_coils
-from synth.library import open_library
+from synth.errors import RecipeError
 from synth.physics import fft2c, rss
-from synth.recipe import RecipeError, parse_recipe
-from synth.sources import ScansSpec
+from synth.recipe import parse_recipe
+from synth.sources.scan_slices import ScansSpec
+from synth.stages.coil_library import open_library
+from synth.stages.coils import LoopsSpec, draw_coils
 
 SYNC = ClusterSpec("sync")
 

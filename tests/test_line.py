@@ -10,10 +10,10 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from recon.batches import make_loader
 from recon.loader import PairDataset
-from synth.corpus import open_corpus
-from synth.noise import sigma_of_empty_rows
+from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
-from synth.target import Readout
+from synth.stages.noise import sigma_of_empty_rows
+from synth.stages.readout import Readout
 
 
 def test_the_line(photos, tmp_path):

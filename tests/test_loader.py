@@ -12,10 +12,10 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from recon.batches import make_loader
 from recon.loader import PairDataset, VirtualPairs
-from synth.layout import CorpusError, UnfinishedCorpusError, building_path
+from synth.errors import CorpusError, ShardError, UnfinishedCorpusError
 from synth.physics import sense_adjoint, sense_forward
 from synth.recipe import parse_recipe
-from synth.shard import ShardError
+from synth.storage.corpus_files import building_path
 
 SYNC = ClusterSpec("sync")
 KINDS = {

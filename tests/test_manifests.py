@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from pipelines import manifests
 from pipelines.build import build
-from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
 from pipelines.manifests import Manifest, ManifestError, check, croissant, load, names
+from pipelines.terminal import app
 from synth.recipe import parse_recipe
 
 

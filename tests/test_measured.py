@@ -7,13 +7,13 @@ from properties import complex_normal
 from typer.testing import CliRunner
 
 from pipelines.build import build
-from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
 from pipelines.measured import Measured, UnmeasurableError, measure
-from synth.coils import LoopsSpec, draw_coils
-from synth.noise import sigma_of_residual
+from pipelines.terminal import app
 from synth.physics import ifft2c, sense_forward
 from synth.recipe import parse_recipe
+from synth.stages.coils import LoopsSpec, draw_coils
+from synth.stages.noise import sigma_of_residual
 
 
 @pytest.mark.parametrize("noisy", [True, False])

@@ -5,8 +5,10 @@ import pytest
 import scipy.stats
 from properties import complex_normal
 
-from synth import noise, physics
+from synth import physics
 from synth.rng import rng as address
+from synth.snr import snr_per_sigma
+from synth.stages import noise
 
 
 def test_sigma_is_of_each_part():
@@ -78,7 +80,7 @@ def test_bad_covariances_are_refused(tmp_path, recipe, psi, message):
 
 def test_snr_definitions_by_hand():
     # f = two samples of magnitude 3 and 4: mean |f|^2 = 12.5, ||f|| = 5; image 2, sigma 0.5
-    per_sigma = noise.snr_per_sigma(power=12.5, samples=2, image_power=4.0, combined_variance=2.0)
+    per_sigma = snr_per_sigma(power=12.5, samples=2, image_power=4.0, combined_variance=2.0)
     snr = {name: value / 0.5 for name, value in per_sigma.items()}
     assert snr["rms"] == pytest.approx(np.sqrt(12.5) / (np.sqrt(2) * 0.5))
     assert snr["knoll"] == pytest.approx((5 / 2) / (0.5 + 0.5))
@@ -87,7 +89,7 @@ def test_snr_definitions_by_hand():
 
 
 def test_combined_variance_equals_measurement(tmp_path, rng):
-    from synth.coils import LoopsSpec, draw_coils
+    from synth.stages.coils import LoopsSpec, draw_coils
 
     np.save(tmp_path / "psi.npy", covariance(4, rng))
     maps = draw_coils(LoopsSpec(count=4), 0, 0).maps((60, 64))

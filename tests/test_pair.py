@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from conftest import recipe_data
 
-from synth.map_cache import map_cache
-from synth.mask import Mask
 from synth.physics import coil_combine, fft2c, ifft2c, sense_forward
 from synth.plan import Plan
 from synth.recipe import parse_recipe
+from synth.stages.coil_cache import map_cache
+from synth.stages.mask import Mask
 
 
 def make(photos, index=0, **sections):
@@ -157,7 +157,7 @@ def test_snrs_are_measured_on_the_noise_that_was_made(photos):
 
 
 def test_the_seed_of_fastmris_masks_is_kept(photos):
-    from synth.lines import FastmriSpec
+    from synth.stages.mask_lines import FastmriSpec
 
     _, pair, _ = make(photos, sampling={"kind": "fastmri-random", "center_fraction": 0.2})
     spec = FastmriSpec(kind="fastmri-random", center_fraction=0.2)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from synth import phase
+from synth.stages import phase
 
 SHAPES = [(32, 40), (31, 41)]
 SPECS = [

@@ -5,9 +5,10 @@ from conftest import recipe_data, shared
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.leakage import shared_sources
-from synth.corpus import open_corpus
-from synth.images import ImagesSpec, SourceRejectedError, read_photo
+from synth.corpus.reader import open_corpus
+from synth.errors import SourceRejectedError
 from synth.recipe import parse_recipe
+from synth.sources.photos import ImagesSpec, read_photo
 
 
 @pytest.fixture

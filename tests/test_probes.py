@@ -5,8 +5,8 @@ from conftest import recipe_data
 from typer.testing import CliRunner
 
 from pipelines.build import build
-from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
+from pipelines.terminal import app
 from recon.baselines import RegularisedSense, ZeroFilled
 from recon.evaluate import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
 from recon.gfactor import block_g
@@ -20,9 +20,9 @@ from recon.probes import (
     noise_spread,
     pure_noise,
 )
-from synth.lesions import LesionsSpec, disc
 from synth.physics import sense_forward
 from synth.recipe import parse_recipe
+from synth.stages.lesions import LesionsSpec, disc
 
 SHAPE, SIGMA = (48, 64), 0.05
 

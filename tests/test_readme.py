@@ -10,14 +10,14 @@ from properties import complex_normal
 from typer.testing import CliRunner
 
 from pipelines.build import build
-from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
+from pipelines.terminal import app
 from recon.models import make_model
 from recon.training import Training
-from synth.coils import LoopsSpec, draw_coils
 from synth.physics import fft2c
 from synth.recipe import load_recipe
-from synth.settings import load_settings
+from synth.settings.toml import load_settings
+from synth.stages.coils import LoopsSpec, draw_coils
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.names import RECIPES, named_recipe
-from synth.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from synth.errors import RecipeError
+from synth.recipe import Recipe, load_recipe, parse_recipe
 
 TEXT = """name = "mine"
 seed = 1

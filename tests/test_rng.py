@@ -15,7 +15,7 @@ def test_every_part_of_the_address_counts():
 
 
 def test_the_stream_is_what_it_was():
-    # A changed stream changes every corpus: raise synth.layout.SCHEMA with this number.
+    # A changed stream changes every corpus: raise synth.storage.corpus_files.SCHEMA with this number.
     assert rng(2019, "noise", 17).bit_generator.random_raw() == 6327687380806317568
 
 

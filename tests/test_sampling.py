@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from synth import lines, points, sampling
-from synth.mask import Mask, centre_block
+from synth.physics import centre_block
 from synth.rng import rng as address
+from synth.stages import mask_lines as lines
+from synth.stages import mask_points as points
+from synth.stages import sampling
+from synth.stages.mask import Mask
 
 SIZE = (48, 96)
 adapter = TypeAdapter(sampling.SamplingSpec)

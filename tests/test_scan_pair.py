@@ -11,17 +11,18 @@ from pipelines.harvest import harvest
 from pipelines.inspect import inspect
 from pipelines.verify import verify
 from recon.loader import PairDataset, VirtualPairs
-from synth.coil_images import Moved, rotated, virtual_coils
-from synth.coils import LoopsSpec, draw_coils
-from synth.corpus import open_corpus
-from synth.espirit import espirit
-from synth.images import SourceRejectedError
-from synth.library import random_unitary, resampled
+from synth.calibration.espirit import espirit
+from synth.corpus.reader import open_corpus
+from synth.errors import RecipeError, SourceRejectedError
 from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
-from synth.recipe import RecipeError, parse_recipe
-from synth.sources import ScanItem, ScansSpec
-from synth.target import TargetSpec
+from synth.recipe import parse_recipe
+from synth.sources.scan_slices import ScanItem, ScansSpec
+from synth.stages.augmentation import Moved, rotated
+from synth.stages.coil_library import random_unitary, resampled
+from synth.stages.coils import LoopsSpec, draw_coils
+from synth.stages.target import TargetSpec
+from synth.stages.virtual_coils import virtual_coils
 
 SYNC = ClusterSpec("sync")
 

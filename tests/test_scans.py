@@ -10,8 +10,10 @@ import scipy.io
 from conftest import shared
 from properties import complex_normal
 
+from synth.errors import ScanError
 from synth.physics import fft2c, ifft2c
-from synth.scans import ScanError, open_scan, strip_of
+from synth.scans.open import open_scan
+from synth.scans.readers.hdf5 import strip_of
 
 
 @pytest.fixture

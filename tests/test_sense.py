@@ -10,10 +10,10 @@ from properties import assert_adjoint, complex_normal
 from recon.gfactor import alias_shifts, block_g, replica_g
 from recon.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
 from recon.solvers import conjugate_gradient
-from synth.coils import LoopsSpec, draw_coils
-from synth.espirit import espirit
+from synth.calibration.espirit import espirit
 from synth.physics import sense_forward
-from synth.scans import open_scan
+from synth.scans.open import open_scan
+from synth.stages.coils import LoopsSpec, draw_coils
 from synth.writers.cfl import read_array, write_array
 
 SHAPE, COILS = (24, 32), 5

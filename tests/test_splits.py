@@ -9,15 +9,14 @@ from conftest import recipe_data, write_photos
 from typer.testing import CliRunner
 
 from pipelines.build import build
-from pipelines.cli import app
 from pipelines.cluster import ClusterSpec
 from pipelines.leakage import shared_sources
 from pipelines.splits import parse_parts, split, subjects_of
-from synth.images import ImagesSpec
-from synth.patients import patient_of
-from synth.pictures import PictureError
+from pipelines.terminal import app
+from synth.errors import ImageFileError, ScanError
 from synth.recipe import parse_recipe
-from synth.scans import ScanError
+from synth.sources.patients import patient_of
+from synth.sources.photos import ImagesSpec
 
 run = CliRunner().invoke
 
@@ -174,7 +173,7 @@ def test_damaged_headers_raise_one_kind_of_error(tmp_path):
     picture = pydicom.Dataset()
     picture.add_new(0x00100020, "SQ", [pydicom.Dataset()])
     picture.save_as(tmp_path / "odd.dcm", implicit_vr=False, little_endian=True)
-    with contextlib.suppress(PictureError):
+    with contextlib.suppress(ImageFileError):
         assert patient_of(tmp_path / "odd.dcm") is None
 
 

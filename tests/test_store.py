@@ -11,13 +11,16 @@ import zarr
 from conftest import recipe_data
 from zarr.codecs import Crc32cCodec
 
-from synth.corpus import check_shard, open_corpus, stored_plan
-from synth.layout import CorpusError, UnfinishedCorpusError, building_path, shard_files, tasks_of
-from synth.ledger import Ledger, content_hash
+from synth.corpus.check import check_shard, wrong_documents
+from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.reader import open_corpus, stored_plan
+from synth.corpus.tasks import finished, shard_files, tasks_of, write_shard
+from synth.corpus.unfinished import finalize, prepare
+from synth.errors import CorpusError, ShardError, UnfinishedCorpusError
 from synth.plan import Plan
 from synth.recipe import parse_recipe
-from synth.shard import ShardedArray, ShardError, ShardWriter
-from synth.store import finalize, finished, prepare, write_shard, wrong_documents
+from synth.storage.corpus_files import building_path
+from synth.storage.shard import ShardedArray, ShardWriter
 
 
 def zarr_array(path, shape, step):
@@ -122,9 +125,9 @@ def test_any_number_of_shards_takes_no_file_descriptors(tmp_path, rng):
 
 
 def test_map_cache_and_blas_limit_are_free_in_a_forked_process():
-    from synth import threads
-    from synth.coils import LoopsSpec
-    from synth.map_cache import map_cache
+    from synth import process as threads
+    from synth.stages.coil_cache import map_cache
+    from synth.stages.coils import LoopsSpec
 
     with map_cache._lock, threads._lock:
         child = os.fork()

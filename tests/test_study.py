@@ -13,11 +13,11 @@ from browser import look_at_both_widths
 from conftest import recipe_text
 from typer.testing import CliRunner
 
-from pipelines.cli import app
 from pipelines.names import STUDIES
 from pipelines.study import load_study, stages_of
+from pipelines.terminal import app
 from pipelines.timing import Timings
-from synth.settings import SettingsError
+from synth.errors import SettingsError
 
 run = CliRunner().invoke
 SMOKING = [path for path in sorted(STUDIES.glob("*.toml")) if "smoke" in load_study(path).scales]

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from properties import assert_adjoint, complex_normal
 
-from synth.images import SourceRejectedError
-from synth.target import Outline, Readout, TargetSpec
+from synth.errors import SourceRejectedError
+from synth.stages.readout import Readout
+from synth.stages.target import Outline, TargetSpec
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from recon.run import TrainingError
 from recon.train import train
 from recon.trained import load_model
 from recon.training import loss_of
-from synth.settings import SettingsError
+from synth.errors import SettingsError
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

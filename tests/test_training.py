@@ -8,8 +8,7 @@ from recon.run import _optimiser
 from recon.train import train
 from recon.training import loss_of
 from recon.unrolled_sense import UnrolledSpec
-from synth.layout import UnfinishedCorpusError
-from synth.settings import SettingsError
+from synth.errors import SettingsError, UnfinishedCorpusError
 
 
 def test_the_losses_are_their_formulas(rng):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from properties import complex_normal
 
-from synth.calibration import calibrate
-from synth.scans import ScanError, open_scan
+from synth.calibration.scan_noise import calibrate
+from synth.errors import ScanError
+from synth.scans.open import open_scan
 
 ENDS, REFLECTED, NOISE = 0, 24, 25
 

@@ -21,7 +21,7 @@ WORKER = """
 import sys, torch
 from recon.train import train
 from recon.training import Training
-from synth.settings import load_settings
+from synth.settings.toml import load_settings
 torch.set_num_threads(1)
 train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[2]), device="cpu")
 """

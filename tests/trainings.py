@@ -5,7 +5,7 @@ import torch
 from recon.batches import make_loader
 from recon.loader import PairDataset
 from recon.training import Training, loss_of
-from synth.settings import parse_settings
+from synth.settings.toml import parse_settings
 
 NETWORKS = {
     "variational": {"kind": "variational", "stages": 2, "filters": 3, "kernel": 5, "nodes": 11},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from . import cfl, fastmri, mrd
-from .content import Content
 
 WRITERS = {"fastmri": fastmri, "mrd": mrd, "cfl": cfl}
 

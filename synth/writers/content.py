@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..mask import Mask
-from ..target import Readout
+from ..stages.mask import Mask
+from ..stages.readout import Readout
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..physics import fft2c, ifft2c
-from ..readers.hdf5 import datasets_of, safe_array
+from ..scans.readers.hdf5 import datasets_of, safe_array
 from .content import Content, header_xml
 
 SUFFIX = ".h5"
@@ -19,8 +19,8 @@ EXACT = "without oversampling of the readout"  # fastMRI crops around the centre
 def write(content: Content, folder: Path) -> None:
     """Write `kspace` [1 coil y x], `mask` [x], `reconstruction_rss` [1 y x] (the target's magnitude) and the header.
 
-    The readout's oversampling is removed: fastMRI crops the middle, which is not where `synth.target.Readout` has the
-    image. Fathom's own arrays (`target`, `sens_maps`, all numbers) come along; fastMRI leaves them alone.
+    The readout's oversampling is removed: fastMRI crops the middle, and `Readout` has the image one row beside it.
+    Fathom's own arrays (`target`, `sens_maps`, all numbers) come along; fastMRI leaves them alone.
     """
     kspace = content.kspace
     if content.readout.samples != content.readout.rows:

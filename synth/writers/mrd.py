@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..mask import centre_block
-from ..scans import open_scan
+from ..physics import centre_block
+from ..scans.open import open_scan
 from .content import Content, header_xml
 
 SUFFIX = ".h5"

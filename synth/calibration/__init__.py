@@ -1,0 +1,1 @@
+"""What is learnt from scans: their noise, and the sensitivity maps of their coils."""

@@ -1,0 +1,52 @@
+"""Where an array of coil data holds noise alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NoQuietPlaceError
+
+BLOCK = 8  # samples along each side of the blocks whose power is looked at
+
+
+def quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The candidates [y x] of values [coil y x] whose blocks hold noise alone: those around the most frequent power.
+
+    A block's power, averaged over m = 64 n samples, has the relative standard deviation 1 / sqrt(m); n is the number of
+    independent coils, trace(Psi)^2 / trace(Psi^2). Blocks within 2.5 of these around the mode are kept; the rest must
+    lie above, as signal does, not below. Raises NoQuietPlaceError otherwise.
+    """
+    rows, columns = values.shape[1:]
+    scale = np.mean(np.abs(values[:, candidates]) ** 2, axis=1)
+    scaled = values[:, candidates] / np.sqrt(np.maximum(scale, 1e-300))[:, None]
+    psi = scaled @ scaled.conj().T / scaled.shape[1]
+    independent = float(np.trace(psi).real ** 2 / np.linalg.norm(psi) ** 2)
+    power = np.mean(np.abs(values) ** 2 / np.maximum(scale, 1e-300)[:, None, None], axis=0)
+    ny, nx = rows // BLOCK, columns // BLOCK
+
+    def blocks(a: NDArray[Any]) -> NDArray[Any]:
+        return a[: ny * BLOCK, : nx * BLOCK].reshape(ny, BLOCK, nx, BLOCK).mean(axis=(1, 3))
+
+    whole = blocks(candidates.astype(float)) > 0.99
+    found = np.sort(blocks(power)[whole])
+    if len(found) < 8:
+        return candidates  # too few blocks to choose among: the corners of a small image
+    spread = 1 / np.sqrt(BLOCK**2 * max(independent, 1.0))
+    width = max(len(found) // 5, 4)
+    densest = int(np.argmin(np.log(found[width:]) - np.log(found[:-width])))
+    mode = float(np.median(found[densest : densest + width]))
+    for _ in range(50):
+        near = np.abs(found / mode - 1) < 2.5 * spread
+        if not near.any() or abs(float(found[near].mean()) / mode - 1) < 1e-6:
+            break
+        mode = float(found[near].mean())
+    below = float(np.mean(found < mode * (1 - 2.5 * spread)))
+    if near.sum() < 4 or near.mean() < 0.1 or below > 0.2:
+        raise NoQuietPlaceError
+    kept = whole & (np.abs(blocks(power) / mode - 1) < 2.5 * spread)
+    chosen = np.zeros((rows, columns), bool)
+    chosen[: ny * BLOCK, : nx * BLOCK] = np.kron(kept, np.ones((BLOCK, BLOCK), bool))
+    return chosen

@@ -1,0 +1,226 @@
+"""What is known of a receive chain's noise: the covariance between coils; whitening with it; the SNR that it leaves.
+
+Conventions: sigma is the standard deviation of the real and of the imaginary part, each; the covariance is Psi =
+E[n n^H], the mean of n n^H over samples, so its diagonal is 2 sigma^2; the orthonormal FFT keeps both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CalibrationError, ScanError
+from ..snr import snr_per_sigma
+
+Place = Literal["noise scan", "background", "k-space edge"]
+PLACES: tuple[Place, ...] = get_args(Place)
+LEAST_SAMPLES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseProfile:
+    """The noise of a receive chain: covariance [coil coil] = E[n n^H], and how far to believe it."""
+
+    covariance: NDArray[np.complex128]
+    place: Place
+    samples: int  # independent complex samples per coil
+    lag_correlation: float  # of neighbouring samples, 0 where noise is white
+    excess_kurtosis: float  # of whitened real and imaginary parts; 0 for a Gaussian
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def coils(self) -> int:
+        """Number of coils."""
+        return len(self.covariance)
+
+    @property
+    def sigma(self) -> NDArray[np.float64]:
+        """Standard deviation [coil] of the real and of the imaginary part, each."""
+        return np.sqrt(np.diag(self.covariance).real / 2)
+
+    @property
+    def mean_sigma(self) -> float:
+        """Root of the coils' mean sigma^2."""
+        return float(np.sqrt(np.mean(self.sigma**2)))
+
+    @property
+    def correlation(self) -> NDArray[np.complex128]:
+        """Correlation [coil coil] between coils, 1 on the diagonal."""
+        scale = 1 / np.sqrt(np.diag(self.covariance).real)
+        return self.covariance * scale * scale[:, None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is stored as JSON; `covariance` is what `[noise] covariance` of a recipe reads."""
+        return {
+            "fathom_noise_profile": 1,
+            "coils": self.coils,
+            "sigma": self.sigma.tolist(),
+            "mean_sigma": self.mean_sigma,
+            "covariance": {"real": self.covariance.real.tolist(), "imag": self.covariance.imag.tolist()},
+            "largest_correlation": float(np.abs(self.correlation - np.eye(self.coils)).max()),
+            "place": self.place,
+            "samples": self.samples,
+            "lag_correlation": self.lag_correlation,
+            "excess_kurtosis": self.excess_kurtosis,
+            "source": self.source,
+            "notes": list(self.notes),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; raises FileExistsError rather than overwrite."""
+        with path.open("x") as file:
+            json.dump(self.as_dict(), file, indent=2)
+
+
+def load_profile(path: str | Path) -> NoiseProfile:
+    """Read a profile that `save` wrote; raises CalibrationError where it is none."""
+    try:
+        if str(path).endswith(".npy"):  # a covariance alone, which recipes take, too
+            psi = np.asarray(np.load(path, allow_pickle=False), np.complex128)
+            whitening_of(psi)
+            return NoiseProfile(psi, "noise scan", 0, 0.0, 0.0, str(path), ("a covariance alone",))
+        stored = json.loads(Path(path).read_text())
+        covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
+        names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
+        profile = NoiseProfile(covariance, **{n: stored[n] for n in names}, notes=tuple(stored["notes"]))
+        whitening_matrix(profile)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CalibrationError(f"{path}: is no noise profile ({error}); make one with `fathom calibrate`") from None
+    return profile
+
+
+def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise scan", source: str = "") -> NoiseProfile:
+    """The profile of noise samples [coil sample] that hold nothing else; raises CalibrationError for too few."""
+    n = np.asarray(noise, np.complex128)
+    coils, samples = n.shape
+    if samples < max(2 * coils, LEAST_SAMPLES):
+        raise CalibrationError(f"{source}: {samples} noise samples of {coils} coils are too few; give more")
+    covariance = n @ n.conj().T / samples
+    if not np.diag(covariance).real.min() > 0:
+        raise CalibrationError(f"{source}: coil {np.argmin(np.diag(covariance).real)} has no noise; is it connected?")
+    lag = float(np.sum((n[:, :-1].conj() * n[:, 1:]).real) / np.sum(np.abs(n) ** 2))
+    white = whitening_of(covariance) @ n
+    parts = np.concatenate([white.real.ravel(), white.imag.ravel()])
+    kurtosis = float(np.mean(parts**4) / np.mean(parts**2) ** 2 - 3)
+    notes = []
+    if abs(lag) > 0.1:
+        notes.append(f"neighbouring samples correlate by {lag:.2f}: a receiver filter, or oversampling")
+    if abs(kurtosis) > 6 * np.sqrt(24 / (2 * n.size)) + 0.05:
+        notes.append(f"excess kurtosis {kurtosis:.2f}: not Gaussian, is there signal or interference in it?")
+    return NoiseProfile(covariance, place, samples, lag, kurtosis, source, tuple(notes))
+
+
+def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
+    """One profile of several, each weighing by its samples; raises CalibrationError where coils differ."""
+    if len({p.coils for p in profiles}) > 1:
+        raise CalibrationError(
+            f"scans of {sorted({p.coils for p in profiles})} coils have no common noise; calibrate each kind on its own"
+        )
+    if len(profiles) == 1:
+        return profiles[0]
+    weights = np.array([max(p.samples, 1) for p in profiles], float)
+    weights /= weights.sum()
+
+    def mean(values: list[Any]) -> Any:
+        return sum(w * v for w, v in zip(weights, values, strict=True))
+
+    covariance = mean([p.covariance for p in profiles])
+    notes = {f"{Path(p.source).name}: {note}" for p in profiles for note in p.notes}
+    for p in profiles:
+        apart = float(np.linalg.norm(p.covariance - covariance) / np.linalg.norm(covariance))
+        if apart > 0.1 + 2 * p.coils / max(p.samples, 1) ** 0.5:
+            notes.add(
+                f"{Path(p.source).name}: sigma {p.mean_sigma:.4g}, its covariance is {100 * apart:.0f} % from that "
+                "of all: is it one receive chain?"
+            )
+    return NoiseProfile(
+        covariance,
+        profiles[0].place,
+        sum(p.samples for p in profiles),
+        float(mean([p.lag_correlation for p in profiles])),
+        float(mean([p.excess_kurtosis for p in profiles])),
+        f"{len(profiles)} scans",
+        tuple(sorted(notes)),
+    )
+
+
+def whitening_matrix(profile: NoiseProfile) -> NDArray[np.complex128]:
+    """W [coil coil] with W Psi W^H = 2: after it every coil has sigma 1, and coils do not correlate.
+
+    W = L^-1 of the Cholesky factor of Psi / 2 = L L^H. Raises CalibrationError where Psi is not positive definite.
+    """
+    return whitening_of(profile.covariance)
+
+
+def whitening_of(psi: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """The same of a covariance [coil coil]."""
+    if psi.ndim != 2 or psi.shape[0] != psi.shape[1] or not np.isfinite(psi).all():
+        raise CalibrationError(f"a covariance of {psi.shape} is none between coils, or holds what is no number")
+    if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(psi).max())):
+        raise CalibrationError("the noise covariance is not Hermitian; give E[n n^H]")
+    try:
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(psi / 2)), np.complex128)
+    except np.linalg.LinAlgError:
+        raise CalibrationError("the noise covariance is not positive definite; are two coils the same?") from None
+
+
+def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArray[np.complex64]:
+    """K-space or images [coil ...] with unit noise: sigma 1 in every coil, uncorrelated; raises CalibrationError."""
+    if len(kspace) != profile.coils:
+        raise CalibrationError(f"the profile is of {profile.coils} coils, the data have {len(kspace)}")
+    return np.tensordot(whitening_matrix(profile), kspace, axes=1).astype(np.complex64)
+
+
+def added_covariance(profile: NoiseProfile, ratio: float) -> NDArray[np.complex128]:
+    """Covariance of the noise to add so that the SNR falls by `ratio` >= 1: (ratio^2 - 1) Psi.
+
+    Variances add: sigma^2 + (ratio^2 - 1) sigma^2 = (ratio sigma)^2. For a ratio of 4 that is sqrt(15) sigma.
+    """
+    if ratio < 1:
+        raise CalibrationError(f"noise cannot raise the SNR: the ratio must be at least 1, got {ratio:g}")
+    return (ratio**2 - 1) * profile.covariance
+
+
+def profile_of_decorrelation(matrix: NDArray[np.complexfloating], source: str = "") -> NoiseProfile:
+    """The profile behind a decorrelation matrix D, where D n has unit covariance: Psi = D^-1 D^-H."""
+    inverse = np.linalg.inv(np.asarray(matrix, np.complex128))
+    covariance = np.asarray(inverse @ inverse.conj().T, np.complex128)
+    return NoiseProfile(covariance, "noise scan", 0, 0.0, 0.0, source, ("from a decorrelation matrix",))
+
+
+def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[str, float]:
+    """Every named SNR of noisy k-space [coil y x], after whitening; the noise's own power is taken off.
+
+    Definitions: `synth.snr`. `image` takes sum |image|^2 over coils as the combined image, which holds for maps with
+    sum |map|^2 = 1, and 2 as its noise.
+    """
+    white = whiten(kspace, profile)
+    power = max(float(np.mean(np.abs(white.astype(np.complex128)) ** 2)) - 2.0, 0.0)
+    found = snr_per_sigma(power, white.size, power * len(white), 2.0)
+    return {name: float(value) for name, value in found.items()}
+
+
+def read_matrix(path: str | Path, variable: str | None = None) -> NDArray[np.complex128]:
+    """A complex matrix [coil coil] from .npy, .npz or .mat; raises ScanError."""
+    path = Path(path)
+    try:
+        if path.suffix == ".mat":
+            import scipy.io
+
+            stored = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
+            found = stored[variable or next(iter(stored))]
+        else:
+            loaded = np.load(path, allow_pickle=False)
+            found = loaded if isinstance(loaded, np.ndarray) else loaded[variable]
+    except Exception as error:
+        raise ScanError(f"{path}: holds no matrix that can be read ({type(error).__name__}: {error})") from None
+    if found.ndim != 2 or found.shape[0] != found.shape[1] or found.dtype.kind not in "fc":
+        raise ScanError(f"{path}: holds {found.dtype} {found.shape}, no matrix between coils")
+    return np.asarray(found, np.complex128)

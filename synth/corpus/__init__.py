@@ -1,0 +1,1 @@
+"""Pairs on disk: planned as shards, written by tasks, checked, and read."""

@@ -1,0 +1,76 @@
+"""How a corpus lies on disk: its groups and arrays, its shards, and which task writes which. Format: zarr v3.
+
+A corpus is built under ``NAME.building`` and gets its name when it is whole. One group per shape holds the arrays
+``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`` (first axis: map set); one chunk is one pair, one
+shard one file, written by one task. Every drawn or measured number is a 1-D array (or one more axis). Chunks are
+uncompressed (noise does not compress) and carry a crc32c; a hole reads as NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
+
+from ..plan import BucketPlan, Plan
+from ..storage.corpus_files import SCHEMA
+
+MAP_SHARD_BYTES = 64 * 2**20
+ARRAYS = ("kspace", "mask", "target")
+NAN = complex(np.nan, np.nan)
+
+
+def map_shard_sets(bucket: BucketPlan) -> int:
+    """Map sets per shard."""
+    return max(1, MAP_SHARD_BYTES // (8 * bucket.coils * bucket.matrix[0] * bucket.matrix[1]))
+
+
+def metadata_documents(plan: Plan) -> dict[str, bytes]:
+    """Every zarr.json of an unfinished corpus by its path: groups, and arrays without their data."""
+    store = MemoryStore()
+    root = zarr.create_group(store=store, zarr_format=3, attributes={"fathom": corpus_attributes(plan)})
+    for bucket in plan.buckets:
+        group = root.create_group(bucket.name)
+        pairs, step = len(bucket.indices), plan.shard_pairs
+        maps_shape = (bucket.coils, *bucket.matrix)
+        _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
+        _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
+        _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN)
+        sets, rows = (pairs, step) if plan.recipe.own_maps else (plan.recipe.coils.sets, map_shard_sets(bucket))
+        _create(group, "maps", (sets, *maps_shape), rows, "complex64", NAN)
+    return {key: value.to_bytes() for key, value in store._store_dict.items()}
+
+
+def corpus_attributes(plan: Plan) -> dict[str, Any]:
+    """What the root group says of a corpus."""
+    return {
+        "schema": SCHEMA,
+        "complete": False,
+        "name": plan.recipe.name,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "recipe_hash": plan.recipe.hash(),
+    }
+
+
+def _create(group: zarr.Group, name: str, shape: tuple[int, ...], step: int, dtype: str, fill: Any) -> None:
+    axes = {
+        "kspace": ["pair", "coil", "y", "line"] if len(shape) == 4 else ["pair", "coil", "point"],
+        "mask": ["pair", "y", "x"][-len(shape) :] if len(shape) == 3 else ["pair", "x"],
+        "target": ["pair", "y", "x"],
+        "maps": ["set", "coil", "y", "x"],
+    }[name]
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(1, *shape[1:]),
+        shards=(step, *shape[1:]),
+        compressors=Crc32cCodec(),
+        filters=None,
+        fill_value=fill,
+        dimension_names=axes,
+        config={"write_empty_chunks": True},
+    )

@@ -1,0 +1,100 @@
+"""What has been built: one durable line per finished shard, with digests and numbers of its pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Entries = dict[str, dict[str, Any]]
+Kind = Literal["pairs", "maps"]
+
+
+class Ledger:
+    """``ledger.jsonl``: one line per finished shard, appended by the driver alone, each line on disk before the next.
+
+    A line ``{"void": task}`` takes an entry back: that shard was found damaged.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "ledger.jsonl"
+
+    def read(self) -> Entries:
+        """Entries by task name; a last line that was cut off by a crash is left out."""
+        entries: Entries = {}
+        if not self.path.exists():
+            return entries
+        for line in self.path.read_bytes().split(b"\n"):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue  # torn by a crash, or empty: that shard counts as not finished
+            match entry:
+                case {"void": str(task)}:
+                    entries.pop(task, None)
+                case {"task": str(task), "rows": list(), "rejected": list()}:
+                    entries[task] = entry
+        return entries
+
+    def sources(self) -> dict[int, str]:
+        """sha256 of the source of every pair that was ever made, by the pair's index; damaged shards' too."""
+        found: dict[int, str] = {}
+        if self.path.exists():
+            for line in self.path.read_bytes().split(b"\n"):
+                with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
+                    found |= {r["index"]: r["source_sha256"] for r in json.loads(line)["rows"] if r["source_sha256"]}
+        return found
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add one line, durably; mends a torn last line by starting anew after it."""
+        with self.path.open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" * torn)
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def content_hash(entries: Entries) -> str:
+    """sha256 over the pairs' digests in the order of their indices, and the maps': nothing else counts."""
+    pairs = sorted(
+        (row["index"], row["digest"])
+        for e in entries.values()
+        if "/pairs/" in e["task"]
+        for row in e["rows"]
+        if row["numbers"]
+    )
+    maps = sorted(row["digest"] for e in entries.values() if "/maps/" in e["task"] for row in e["rows"])
+    return hashlib.sha256(json.dumps([pairs, maps]).encode()).hexdigest()
+
+
+def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[Any]]:
+    """Every number of a bucket's rows by name, first axis the row; NaN where the pair was rejected."""
+    prefix = f"{bucket}/{kind}/"
+    shards = sorted(
+        (e for name, e in entries.items() if name.startswith(prefix)), key=lambda e: int(e["task"].rsplit("/", 1)[1])
+    )
+    rows = [row for entry in shards for row in entry["rows"]]
+    table: dict[str, NDArray[Any]] = {}
+    for name in sorted({name for row in rows for name in row["numbers"]}):
+        example = np.asarray(next(row["numbers"][name] for row in rows if name in row["numbers"]), float)
+        hole = np.full(example.shape, np.nan)
+        table[name] = np.stack([np.asarray(row["numbers"].get(name, hole), float) for row in rows])
+    if kind == "pairs":
+        table["index"] = np.array([row["index"] for row in rows], np.int64)
+        table["valid"] = np.array([bool(row["numbers"]) for row in rows], np.int8)
+    return table
+
+
+def named_numbers(bucket: str, entries: Entries) -> dict[str, NDArray[Any]]:
+    """Arrays of numbers by the names that they have in the corpus."""
+    maps = {f"maps_{name}": values for name, values in numbers_of(bucket, entries, "maps").items()}
+    return {**numbers_of(bucket, entries, "pairs"), **maps}

@@ -1,0 +1,83 @@
+"""Reading a finished corpus: its recipe, its list of sources, and its arrays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorpusError
+from ..plan import Plan
+from ..recipe import Recipe
+from ..storage.corpus_files import SCHEMA, Bucket, damaged_metadata, open_bucket, refuse_unfinished, stored_attributes
+from .ledger import Entries
+from .tasks import finished
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A finished corpus, opened for reading; raises nothing that opening did not."""
+
+    path: Path
+    attributes: dict[str, Any]
+    buckets: list[Bucket]
+
+    @property
+    def places(self) -> list[tuple[Bucket, int]]:
+        """Bucket and row of every valid pair."""
+        return [(bucket, int(row)) for bucket in self.buckets for row in bucket.valid_rows]
+
+    @property
+    def content_hash(self) -> str:
+        """The hash of its pairs."""
+        return str(self.attributes["content_hash"])
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that it was made from, resolved."""
+        return Recipe.model_validate_json(json.dumps(self.attributes["recipe"]))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its recipe and list of sources."""
+        return stored_plan(self.path)
+
+    def entries(self) -> Entries:
+        """Its ledger's entries."""
+        return finished(self.path, self.plan)
+
+
+def stored_plan(root: Path) -> Plan:
+    """The plan that a corpus, finished or not, was begun with; raises CorpusError where that cannot be read."""
+    try:
+        attributes = json.loads((root / "recipe.json").read_bytes())
+        files = json.loads((root / "sources.json").read_bytes())
+        if attributes["schema"] != SCHEMA:
+            raise CorpusError(
+                f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
+            )
+        if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
+            raise ValueError("sources.json leads out of the folder of sources")
+        return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorpusError(
+            f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so nobody can say what was "
+            "built; restore them, or build under another name"
+        ) from None
+
+
+def open_corpus(path: str | Path) -> Corpus:
+    """Open a finished corpus; raises CorpusError, or UnfinishedCorpusError, with the remedy."""
+    path = Path(path)
+    refuse_unfinished(path)
+    attributes = stored_attributes(path)
+    plan = stored_plan(path)
+    own = plan.recipe.own_maps
+    try:
+        return Corpus(path, attributes, [open_bucket(path, b.name, own_maps=own) for b in plan.buckets])
+    except (KeyError, ValueError, OSError) as error:
+        raise damaged_metadata(path, error) from None

@@ -1,0 +1,139 @@
+"""Tasks: one shard each, which one worker synthesises and writes alone."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SourceRejectedError
+from ..plan import BucketPlan, Plan
+from ..stages.coil_cache import map_cache
+from ..stages.coils import EspiritSpec, draw_coils
+from ..storage.arrays import sha256_of
+from ..storage.shard import ShardWriter
+from .layout import ARRAYS, NAN, map_shard_sets
+from .ledger import Entries, Kind, Ledger
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard of one bucket: what one worker writes, alone."""
+
+    bucket: str
+    kind: Kind
+    number: int
+    rows: tuple[int, int]  # first and last + 1, along the first axis of the arrays
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger."""
+        return f"{self.bucket}/{self.kind}/{self.number}"
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs it makes."""
+        return self.rows[1] - self.rows[0] if self.kind == "pairs" else 0
+
+
+def finished(root: Path, plan: Plan) -> Entries:
+    """The ledger's entries of this plan's tasks; whatever else stands in the ledger does not count."""
+    entries = Ledger(root).read()
+    return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
+
+
+def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
+    """Synthesise and write one shard; return its ledger entry: digests, numbers and rejections by row."""
+    bucket = next(b for b in plan.buckets if b.name == task.bucket)
+    entry = (_write_maps if task.kind == "maps" else _write_pairs)(root, plan, bucket, task)
+    sha256 = hashlib.sha256("".join(row["digest"] for row in entry["rows"]).encode()).hexdigest()
+    return {"task": task.name, "sha256": sha256, **entry}
+
+
+def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
+    recipe, coils, rows = plan.recipe, plan.recipe.coils, []
+    assert not isinstance(coils, EspiritSpec)  # it has no sets to share
+    (file,) = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
+    with ShardWriter(file, map_shard_sets(bucket)) as out:
+        for k in range(*task.rows):
+            maps = map_cache.get(coils, recipe.seed, k, bucket.matrix)
+            out.append(maps)
+            numbers = draw_coils(coils, recipe.seed, k).numbers()
+            rows.append({"digest": sha256_of(maps), "numbers": numbers})
+    return {"rows": rows, "rejected": []}
+
+
+def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        files = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
+        writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
+        for index in bucket.indices[slice(*task.rows)]:
+            row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
+            try:
+                pair = plan.pair(index)
+            except SourceRejectedError as error:
+                rejected.append({**row, "reason": str(error)})
+                row |= {"source_sha256": "", "digest": _hole_digest(index), "numbers": {}}
+                arrays: tuple[NDArray[Any], ...] = hole(bucket, own_maps=plan.recipe.own_maps)
+            else:
+                row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
+                row["findings"] = list(pair.findings)
+                arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
+            for writer, array in zip(writers, arrays, strict=True):
+                writer.append(array)
+            rows.append(row)
+    return {"rows": rows, "rejected": rejected}
+
+
+def hole(bucket: BucketPlan, *, own_maps: bool) -> tuple[NDArray[Any], ...]:
+    """What stands where a source was rejected: NaN, and an empty mask."""
+    shapes = (bucket.kspace_shape, bucket.matrix, (bucket.coils, *bucket.matrix))
+    kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)
+    return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if own_maps else ()))
+
+
+def padded(kspace: NDArray[np.complex64], capacity: int) -> NDArray[np.complex64]:
+    """Packed k-space with NaN up to the bucket's capacity, for masks that sample less than others."""
+    missing = capacity - kspace.shape[-1]
+    if missing == 0:
+        return kspace
+    return np.pad(kspace, [(0, 0)] * (kspace.ndim - 1) + [(0, missing)], constant_values=NAN)
+
+
+def _hole_digest(index: int) -> str:
+    return hashlib.sha256(f"{index} rejected".encode()).hexdigest()
+
+
+def tasks_of(plan: Plan) -> list[Task]:
+    """All shards of a corpus, maps first: pairs need them, and a reader can look at them early."""
+    tasks = []
+    for bucket in plan.buckets:
+        sizes: dict[Kind, tuple[int, int]] = {
+            "maps": (plan.recipe.coils.sets, map_shard_sets(bucket)),
+            "pairs": (len(bucket.indices), plan.shard_pairs),
+        }
+        for kind, (rows, step) in sizes.items():
+            starts = range(0, rows, step)
+            tasks += [Task(bucket.name, kind, n, (a, min(a + step, rows))) for n, a in enumerate(starts)]
+    return tasks
+
+
+def arrays_of(task: Task, *, own_maps: bool) -> tuple[str, ...]:
+    """The arrays that a task writes: kspace, mask and target, with maps where each pair has its own, or maps."""
+    if task.kind == "maps":
+        return ("maps",)
+    return (*ARRAYS, "maps") if own_maps else ARRAYS
+
+
+def shard_files(root: Path, bucket: BucketPlan, task: Task, *, own_maps: bool) -> list[Path]:
+    """The files that a task writes."""
+    ndims = {"kspace": 1 + len(bucket.kspace_shape), "mask": 1 + len(bucket.mask_shape), "target": 3, "maps": 4}
+    names = arrays_of(task, own_maps=own_maps)
+    return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * (ndims[n] - 1)) for n in names]

@@ -1,0 +1,71 @@
+"""Every error that Fathom raises for something that its user can mend, in one tree.
+
+::
+
+    FathomError
+    ├── SettingsError (ValueError)             a TOML file, or a key of one
+    │   └── RecipeError
+    ├── SourceRejectedError (ValueError)       a photograph, or a slice, that cannot become a pair
+    ├── SourceUnreadableError (OSError)        a source that is gone; a later try may succeed
+    ├── ImageFileError (ValueError)            a NIfTI or DICOM file
+    ├── ScanError (ValueError)                 a file of k-space
+    ├── CalibrationError (ValueError)          noise that cannot be learnt from a scan
+    │   └── NoQuietPlaceError
+    ├── CorpusError (RuntimeError)             a corpus on disk
+    │   └── UnfinishedCorpusError
+    ├── ShardError (RuntimeError)              a file of a corpus
+    ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
+    └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
+
+A message names the thing, its value, what is needed and the remedy. The built-in class in brackets is a base, too.
+"""
+
+from __future__ import annotations
+
+
+class FathomError(Exception):
+    """Base of all errors of Fathom's; the message says what is wrong and what to do."""
+
+
+class SettingsError(FathomError, ValueError):
+    """Settings that cannot be used; the message says where and how to mend it."""
+
+
+class RecipeError(SettingsError):
+    """A recipe that cannot be used; the message says where and how to mend it."""
+
+
+class SourceRejectedError(FathomError, ValueError):
+    """A source that cannot become a pair; the message names the file, what is wrong and the remedy."""
+
+
+class SourceUnreadableError(FathomError, OSError):
+    """A source file that is gone or cannot be read now: it is not rejected, because a later try may succeed."""
+
+
+class ImageFileError(FathomError, ValueError):
+    """A NIfTI or DICOM file that cannot be used; the message says what is wrong and the remedy."""
+
+
+class ScanError(FathomError, ValueError):
+    """A file that Fathom cannot read as a scan; the message names it, what is wrong and the remedy."""
+
+
+class CalibrationError(FathomError, ValueError):
+    """The noise of a scan cannot be learnt; the message says why, and where else it may be."""
+
+
+class NoQuietPlaceError(CalibrationError):
+    """No part of the image, or of k-space, holds noise alone."""
+
+
+class CorpusError(FathomError, RuntimeError):
+    """A corpus that cannot be used as it is; the message names it and the remedy."""
+
+
+class UnfinishedCorpusError(CorpusError):
+    """A corpus whose build has not ended."""
+
+
+class ShardError(FathomError, RuntimeError):
+    """A shard that is damaged or missing; the message names the file."""

@@ -1,0 +1,70 @@
+"""The door for scans: fully sampled k-space in any of the field's formats, opened as one typed scan.
+
+`open_scan` chooses a reader of `synth.scans.readers` by the file's name. Files are data: nothing in them is executed,
+links out of them are not followed, and nothing is allocated on a header's word alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ScanError
+from .readers import reader_of
+from .scan import Choice, Scan, short
+
+MAX_SLICE_BYTES = 4 * 2**30
+LEAST_SIDE = 8
+
+
+def open_scan(
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Scan:
+    """Open a scan: .h5 (fastMRI, MRD), .mrd, .cfl, .npy, .npz, .mat, .dat (Siemens twix).
+
+    `variable` names the array in a .mat, .npz or .h5 that holds several; `axes` its axes in order, such as
+    "y x slice coil" or, for a noise scan, "sample coil"; `shape` that of a .cfl without .hdr. What a file does not say
+    is guessed, and each guess is in `notes`. Raises ScanError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ScanError(f"{path}: is not a file; give a scan")
+    read = reader_of(path)
+    try:
+        scan = read(path, Choice(variable, axes, shape))
+    except ScanError:
+        raise
+    except Exception as error:  # at this door: readers of other people raise whatever they like on a damaged file
+        raise ScanError(f"{path}: cannot be read ({short(error)}); is it whole, and of the kind it is named?") from None
+    return _checked(scan)
+
+
+def _checked(scan: Scan) -> Scan:
+    slices, coils, y, x = scan.stored
+    if slices == 0 and scan.noise is not None:
+        return scan
+    if min(slices, coils) < 1 or min(scan.matrix) < LEAST_SIDE:
+        raise ScanError(
+            f"{scan.path}: [slice coil y x] = {scan.stored} is no k-space; its sides must be {LEAST_SIDE} at least. "
+            "If the axes were guessed wrongly, name them"
+        )
+    if 8 * coils * y * x > MAX_SLICE_BYTES:
+        raise ScanError(f"{scan.path}: a slice of {coils} x {y} x {x} is over the limit of {MAX_SLICE_BYTES >> 30} GB")
+    if scan.noise is not None and len(scan.noise) != coils:
+        raise ScanError(
+            f"{scan.path}: its noise scan has {len(scan.noise)} coils, its k-space {coils}; remove the noise scan"
+        )
+    first = scan.as_stored(0)
+    notes = list(scan.notes)
+    empty = float(np.mean(~first.any(axis=(0, 1)))) if not any(scan.padding) else 0.0
+    zeros = float(np.mean(~first.any(axis=0)))
+    if zeros > 0.02:
+        kind = "columns" if abs(empty - zeros) < 0.01 else "positions"
+        notes.append(f"{100 * zeros:.0f} % of its k-space {kind} are zero: zero-filled or not fully sampled")
+    return replace(scan, notes=tuple(notes))

@@ -1,0 +1,33 @@
+"""One small reader per format of scans; `synth.scans.open.open_scan` is their door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...errors import ScanError
+from ..scan import Choice, Scan
+from . import cfl, hdf5, matlab, npy, twix
+
+Reader = Callable[[Path, Choice], Scan]
+READERS: dict[str, Reader] = {
+    ".h5": hdf5.read,
+    ".hdf5": hdf5.read,
+    ".mrd": hdf5.read,
+    ".cfl": cfl.read,
+    ".npy": npy.read,
+    ".npz": npy.read,
+    ".mat": matlab.read,
+    ".dat": twix.read,
+}
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader for a file's name; raises ScanError with the names that there are."""
+    try:
+        return READERS[path.suffix.lower()]
+    except KeyError:
+        raise ScanError(
+            f"{path}: is no scan by its name; Fathom reads {' '.join(sorted(READERS))} (NIfTI and DICOM are pictures, "
+            "not scans: give them as source.kind = 'images')"
+        ) from None

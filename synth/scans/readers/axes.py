@@ -1,0 +1,90 @@
+"""An array with named axes, brought to [slice coil y x] or [coil sample]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ScanError
+from ..scan import Scan
+
+NAMES = ("slice", "coil", "y", "x")
+LARGEST_INFLATION = 100  # k-space hardly deflates; only long runs of zeros do
+
+
+def named_axes(path: Path, given: str | None, ndim: int, guesses: dict[int, str]) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the axes, and a note where they are guessed; raises ScanError where they cannot be."""
+    if given is None and ndim not in guesses:
+        raise ScanError(f"{path}: its array has {ndim} axes; name them, such as axes = 'slice coil y x'")
+    names = (given or guesses[ndim]).split()
+    noise = sorted(names) in (["coil", "sample"], ["sample"])
+    if len(names) != ndim or len(set(names)) != ndim or not (noise or {"y", "x"} <= set(names) <= set(NAMES)):
+        raise ScanError(
+            f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each once, of slice coil y x, "
+            "or of coil sample for a noise scan"
+        )
+    return names, (() if given else (f"axes were guessed as '{' '.join(names)}'",))
+
+
+def scan_of(
+    path: Path, kind: str, array: Any, names: list[str], notes: tuple[str, ...], maps: NDArray[Any] | None = None
+) -> Scan:
+    """A scan of an array, in memory or mapped, whose axes have these names."""
+    if "sample" in names:
+        order = [names.index(n) for n in ("coil", "sample") if n in names]
+        noise = np.ascontiguousarray(np.asarray(array, np.complex64).transpose(order)).reshape(
+            -1, array.shape[names.index("sample")]
+        )
+        if not np.isfinite(noise.view(np.float32)).all():
+            raise ScanError(f"{path}: its noise has samples that are not numbers; export it anew")
+        return Scan(path, kind, (0, len(noise), 0, 0), _nothing, noise=noise, notes=notes)
+    load_maps = None if maps is None else partial(_slice_of, maps, names)
+    return Scan(path, kind, sizes(array.shape, names), partial(_slice_of, array, names), maps=load_maps, notes=notes)
+
+
+def sizes(shape: tuple[int, ...], names: list[str]) -> tuple[int, int, int, int]:
+    """slice, coil, y, x of an array of this shape."""
+    slices, coils, y, x = (shape[names.index(n)] if n in names else 1 for n in NAMES)
+    return slices, coils, y, x
+
+
+def _slice_of(array: Any, names: list[str], number: int) -> NDArray[Any]:
+    return slice_of(array.__getitem__, names, number)
+
+
+def slice_of(take: Callable[[tuple[Any, ...]], Any], names: list[str], number: int) -> NDArray[Any]:
+    """A slice [coil y x] through an array's indexing function."""
+    values = np.asarray(take(tuple(number if n == "slice" else slice(None) for n in names)))
+    rest = [n for n in names if n != "slice"]
+    moved = values.transpose([rest.index(n) for n in NAMES if n in rest])
+    return moved if "coil" in rest else moved[None]
+
+
+def _nothing(number: int) -> NDArray[Any]:
+    raise IndexError(number)
+
+
+def refuse_empty_promises(path: Path, name: str, shape: tuple[int, ...], itemsize: int, stored: int) -> None:
+    """Raise ScanError where an array's declared size is more than its stored bytes can hold."""
+    declared = itemsize * int(np.prod(shape, dtype=object)) if shape else itemsize
+    if declared > LARGEST_INFLATION * max(stored, 1) or stored == 0:
+        raise ScanError(
+            f"{path}: '{name}' is declared as {shape}, {declared:,} bytes, but {stored:,} are stored; it is cut off "
+            "or damaged"
+        )
+
+
+def refuse_matrices(path: Path, name: str, array: NDArray[Any]) -> None:
+    """Raise ScanError for a covariance or decorrelation matrix, which is no k-space."""
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] <= 256:
+        values = np.asarray(array)
+        triangular = not np.triu(values, 1).any() or not np.tril(values, -1).any()
+        if triangular or np.allclose(values, values.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(values).max())):
+            raise ScanError(
+                f"{path}: '{name}' is a matrix between coils, no k-space; read it with synth.calibration.noise_profile"
+            )

@@ -1,0 +1,127 @@
+"""HDF5: fastMRI's files and MRD, told apart by what is in them; links and storage outside the file are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ScanError
+from ..scan import Choice, Scan
+from .axes import named_axes, refuse_empty_promises, sizes, slice_of
+from .isolated import read_apart
+from .mrd import read_acquisitions
+from .mrd_header import header_of, number_in, readout_of
+
+
+def read(path: Path, choice: Choice) -> Scan:
+    """FastMRI's `kspace` [slice coil y x], MRD's acquisitions, or the array that `variable` names."""
+    if not h5py.is_hdf5(path):
+        raise ScanError(f"{path}: is no HDF5 file, whatever its name says")
+    with h5py.File(path, "r") as file:
+        datasets = datasets_of(path, file)
+        acquisitions = [name for name, d in datasets.items() if d.dtype.names and "head" in d.dtype.names]
+        if acquisitions and choice.variable is None:
+            group = acquisitions[0].rpartition("/")[0]
+            return read_acquisitions(path, datasets, group)
+        name = choice.variable or ("/kspace" if "/kspace" in datasets else _only_complex(path, datasets))
+        dataset = datasets.get("/" + name.strip("/"))
+        if dataset is None:
+            raise ScanError(f"{path}: has no array '{name}'; it has {sorted(datasets)[:20]}")
+        if dataset.dtype.kind != "c":
+            raise ScanError(f"{path}: '{name}' holds {dataset.dtype}; k-space is complex")
+        names, notes = named_axes(path, choice.axes, dataset.ndim, {3: "slice y x", 4: "slice coil y x"})
+        refuse_promises_of(path, dataset)
+        has_header = "/ismrmrd_header" in datasets
+        load = partial(_read_slice, path, dataset.name, names)
+        shape = sizes(dataset.shape, names)
+        scan = Scan(path, "fastmri", shape, load, notes=notes if name != "/kspace" else ())
+    return _with_header(scan, read_apart(path, "hdf5", "/ismrmrd_header", "")["text"].tobytes()) if has_header else scan
+
+
+def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
+    found = [name for name, d in datasets.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
+    if len(found) != 1:
+        raise ScanError(
+            f"{path}: which array is the k-space? Its complex ones are {found or 'none'}; name one as variable"
+        )
+    return found[0]
+
+
+def datasets_of(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All datasets by their paths; raises ScanError for links or storage that lead out of the file."""
+    found: dict[str, h5py.Dataset] = {}
+    waiting: list[tuple[str, Any]] = [("", file)]
+    seen: set[Any] = set()
+    while waiting:
+        where, group = waiting.pop()
+        for key in group:
+            link, name = group.get(key, getlink=True), f"{where}/{key}"
+            if isinstance(link, h5py.ExternalLink):
+                raise ScanError(f"{path}: '{name}' is a link to another file, which is not followed; copy the data in")
+            item = group.get(key)
+            if isinstance(item, h5py.Group) and item.id not in seen and len(seen) < 10_000:
+                seen.add(item.id)
+                waiting.append((name, item))
+            elif isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise ScanError(
+                        f"{path}: '{name}' is stored in another file, which is not opened; copy the data in"
+                    )
+                found[name] = item
+    return found
+
+
+def safe_array(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+    """All of a dataset, after its declared size was compared with what is stored."""
+    refuse_promises_of(path, dataset)
+    return np.asarray(dataset[()])
+
+
+def refuse_promises_of(path: Path, dataset: h5py.Dataset) -> None:
+    """Raise ScanError where a dataset's declared size is more than its stored bytes can hold."""
+    stored = dataset.id.get_storage_size()
+    refuse_empty_promises(path, dataset.name, dataset.shape, dataset.dtype.itemsize, stored)
+
+
+def _read_slice(path: Path, dataset: str, names: list[str], number: int) -> NDArray[Any]:
+    with h5py.File(path, "r") as file:  # opened anew each time: safe under fork and threads, and no file stays open
+        return slice_of(file[dataset].__getitem__, names, number)
+
+
+def _with_header(scan: Scan, xml: bytes) -> Scan:
+    """What fastMRI's own header says: padded columns, oversampling, field of view.
+
+    fastMRI pads k-space to the encoded width: left = N // 2 - centre, and all right of left + maximum + 1
+    (fastmri.data.mri_data.SliceDataset).
+    """
+    root = header_of(scan.path, xml)
+    columns = scan.stored[3]
+    limits = "encoding/encodingLimits/kspace_encoding_step_1/"
+    wide = int(number_in(root, "encoding/encodedSpace/matrixSize/y", columns))
+    left = wide // 2 - int(number_in(root, limits + "center", wide // 2))
+    last = left + int(number_in(root, limits + "maximum", wide - 1)) + 1
+    padding = (0, 0)
+    if wide == columns and left > 0 and last <= columns:
+        padding = strip_of(max(left, 0), columns - last, columns)
+        inside: NDArray[np.bool_] = np.any(scan.as_stored(0), axis=(0, 1))
+        if inside[: padding[0]].any() or inside[columns - padding[1] :].any():
+            padding = (0, 0)
+    oversampling, field_of_view = readout_of(root, scan.stored[2])
+    return replace(scan, padding=padding, oversampling=oversampling, field_of_view_mm=field_of_view)
+
+
+def strip_of(left: int, right: int, columns: int) -> tuple[int, int]:
+    """How many zero columns can go, of `left` and `right`, while the centre stays at index N // 2."""
+    fitting = [
+        (a, b)
+        for a in range(min(left, right + 1) + 1)
+        for b in (a - 1, a, a + 1)
+        if 0 <= b <= right and columns // 2 - a == (columns - a - b) // 2
+    ]
+    return max(fitting, key=sum)

@@ -1,0 +1,131 @@
+"""A scan: the k-space of one file, slice by slice, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScanError
+from ..physics import fft2c, ifft2c, rss
+
+Kspace = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user says of a file that does not say it itself."""
+
+    variable: str | None = None  # name of the array in .npz, .mat and .h5 files
+    axes: str | None = None  # names of its axes in order, of: slice coil y x sample
+    shape: tuple[int, ...] | None = None  # of a .cfl without .hdr
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """K-space [slice coil y x] of one file, y the readout, and what is known of it; slices are read one by one.
+
+    `scan[k]` is slice k as [coil y x] complex64, the readout's oversampling and padded columns removed.
+    """
+
+    path: Path
+    format: str
+    stored: tuple[int, int, int, int]  # slice coil y x in the file
+    load: Callable[[int], NDArray[Any]]  # slice [coil y x] as stored
+    oversampling: int = 1  # of the readout in the file
+    padding: tuple[int, int] = (0, 0)  # zero columns in the file, left and right, that are stripped
+    noise: NDArray[np.complex64] | None = (
+        None  # [coil sample] of a noise scan in the file, at the bandwidth of its lines
+    )
+    averages: int | None = 1  # of which the lines are the mean; None where lines differ
+    maps: Callable[[int], NDArray[Any]] | None = None  # coil maps in the same file, [coil y x]
+    field_of_view_mm: tuple[float, float] | None = None  # y, x of the image
+    notes: tuple[str, ...] = field(default=())  # what was guessed or left out, one sentence each
+
+    def __len__(self) -> int:
+        """Number of slices; 0 where there is only noise."""
+        return self.stored[0]
+
+    @property
+    def coils(self) -> int:
+        """Number of receive coils."""
+        return self.stored[1]
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """y, x of a slice."""
+        return self.stored[2] // self.oversampling, self.stored[3] - sum(self.padding)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """slice, coil, y, x."""
+        return len(self), self.coils, *self.matrix
+
+    def __getitem__(self, number: int) -> Kspace:
+        """One slice [coil y x]; raises ScanError for NaN, infinity or nothing but zeros in it."""
+        kspace = self.without_padding(number)
+        if self.oversampling > 1:
+            rows, first = self.matrix[0], self.stored[2] // 2 - self.matrix[0] // 2
+            kspace = fft2c(ifft2c(kspace)[:, first : first + rows])
+        return np.ascontiguousarray(kspace)
+
+    def without_padding(self, number: int) -> Kspace:
+        """One slice [coil y x] without its padded columns, the readout's oversampling kept."""
+        kspace = self.as_stored(number)
+        return kspace[..., self.padding[0] : kspace.shape[-1] - self.padding[1]]
+
+    def as_stored(self, number: int) -> Kspace:
+        """One slice [coil y x] with oversampling and padding, as the file has it."""
+        if not 0 <= number < len(self):
+            held = "holds noise alone, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
+            raise ScanError(f"{self.path}: there is no slice {number}; {held}")
+        try:
+            kspace = np.ascontiguousarray(self.load(number), np.complex64)
+        except ScanError:
+            raise
+        except Exception as error:  # as in open_scan: a file may be damaged beyond its header
+            raise ScanError(
+                f"{self.path}: slice {number} cannot be read ({short(error)}); copy the file anew"
+            ) from None
+        if kspace.shape != self.stored[1:]:
+            raise ScanError(f"{self.path}: slice {number} is {kspace.shape}, its header says {self.stored[1:]}")
+        if not np.isfinite(kspace.view(np.float32)).all():
+            raise ScanError(f"{self.path}: slice {number} has samples that are not numbers; export it anew")
+        if not kspace.any():
+            raise ScanError(f"{self.path}: slice {number} is zero everywhere; leave it out")
+        return kspace
+
+    @property
+    def oversampling_removed(self) -> bool:
+        """Whether the header says that the readout is no wider than the image, as scanners never measure it."""
+        return self.oversampling == 1 and self.field_of_view_mm is not None
+
+    def __repr__(self) -> str:
+        """What it is, in a line."""
+        noise = "" if self.noise is None else f", noise {self.noise.shape}"
+        return f"Scan({str(self.path)!r}, {self.format}, slice coil y x = {self.shape}{noise})"
+
+    def __iter__(self) -> Iterator[Kspace]:
+        """All slices."""
+        return (self[k] for k in range(len(self)))
+
+    def rss(self, number: int) -> NDArray[np.float32]:
+        """Root-sum-of-squares image [y x] of a slice."""
+        return np.asarray(rss(ifft2c(self[number])), np.float32)
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of the file (of a .cfl: of its samples)."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def short(error: Exception) -> str:
+    """An error's class and message in one line, for a message that quotes it."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

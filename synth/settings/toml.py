@@ -1,0 +1,163 @@
+"""Settings as frozen data: TOML read against a model, with errors that name file, line, key, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import SettingsError
+
+Model = TypeVar("Model", bound=BaseModel)
+LONG = 300  # characters of a value that a message still shows
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Say of a SettingsError where the settings are used."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def load_settings(
+    model: type[Model], path: str | Path, overrides: Iterable[str] = (), *, what: str = "recipe"
+) -> Model:
+    """Read a TOML file, apply ``section.key=value`` overrides, validate; raises SettingsError."""
+    overrides = tuple(overrides)
+    data, text = read_toml(path, what)
+    for override in overrides:
+        _override(data, override)
+    return parse_settings(model, data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
+
+
+def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
+    """The data of a TOML file, and its text; raises SettingsError."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{path}: is not a file; give a TOML {what}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise SettingsError(f"{path}: is nested too deeply; give a TOML {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read ({error}); give a TOML {what}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: is not valid TOML: {error}") from None
+    return data, text
+
+
+def parse_settings(
+    model: type[Model], data: dict[str, Any], where: str, text: str = "", overridden: Sequence[str] = ()
+) -> Model:
+    """Validate data; raises SettingsError that names each wrong key of `where`, by its line in `text`.
+
+    Keys in `overridden` came from the command line, so no line of the text is to blame.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        lines = [_explain(model, problem, data, where, text, overridden) for problem in error.errors(include_url=False)]
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {override}: write section.key=value, for example --set noise.snr=40")
+    *sections, last = key.strip().split(".")
+    if not all([*sections, last]) or "\n" in value:
+        raise SettingsError(f"--set {override!r}: write one section.key=value, for example --set noise.snr=40")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise SettingsError(f"--set {override}: {section} is a value, not a section")
+    try:
+        data[last] = tomllib.loads(f"v = {value}")["v"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        data[last] = value  # a bare word is a string: --set source.path=photos
+
+
+def _explain(
+    whole: type[BaseModel], problem: Any, data: dict[str, Any], where: str, text: str, overridden: Sequence[str]
+) -> str:
+    keys, value, model = _locate(whole, problem["loc"], data)
+    if problem["type"].startswith("union_tag"):
+        keys = [*keys, "kind"]
+    line, key = _line_of(keys, text), ".".join(keys) or "the file"
+    place = f"{where}{f', line {line}' if line else ''}: {key}"
+    if any(key == o or key.startswith(f"{o}.") for o in overridden):
+        place = f"--set {key}"
+    if problem["type"] == "extra_forbidden":
+        known = sorted(model)
+        near = difflib.get_close_matches(keys[-1], known, 1)
+        return f"{place}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}")
+    if problem["type"] == "missing":
+        return f"{place}: is missing; add it"
+    if problem["type"] == "union_tag_not_found":
+        return f"{place}: is missing; it says which kind of {keys[0]} is wanted"
+    if problem["type"] == "union_tag_invalid":
+        return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
+    if problem["type"] == "tuple_type":
+        example = '["one", "two"]' if isinstance(value, str) else "[2, 2]"
+        return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
+    message = problem["msg"].removeprefix("Value error, ")
+    told = json.dumps(value, default=str)
+    told = f" = {told}" if len(told) <= LONG else ""  # a whole study would hide what is wrong with it
+    return f"{place}{told}: {message[:1].lower()}{message[1:]}"
+
+
+def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:
+    """The keys that a user wrote, of a pydantic location (which also names union members), the value, known keys."""
+    keys: list[str] = []
+    model: set[str] = set(whole.model_fields)
+    for depth, part in enumerate(loc):
+        last = depth == len(loc) - 1
+        if isinstance(data, dict) and (part in data or (last and isinstance(part, str) and part in model)):
+            model = model if last else _fields(whole, part, data.get(part))
+            keys.append(str(part))
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return keys, data, model
+
+
+def _fields(whole: type[BaseModel], section: str, value: Any) -> set[str]:
+    """Known keys of a section; of the kind that it names, where it has kinds."""
+    models = _models(whole.model_fields[section].annotation) if section in whole.model_fields else []
+    kind = value.get("kind") if isinstance(value, dict) else None
+    chosen = (
+        [m for m in models if "kind" in m.model_fields and kind in typing.get_args(m.model_fields["kind"].annotation)]
+        if kind
+        else []
+    )
+    return {name for model in chosen or models for name in model.model_fields}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in typing.get_args(annotation) for m in _models(part)]
+
+
+def _line_of(keys: list[str], text: str) -> int | None:
+    """Line of `section.key` in TOML text, found by its section header and the key; None where it is not written so."""
+    section, wanted = "", ".".join(keys[:-1])
+    header = None
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.split("#")[0].strip()
+        if stripped.startswith("["):
+            section = stripped.strip("[] ")
+            header = number if section == ".".join(keys) else header
+        elif section == wanted and keys and stripped.split("=")[0].strip() == keys[-1]:
+            return number
+    return header

@@ -1,0 +1,162 @@
+"""What a source's history has done to it: traces that make reconstruction look easier than it is.
+
+Shimron, Tamir, Wang and Lustig, PNAS 119:e2117203119, 2022: networks trained and tested on data that were
+JPEG-compressed, zero-filled, filtered or interpolated report errors that are up to half of the true ones. A finding
+warns; it is kept with every pair, and a recipe may refuse it (`source.refuse`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration.noise_only import quiet
+from ..errors import NoQuietPlaceError
+from ..physics import ifft2c
+
+SourceFinding = Literal[
+    "jpeg",
+    "jpeg-blocks",
+    "interpolated",
+    "mr-picture",
+    "zero-filled",
+    "undersampled",
+    "filtered",
+    "real-valued",
+    "oversampling-removed",
+]
+FINDINGS: tuple[SourceFinding, ...] = get_args(SourceFinding)
+MEANING: dict[SourceFinding, str] = {
+    "jpeg": "the file is a JPEG: blocks and quantisation are part of the target",
+    "jpeg-blocks": "an 8x8 grid shows: it was a JPEG once",
+    "interpolated": "its highest spatial frequencies are empty: it was enlarged or smoothed",
+    "mr-picture": "a reconstructed magnitude picture, not a scan: no phase, no coils, and filters unknown",
+    "zero-filled": "the border of its k-space is zero: it was padded, and is interpolated in the image",
+    "undersampled": "samples inside its k-space are missing: its reference is not fully sampled",
+    "filtered": "noise is weaker at the border of its k-space than in the image: a filter was applied",
+    "oversampling-removed": "its header says that the readout is as wide as the image: what lay beside it is gone",
+    "real-valued": "its k-space has conjugate symmetry: the phase was thrown away",
+}
+GRID = 8  # of JPEG
+BLOCKINESS = 1.12  # of the grid's steps over the steps between; photographs without JPEG stay below 1.05
+EMPTY = 2e-3  # power of the outer band over that of the middle: photographs have 8e-3 and more, enlarged ones 7e-4
+BAND = 256  # pixels of the part that is looked at
+
+
+def crimes_of_photo(image: NDArray[np.float32], *, jpeg: bool) -> tuple[SourceFinding, ...]:
+    """Findings in a grey photograph [y x]; `jpeg` says that the file is one."""
+    found: list[SourceFinding] = ["jpeg"] if jpeg else []
+    if min(image.shape) >= 32 and _outer_band(image) < EMPTY:
+        found.append("interpolated")
+    elif not jpeg and blockiness(image) > BLOCKINESS:  # interpolation has a grid of its own
+        found.append("jpeg-blocks")
+    return tuple(found)
+
+
+def blockiness(image: NDArray[np.float32]) -> float:
+    """Steps over the lines of an 8x8 grid against steps between them: second differences, the lesser of both axes.
+
+    The grid may begin anywhere (the picture may have been cropped). 1 is no grid.
+    """
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(image, n=1, axis=axis))
+        lines = steps.mean(axis=1 - axis)
+        whole = lines[: len(lines) // GRID * GRID].reshape(-1, GRID)
+        if len(whole) < 4:
+            return 1.0
+        by_phase = np.median(whole / np.maximum(whole.mean(axis=1, keepdims=True), 1e-12), axis=0)
+        strongest = int(np.argmax(by_phase))
+        ratios.append(float(by_phase[strongest] / np.median(np.delete(by_phase, strongest))))
+    return min(ratios)
+
+
+def _outer_band(image: NDArray[np.float32]) -> float:
+    """Power beyond 0.9 of the highest frequency over power around 0.4, along each axis; the lesser ratio."""
+    y, x = (slice(max(n - BAND, 0) // 2, max(n - BAND, 0) // 2 + min(n, BAND)) for n in image.shape)
+    part = image[y, x].astype(np.float32)
+    part = (part - part.mean()) * np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])
+    ratios = []
+    for axis in (0, 1):
+        n = part.shape[axis]
+        power = np.mean(np.abs(np.fft.rfft(part, axis=axis)) ** 2, axis=1 - axis)
+        frequency = np.arange(len(power)) / (n / 2)
+        middle = float(power[(frequency > 0.3) & (frequency < 0.5)].mean())
+        ratios.append(float(power[frequency > 0.9].mean()) / max(middle, 1e-30))
+    return min(ratios)
+
+
+def crimes_of_kspace(kspace: NDArray[np.complex64]) -> tuple[SourceFinding, ...]:
+    """Findings in a slice [coil y x] of a scan as it is stored."""
+    found: list[SourceFinding] = []
+    sampled: NDArray[np.bool_] = np.any(kspace, axis=0)
+    rows, columns = (np.flatnonzero(np.any(sampled, axis=axis)) for axis in (1, 0))
+    if rows.size == 0:
+        return ()
+    if any(_border(places, n) for places, n in zip((rows, columns), sampled.shape, strict=True)):
+        found.append("zero-filled")
+    if sampled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < 0.99:
+        found.append("undersampled")
+    if not found and _is_filtered(kspace):
+        found.append("filtered")
+    if _conjugate_symmetry(kspace) > 0.99:
+        found.append("real-valued")
+    return tuple(found)
+
+
+def _border(places: NDArray[np.intp], n: int) -> bool:
+    """Whether positions along an axis of n leave a wider gap at an end than between them, as padding does."""
+    inside = int(np.diff(places).max(initial=1)) - 1
+    return max(int(places[0]), n - 1 - int(places[-1])) > inside
+
+
+def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
+    """Whether the border of k-space holds less than the image's noise: white noise is as strong in both (Parseval).
+
+    Where the image has no background, nobody can say.
+    """
+    scale = np.sqrt(np.mean(np.abs(kspace) ** 2, axis=(1, 2), keepdims=True))
+    kspace = kspace / np.maximum(scale, 1e-30)
+    images = ifft2c(kspace)
+    columns = images.shape[2]
+    outer = np.abs(np.arange(columns) - columns // 2) > 0.3 * columns
+    try:
+        chosen = quiet(images, np.broadcast_to(outer, images.shape[1:]))
+    except NoQuietPlaceError:
+        return False
+    noise = float(np.mean(np.abs(images[:, chosen]) ** 2))
+    for axis in (1, 2):
+        n = kspace.shape[axis]
+        width = max(n // 40, 1)
+        border = np.take(kspace, [*range(width), *range(n - width, n)], axis=axis)
+        if float(np.mean(np.abs(border) ** 2)) < 0.6 * noise:
+            return True
+    return False
+
+
+def _conjugate_symmetry(kspace: NDArray[np.complex64]) -> float:
+    """|<K(k), conj K(-k)>| over ||K||^2, after each coil: 1 for a real image, whatever its constant phase."""
+    mirrored = kspace
+    for axis in (1, 2):
+        mirrored = np.flip(mirrored, axis)
+        mirrored = np.roll(mirrored, 1, axis) if kspace.shape[axis] % 2 == 0 else mirrored
+    inner = np.abs(np.sum(kspace * mirrored, axis=(1, 2)))
+    return float(np.min(inner / np.maximum(np.sum(np.abs(kspace) ** 2, axis=(1, 2)), 1e-30)))
+
+
+def fingerprint(image: NDArray[np.floating]) -> int:
+    """64 bits that copies of a picture share, also resized or saved anew: signs of its 8x8 lowest frequencies.
+
+    The discrete cosine transform of a 32x32 reduction, each coefficient against the median (Zauner's pHash).
+    """
+    y, x = (np.linspace(0, n, 33).astype(int) for n in image.shape)
+    small = np.add.reduceat(np.add.reduceat(image.astype(np.float64), y[:-1], axis=0), x[:-1], axis=1)
+    small /= np.maximum(np.outer(np.diff(y), np.diff(x)), 1)
+    even = np.concatenate([small, small[::-1]], axis=0)
+    even = np.concatenate([even, even[:, ::-1]], axis=1)
+    shift = np.exp(-1j * np.pi * np.arange(8) / 64)
+    low = (np.fft.fft2(even)[:8, :8] * np.outer(shift, shift)).real.ravel()
+    bits = low > np.median(low[1:])
+    return int(sum(1 << k for k in np.flatnonzero(bits)))

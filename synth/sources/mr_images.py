@@ -1,0 +1,108 @@
+"""MR pictures: NIfTI volumes slice by slice, and DICOM images. They join the line as photographs do, not as scans.
+
+A picture is what a scanner made of a scan: magnitude, filtered and interpolated in ways that nobody knows. So its phase
+and its coils are synthetic, and the finding ``mr-picture`` goes with every pair.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageFileError
+from ..storage.arrays import stamp
+
+SUFFIXES = (".nii", ".nii.gz", ".dcm")
+MAX_VOXELS = 2**30
+MAX_PIXELS = 100_000_000
+CONTENT = 0.1  # of the volume's mean: slices below it are air
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name (or an item's, ``file#slice``) is that of an MR picture."""
+    return name.partition("#")[0].lower().endswith(SUFFIXES)
+
+
+def items_of(path: Path) -> list[str]:
+    """What to append to a file's name for each of its pictures: ``#slice`` of a volume's slices that are not air."""
+    if path.name.lower().endswith(".dcm"):
+        return [""]
+    volume = _volume(str(path), stamp(str(path)))
+    means = volume.mean(axis=(0, 1))
+    return [f"#{k}" for k in np.flatnonzero(means > CONTENT * means.mean())]
+
+
+def read_picture(path: Path, number: int | None) -> NDArray[np.float32]:
+    """Magnitude picture [y x] of a DICOM file or of slice `number` of a volume; raises ImageFileError.
+
+    Volumes are shown as radiologists see axial slices: the first axis (left to right) along x, the second from back to
+    front upwards.
+    """
+    if path.name.lower().endswith(".dcm"):
+        return _dicom(path)
+    volume = _volume(str(path), stamp(str(path)))
+    if number is None or not 0 <= number < volume.shape[2]:
+        raise ImageFileError(f"has {volume.shape[2]} slices, there is no slice {number}")
+    return np.ascontiguousarray(np.rot90(volume[:, :, number]))
+
+
+@lru_cache(maxsize=2)
+def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
+    try:
+        import nibabel
+    except ImportError:
+        raise ImageFileError("NIfTI needs nibabel; pip install nibabel") from None
+    try:
+        image: Any = nibabel.load(path)
+        shape = tuple(int(n) for n in image.shape)
+        if len(shape) != 3 or int(np.prod(shape, dtype=object)) > MAX_VOXELS or min(shape) < 1:
+            raise ImageFileError(f"has the shape {shape}; need three axes, of {MAX_VOXELS:,} voxels at most")
+        values = np.asanyarray(image.dataobj)
+        if np.iscomplexobj(values):
+            values = np.abs(values)
+        if not np.isfinite(values).all():
+            raise ImageFileError("has voxels that are not numbers; save it anew")
+        return np.asarray(values, np.float32)
+    except ImageFileError:
+        raise
+    except Exception as error:  # at this door: nibabel raises many kinds on a damaged file
+        raise ImageFileError(f"is no NIfTI volume that can be read ({type(error).__name__}: {error})") from None
+
+
+def dicom_header(path: Path) -> Any:
+    """All but the pixels of a DICOM file; raises ImageFileError."""
+    return _dataset(path, stop_before_pixels=True)
+
+
+def _dataset(path: Path, *, stop_before_pixels: bool) -> Any:
+    try:
+        import pydicom
+    except ImportError:
+        raise ImageFileError("DICOM needs pydicom; pip install pydicom") from None
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+    except Exception as error:  # at this door, as above
+        raise ImageFileError(f"is no DICOM file that can be read ({type(error).__name__}: {error})") from None
+
+
+def _dicom(path: Path) -> NDArray[np.float32]:
+    data = _dataset(path, stop_before_pixels=False)
+    try:
+        rows, columns = int(data.Rows), int(data.Columns)
+        if str(data.get("PhotometricInterpretation", "")) == "MONOCHROME1":
+            raise ImageFileError("is inverted (MONOCHROME1: 0 is white); save it as MONOCHROME2")
+        if int(data.get("NumberOfFrames", 1) or 1) > 1 or int(data.get("SamplesPerPixel", 1)) > 1:
+            raise ImageFileError("has several frames or colours; export single grey frames")
+        if not 0 < rows * columns <= MAX_PIXELS:
+            raise ImageFileError(f"has {rows}x{columns} pixels")
+        values = np.asarray(data.pixel_array, np.float32)
+        slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+        return values * np.float32(slope) + np.float32(intercept)
+    except ImageFileError:
+        raise
+    except Exception as error:  # at this door, as above
+        raise ImageFileError(f"is no DICOM image that can be read ({type(error).__name__}: {error})") from None

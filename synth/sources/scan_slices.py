@@ -1,0 +1,158 @@
+"""``[source] kind = "scans"``: files of k-space whose slices are the items, each with its own coils and size."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ..errors import ScanError, SourceRejectedError, SourceUnreadableError
+from ..scans.open import open_scan
+from ..scans.readers import READERS
+from ..scans.scan import Kspace, Scan
+from ..settings.spec import Range, Spec
+from ..storage.arrays import stamp
+from ..storage.listing import files_below, is_list, names_in
+from .crimes import SourceFinding
+
+ITEM = re.compile(r"^(?P<file>.*)#(?P<slice>\d+)@(?P<coils>\d+)x(?P<y>\d+)x(?P<x>\d+)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ScanItem:
+    """One slice of one file, written ``file#slice@coils x y x x``: a plan knows its shape without opening the file."""
+
+    file: str  # relative to the source's folder
+    slice: int
+    coils: int
+    matrix: tuple[int, int]
+
+    def __str__(self) -> str:
+        """As it stands in a corpus's list of sources."""
+        return f"{self.file}#{self.slice}@{self.coils}x{self.matrix[0]}x{self.matrix[1]}"
+
+    @classmethod
+    def parse(cls, text: str) -> ScanItem:
+        """Read what ``str`` wrote; raises ValueError."""
+        found = ITEM.match(text)
+        if found is None:
+            raise ValueError(f"{text!r} names no slice of a scan")
+        coils, y, x = (int(found[name]) for name in ("coils", "y", "x"))
+        return cls(found["file"], int(found["slice"]), coils, (y, x))
+
+
+class ScansSpec(Spec):
+    """``kind = "scans"``: a file, a folder of scans, searched to the bottom, in the order of their paths, or a list.
+
+    A list is a .txt file that names one scan per line, relative to where it lies; lines that begin with # are left out.
+
+    `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say themselves what is k-space.
+    """
+
+    kind: Literal["scans"]
+    path: str = Field(min_length=1)
+    variable: str | None = None
+    axes: str | None = None
+    manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
+    slices: Range | None = Field(
+        default=None, description="of each scan, first and last share of its slices: [0.25, 0.75] leaves out the ends"
+    )
+    every: int | None = Field(default=None, ge=1, description="n: every n-th slice of all of these alone")
+    refuse: tuple[SourceFinding, ...] = Field(
+        default=(), description="findings that reject a slice, such as 'zero-filled'"
+    )
+    max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of slices that may be unusable")
+
+    @field_validator("slices")
+    @classmethod
+    def _rising(cls, slices: Range | None) -> Range | None:
+        if slices is not None and not 0 <= slices[0] < slices[1] <= 1:
+            raise ValueError("goes from a share to a higher one, within 0 and 1")
+        return slices
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        path = Path(self.path)
+        return path.parent if path.is_file() else path
+
+    def list_scans(self) -> list[str]:
+        """Paths of the scans below `folder`, sorted; raises FileNotFoundError where there is none."""
+        path = Path(self.path)
+        if path.is_file():
+            return names_in(path) if is_list(path) else [path.name]
+        if not path.is_dir():
+            raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
+        files = files_below(path, is_scan)
+        if not files:
+            raise FileNotFoundError(
+                f"source.path {path} holds no scan ({' '.join(sorted(READERS))}); give one that does"
+            )
+        return files
+
+    def list_files(self) -> list[str]:
+        """All slices of all scans as items; raises FileNotFoundError where there is none."""
+        items, reasons = self._survey()
+        if not items:
+            told = "\n  ".join(reasons[:10]) or "there are noise scans alone"
+            raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
+        return list(items)[:: self.every]
+
+    def left_out(self) -> list[str]:
+        """Why files are left out that are no scans, one sentence each."""
+        return list(self._survey()[1])
+
+    def _survey(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        stamps = tuple((name, stamp(str(self.folder / name))) for name in self.list_scans())
+        return _surveyed(self, stamps)
+
+    def open(self, name: str) -> Scan:
+        """Open one of the scans; raises ScanError, or SourceUnreadableError where it is gone."""
+        path = self.folder / name
+        try:
+            return _opened(str(path), stamp(str(path)), self.variable, self.axes)
+        except OSError as error:
+            raise SourceUnreadableError(f"{path}: cannot be read ({error.strerror}); put it back") from None
+
+    def read(self, item: str) -> tuple[Kspace, Scan, int]:
+        """K-space [coil y x] of an item, its scan and slice; raises SourceRejectedError where it cannot be used."""
+        wanted = ScanItem.parse(item)
+        try:
+            scan = self.open(wanted.file)
+            kspace = scan[wanted.slice]
+        except ScanError as error:
+            raise SourceRejectedError(str(error)) from None
+        if kspace.shape != (wanted.coils, *wanted.matrix):
+            raise SourceRejectedError(f"{scan.path}: is now {kspace.shape}, it was {item}; put the old file back")
+        return kspace, scan, wanted.slice
+
+
+def is_scan(name: str) -> bool:
+    """Whether a file's name is that of a scan."""
+    return Path(name).suffix.lower() in READERS
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str | None) -> Scan:
+    return open_scan(path, variable=variable, axes=axes)
+
+
+@lru_cache(maxsize=4)
+def _surveyed(
+    spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Items of a source, and why other files are left out; opened once, as long as no file changes."""
+    items, reasons = [], []
+    for name, _ in stamps:
+        try:
+            scan = spec.open(name)
+        except ScanError as error:
+            reasons.append(str(error))
+        else:
+            first, last = (round(share * len(scan)) for share in spec.slices or (0.0, 1.0))
+            items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(first, last)]
+    return tuple(items), tuple(reasons)

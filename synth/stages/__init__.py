@@ -1,0 +1,1 @@
+"""The line: each stage draws its numbers, is applied, and keeps what was drawn."""

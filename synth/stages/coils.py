@@ -1,0 +1,200 @@
+"""Coil maps [coil y x] with sum_c |map|^2 = 1 at every pixel: Biot-Savart loops, birdcage, or a library of maps.
+
+A pair draws one of `sets` map sets; a set is a pure function of (spec, seed, set index, shape), so the corpus
+stores each set once. Maps are not cut at an object's outline: a photo fills its field of view (papers: Knoll 2019
+used ESPIRiT maps; cropped ones would cut the photo to the outline of a knee).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..rng import rng
+from ..settings.spec import PositiveRange, Range, Spec, draw_uniform
+from .coil_library import MAX_COILS, open_library, random_unitary, resampled
+from .coil_loops import MAX_RADIUS, LoopCoils, Maps, normalise
+from .virtual_coils import virtual_coils
+
+
+@dataclass(frozen=True)
+class BirdcageCoils:
+    """Birdcage maps by ``sigpy.mri.birdcage_maps``: `count` rungs at `radius` half fields of view."""
+
+    count: int
+    radius: float
+
+    def maps(self, shape: tuple[int, int]) -> Maps:
+        """Maps [coil y x], normalised."""
+        from sigpy.mri import birdcage_maps  # slow to import (numba), and only this kind needs it
+
+        return normalise(birdcage_maps((self.count, *shape), r=self.radius))
+
+    def numbers(self) -> dict[str, Any]:
+        """What was drawn."""
+        return {"coils_radius": self.radius}
+
+
+@dataclass(frozen=True)
+class LibraryCoils:
+    """One set of a map library, turned, resampled and mixed as drawn."""
+
+    path: str
+    index: int
+    count: int
+    resample: bool = False
+    flip_y: bool = False
+    flip_x: bool = False
+    quarter_turns: int = 0
+    mixing_seed: int | None = None  # of the unitary matrix between channels
+
+    def maps(self, shape: tuple[int, int]) -> Maps:
+        """Maps [coil y x], normalised."""
+        library = open_library(self.path).with_coils(self.count)
+        if not self.resample:
+            library.refuse_other_sizes(shape)
+        try:
+            maps = normalise(library[self.index])
+        except ValueError as error:
+            raise ValueError(f"coils.path {self.path}, set {self.index}: {error}") from None
+        turned = np.rot90(maps, self.quarter_turns, axes=(1, 2))
+        flipped = turned[:, :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+        made = virtual_coils(resampled(np.ascontiguousarray(flipped), shape), self.count)
+        if self.mixing_seed is not None:
+            made = np.tensordot(random_unitary(len(made), rng(self.mixing_seed, "mixing")), made, axes=1)
+        return normalise(made) if made is not maps else maps
+
+    def numbers(self) -> dict[str, Any]:
+        """What was drawn, as numbers."""
+        drawn = {"index": self.index, "flip_y": self.flip_y, "flip_x": self.flip_x, "turns": self.quarter_turns}
+        return {f"coils_library_{key}": float(value) for key, value in drawn.items()}
+
+
+class DrawnCoils(Protocol):
+    """What every kind of coils offers once drawn."""
+
+    def maps(self, shape: tuple[int, int]) -> Maps:
+        """Maps [coil y x], normalised."""
+        ...
+
+    def numbers(self) -> dict[str, Any]:
+        """What was drawn, by name."""
+        ...
+
+
+Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
+
+
+class LoopsSpec(Spec):
+    """``[coils] kind = "loops"``: loops on a ring, overlapping neighbours, jittered in place, tilt and size."""
+
+    kind: Literal["loops"] = "loops"
+    count: Count = 8
+    sets: int = Field(default=32, ge=1, le=10**5)
+    distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals; beyond 1 the wire stays outside
+    height: Range = (-0.2, 0.2)
+    tilt: Range = (-0.15, 0.15)  # rad
+    jitter: float = Field(default=0.25, ge=0, le=0.5)  # of the angle between neighbours
+    overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
+
+    @model_validator(mode="after")
+    def _wires_stay_outside(self) -> LoopsSpec:
+        radius = min(np.pi / self.count * self.overlap[1], MAX_RADIUS)  # over the distance
+        inward = radius * np.sin(min(max(np.abs(self.tilt)), np.pi / 2))
+        if self.distance[0] * (1 - inward) <= 1:
+            raise ValueError(
+                f"distance {self.distance[0]:g} with tilts up to {max(np.abs(self.tilt)):g} rad brings wires into the "
+                "field of view; raise coils.distance or lower coils.tilt"
+            )
+        return self
+
+    def draw(self, rng: np.random.Generator, index: int) -> LoopCoils:
+        """Draw the ring's rotation and each loop's place, tilt, size and receiver phase."""
+        n = self.count
+
+        def each(bounds: tuple[float, float]) -> tuple[float, ...]:
+            return tuple(float(v) for v in rng.uniform(*bounds, n))
+
+        spacing = 2 * np.pi / n
+        start = draw_uniform(rng, (0.0, 2 * np.pi))
+        angles = tuple(start + spacing * (i + j) for i, j in enumerate(each((-self.jitter, self.jitter))))
+        distance = each(self.distance)
+        overlap = each(self.overlap)
+        radius = tuple(min(spacing / 2 * o, MAX_RADIUS) * d for o, d in zip(overlap, distance, strict=True))
+        return LoopCoils(
+            angles, distance, each(self.height), each(self.tilt), each(self.tilt), radius, each((0.0, 2 * np.pi))
+        )
+
+
+class BirdcageSpec(Spec):
+    """``[coils] kind = "birdcage"``."""
+
+    kind: Literal["birdcage"] = "birdcage"
+    count: Count = 8
+    sets: int = Field(default=8, ge=1, le=10**5)
+    radius: PositiveRange = (1.2, 1.8)
+
+    def draw(self, rng: np.random.Generator, index: int) -> BirdcageCoils:
+        """Draw the radius."""
+        return BirdcageCoils(self.count, draw_uniform(rng, self.radius))
+
+
+class LibrarySpec(Spec):
+    """``[coils] kind = "library"``: maps harvested by `fathom coils`, of a corpus, or in a file.
+
+    `count` compresses sets of more coils to as many virtual ones. With `flip`, `rotate` (quarter turns) or `mix` (a
+    unitary matrix between channels) a set may be drawn again as another: `sets` says how many there are to be.
+    """
+
+    kind: Literal["library"] = "library"
+    path: str
+    count: Count | None = None
+    sets: int = Field(default=0, ge=0, le=10**5, description="0: as many as the library has")
+    resample: bool = Field(default=False, description="stretch maps to the target's matrix")
+    flip: bool = False
+    rotate: bool = False
+    mix: bool = False
+
+    def draw(self, rng: np.random.Generator, index: int) -> LibraryCoils:
+        """Set `index` modulo the library's number, and how it is turned and mixed."""
+        library = open_library(self.path).with_coils(self.count)
+        flips = (bool(rng.integers(2)), bool(rng.integers(2))) if self.flip else (False, False)
+        turns = int(rng.integers(4)) if self.rotate else 0
+        mixing = int(rng.integers(2**31)) if self.mix else None
+        count = self.count or library.coils
+        return LibraryCoils(self.path, index % len(library), count, self.resample, *flips, turns, mixing)
+
+
+class EspiritSpec(Spec):
+    """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
+
+    `count` compresses to as many virtual coils, `compression` says how; without it a scan keeps its own. `crop` sets
+    maps to zero where their eigenvalue is below it, or with `soft` fades them out; 0 keeps them everywhere.
+    """
+
+    kind: Literal["espirit"] = "espirit"
+    count: Count | None = None
+    compression: Literal["svd", "geometric"] = "svd"
+    reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference")
+    kernel: int = Field(default=6, ge=2, le=12)
+    threshold: float = Field(default=0.02, gt=0, lt=1)
+    crop: float = Field(default=0.0, ge=0, lt=1)
+    soft: bool = Field(default=False, description="weigh maps down around crop instead of cutting them")
+    extend: bool = Field(default=False, description="continue the maps beyond the object")
+
+    @property
+    def sets(self) -> int:
+        """None that pairs share."""
+        return 0
+
+
+CoilsSpec = Annotated[LoopsSpec | BirdcageSpec | LibrarySpec | EspiritSpec, Field(discriminator="kind")]
+SharedCoils = LoopsSpec | BirdcageSpec | LibrarySpec
+
+
+def draw_coils(spec: SharedCoils, seed: int, index: int) -> DrawnCoils:
+    """Draw map set `index` of a recipe; the same for every pair that uses it."""
+    return spec.draw(rng(seed, "coils", index), index)

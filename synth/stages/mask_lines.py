@@ -1,0 +1,240 @@
+"""Masks of whole readout lines [x]: regular, uniform, Gaussian, variable density, fastMRI's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..physics import centre_block
+from ..settings.spec import Spec
+from .mask import Mask, Sampled, Size, check_reference, exactly
+
+
+def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int = 0) -> Sampled:
+    """Every R-th of n lines through the centre, moved by `offset`, and the reference lines; raises ValueError."""
+    check_reference(reference_lines, n)
+    if acceleration > n:
+        raise ValueError(f"sampling.acceleration {acceleration} on {n} lines cannot be met; lower it")
+    sampled = (np.arange(n) - n // 2 - offset) % acceleration == 0
+    sampled[centre_block(n, reference_lines)] = True
+    return sampled
+
+
+class LinesSpec(Spec):
+    """Shared by masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
+
+    acceleration: float = Field(default=4.0, ge=1)
+    reference_lines: int = Field(default=24, ge=0)
+    lines: Annotated[int, Field(ge=1)] | Literal["regular"] | None = Field(
+        default=None, description="in all, in place of x / acceleration; regular: as many as that mask would have"
+    )
+
+    def line_count(self, n: int) -> int:
+        """Sampled lines of n; raises ValueError where the request is impossible."""
+        if self.lines == "regular":
+            return int(regular_lines(n, self._whole_acceleration(), self.reference_lines).sum())
+        count = self.lines if self.lines is not None else int(n / self.acceleration)
+        check_reference(self.reference_lines, n)
+        if not max(self.reference_lines, 1) <= count <= n:
+            raise ValueError(
+                f"sampling.acceleration {self.acceleration:g} on {n} lines leaves {count} lines, but "
+                f"sampling.reference_lines alone are {self.reference_lines}; lower the acceleration or the reference"
+            )
+        return count
+
+    def _whole_acceleration(self) -> int:
+        if self.acceleration % 1:
+            raise ValueError(f"sampling.acceleration {self.acceleration:g} has no regular mask; give a whole number")
+        return int(self.acceleration)
+
+    def capacity(self, size: Size) -> int:
+        """Lines that a pair needs room for."""
+        return self.line_count(size[1])
+
+    def _with_reference(self, n: int, chosen: Any) -> Mask:
+        sampled = np.zeros(n, bool)
+        sampled[centre_block(n, self.reference_lines)] = True
+        sampled[chosen] = True
+        return Mask(sampled, self.acceleration)
+
+    def _others(self, n: int) -> NDArray[np.intp]:
+        return np.setdiff1d(np.arange(n), np.arange(n)[centre_block(n, self.reference_lines)])
+
+
+class RegularSpec(Spec):
+    """``kind = "regular"``: every R-th line through k-space's centre, and the reference lines (Knoll 2019)."""
+
+    kind: Literal["regular"] = "regular"
+    acceleration: int = Field(default=4, ge=1)
+    reference_lines: int = Field(default=24, ge=0)
+    offset: int = Field(default=0, ge=0, le=10**6, description="shift of the regular lines; 0 samples the centre line")
+
+    def capacity(self, size: Size) -> int:
+        """Lines that a pair needs room for."""
+        return int(self._mask(size).sampled.sum())
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Nothing is random in it."""
+        return self._mask(size)
+
+    def _mask(self, size: Size) -> Mask:
+        sampled = regular_lines(size[1], self.acceleration, self.reference_lines, self.offset)
+        return Mask(sampled, float(self.acceleration))
+
+
+class UniformSpec(LinesSpec):
+    """``kind = "uniform"``: reference lines, and the rest uniformly without replacement."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Draw the lines outside the reference."""
+        n = size[1]
+        return self._with_reference(
+            n, rng.choice(self._others(n), self.line_count(n) - self.reference_lines, replace=False)
+        )
+
+
+class GaussianSpec(LinesSpec):
+    """``kind = "gaussian"``: like uniform, with Gaussian density around the centre; `width` is its sd over N."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    width: float = Field(default=0.2, gt=0)
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Draw the lines outside the reference, near ones with higher probability."""
+        n = size[1]
+        others = self._others(n)
+        # Gumbel top-k: the k largest of log weight + Gumbel noise are a weighted draw without replacement.
+        score = -0.5 * ((others - n // 2) / (self.width * n)) ** 2 + rng.gumbel(size=others.size)
+        wanted = self.line_count(n) - self.reference_lines
+        return self._with_reference(n, others[np.argsort(-score, kind="stable")[:wanted]])
+
+
+def lustig_density(n: int, lines: int, reference_lines: int, power: float) -> NDArray[np.float64]:
+    """Sampling probability [x] of Lustig 2007 (genPDF): min((1 - r)^p + c, 1), 1 in the centre, summing to `lines`.
+
+    r = |linspace(-1, 1, n)|, the centre is r < reference_lines / n, and c is found by bisection. Raises ValueError
+    where even c = 0 has too many lines.
+    """
+    r = np.abs(np.linspace(-1, 1, n))
+    centre = r < reference_lines / n
+
+    def density(c: float) -> NDArray[np.float64]:
+        return np.where(centre, 1.0, np.minimum((1 - r) ** power + c, 1.0))
+
+    if np.floor(density(0.0).sum()) > lines:
+        raise ValueError(
+            f"sampling.power {power:g} puts {density(0.0).sum():.0f} of {n} lines near the centre, more than the "
+            f"{lines} that the acceleration allows; raise the power, or lower acceleration or reference_lines"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if density(middle).sum() < lines else (low, middle)
+    return density(high)
+
+
+class VariableDensitySpec(LinesSpec):
+    """``kind = "variable-density"``: Lustig 2007, genPDF and genSampling: the best of `tries` draws is kept."""
+
+    kind: Literal["variable-density"] = "variable-density"
+    power: float | None = Field(default=None, gt=0, description="default: the least of 4, 5, 6 ... that fits")
+    tries: int = Field(default=10, ge=1, le=1000)
+
+    def capacity(self, size: Size) -> int:
+        """Lines that a pair needs room for; also finds out whether the density exists."""
+        self._density(size[1])
+        return self.line_count(size[1])
+
+    def _density(self, n: int) -> NDArray[np.float64]:
+        wanted = self.line_count(n)
+        powers = [float(p) for p in range(4, 65)] if self.power is None else [self.power]
+        for power in powers[:-1]:
+            with contextlib.suppress(ValueError):
+                return lustig_density(n, wanted, self.reference_lines, power)
+        return lustig_density(n, wanted, self.reference_lines, powers[-1])
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Draw `tries` masks with exactly the wanted lines; keep the one of least peak interference.
+
+        Interference is max |F^-1 (mask / density)| off the main lobe. Lustig redraws until the count is within a
+        tolerance of the wanted one; here surplus or missing lines are dropped or added at random, which is bounded.
+        """
+        n = size[1]
+        wanted = self.line_count(n)
+        density = self._density(n)
+        density[centre_block(n, self.reference_lines)] = 1.0
+        best, least = np.ones(n, bool), np.inf
+        for _ in range(self.tries):
+            sampled = exactly(wanted, rng.random(n) < density, density < 1, rng)
+            peak = np.abs(np.fft.ifft(sampled / density))[1:].max()
+            best, least = (sampled, peak) if peak < least else (best, least)
+        return Mask(best, self.acceleration)
+
+
+class FastmriSpec(Spec):
+    """``kind = "fastmri-random" | "fastmri-equispaced" | "fastmri-equispaced-fraction"``: fastMRI's masks, bit for bit.
+
+    RandomMaskFunc, EquiSpacedMaskFunc and EquispacedMaskFractionFunc of fastmri.data.subsample, with numpy's legacy
+    RandomState seeded per pair. "Equispaced-fraction", fastMRI's default equispaced mask, rounds a fractional spacing:
+    it is not equispaced.
+    """
+
+    kind: Literal["fastmri-random", "fastmri-equispaced", "fastmri-equispaced-fraction"]
+    acceleration: int = Field(default=4, ge=1)
+    center_fraction: float = Field(default=0.08, gt=0, lt=1)
+
+    def capacity(self, size: Size) -> int:
+        """Lines that a pair needs room for; random lines are more with a probability below 1e-12."""
+        n, low = size[1], self._low(size[1])
+        if low == 0 and self.kind != "fastmri-equispaced":
+            raise ValueError(
+                f"sampling.center_fraction {self.center_fraction:g} of {n} lines keeps none, so a mask may be empty; "
+                "raise it"
+            )
+        if self.acceleration > n:
+            raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
+        if self.kind == "fastmri-equispaced":
+            return min(n, low + -(-n // self.acceleration))
+        if low * self.acceleration >= n:
+            raise ValueError(
+                f"sampling.center_fraction {self.center_fraction:g} keeps {low} of {n} lines, so acceleration "
+                f"{self.acceleration} cannot be met; lower one of them"
+            )
+        p = (n / self.acceleration - low) / (n - low)
+        if self.kind == "fastmri-equispaced-fraction":
+            return min(n, int(np.ceil(n / self.acceleration + 2)))
+        exceeded = scipy.special.bdtrc(np.arange(n - low + 1), n - low, p)  # P(more lines than k outside the centre)
+        return low + int(np.argmax(exceeded < 1e-12))
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Draw a seed, and the mask that fastMRI makes of it."""
+        seed = int(rng.integers(2**32))
+        return Mask(self.mask(size[1], seed), float(self.acceleration), {"mask_seed": float(seed)})
+
+    def mask(self, n: int, seed: int) -> Sampled:
+        """The mask [x] of fastMRI's function of this kind for `n` columns and this seed."""
+        state = np.random.RandomState(seed)
+        state.randint(1)  # fastMRI chooses among its accelerations first; of one there is one
+        low = self._low(n)
+        sampled = np.zeros(n, bool)
+        if self.kind == "fastmri-random":
+            sampled = state.uniform(size=n) < (n / self.acceleration - low) / (n - low)
+        elif self.kind == "fastmri-equispaced":
+            sampled[state.randint(0, high=self.acceleration) :: self.acceleration] = True
+        else:
+            spacing = self.acceleration * (low - n) / (low * self.acceleration - n)
+            first = state.randint(0, high=round(spacing))
+            sampled[np.around(np.arange(first, n - 1, spacing)).astype(np.uint)] = True
+        pad = (n - low + 1) // 2
+        sampled[pad : pad + low] = True
+        return sampled
+
+    def _low(self, n: int) -> int:
+        return round(n * self.center_fraction)

@@ -1,0 +1,128 @@
+"""Masks of points [y x], where y is a second phase encoding: regular with a CAIPI shift, Poisson disc."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..physics import centre_block
+from ..settings.spec import Spec
+from .mask import Mask, Sampled, Size, check_reference, exactly
+
+
+class PointsSpec(Spec):
+    """Shared by masks over two phase encodings: `reference_lines` is the side of the fully sampled centre."""
+
+    reference_lines: int = Field(default=24, ge=0)
+
+    def _centre(self, size: Size) -> Sampled:
+        check_reference(self.reference_lines, min(size))
+        sampled = np.zeros(size, bool)
+        sampled[tuple(centre_block(n, self.reference_lines) for n in size)] = True
+        return sampled
+
+
+class Regular2DSpec(PointsSpec):
+    """``kind = "regular-2d"``: every Ry-th row and Rx-th column, shifted from row to row (CAIPIRINHA, Breuer 2006)."""
+
+    kind: Literal["regular-2d"] = "regular-2d"
+    acceleration: tuple[int, int] = (2, 2)  # y, x
+    shift: int = Field(default=0, ge=0, le=10**6, description="columns by which each sampled row moves on")
+
+    def capacity(self, size: Size) -> int:
+        """Points that a pair needs room for."""
+        return int(self._mask(size).sampled.sum())
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Nothing is random in it."""
+        return self._mask(size)
+
+    def _mask(self, size: Size) -> Mask:
+        ry, rx = self.acceleration
+        if not (1 <= ry <= size[0] and 1 <= rx <= size[1]):
+            raise ValueError(f"sampling.acceleration {list(self.acceleration)} cannot be met on {size[0]}x{size[1]}")
+        y, x = (np.arange(n) - n // 2 for n in size)
+        row = np.floor_divide(y, ry)
+        sampled = (y % ry == 0)[:, None] & ((x[None, :] - self.shift * row[:, None]) % rx == 0)
+        return Mask(sampled | self._centre(size), float(ry * rx))
+
+
+class PoissonSpec(PointsSpec):
+    """``kind = "poisson"``: Poisson disc of variable density: the disc grows with the distance from the centre."""
+
+    kind: Literal["poisson"] = "poisson"
+    acceleration: float = Field(default=4.0, gt=1)
+    growth: float = Field(
+        default=3.0, ge=0, le=100, description="disc radius at k-space's edge over that at its centre, minus 1"
+    )
+
+    def capacity(self, size: Size) -> int:
+        """Points that a pair needs room for."""
+        count = int(size[0] * size[1] / self.acceleration)
+        if count < max(int(self._centre(size).sum()), 1):
+            raise ValueError(
+                f"sampling.acceleration {self.acceleration:g} on {size[0]}x{size[1]} leaves {count} points, fewer than "
+                f"the {self.reference_lines}x{self.reference_lines} of reference_lines; lower one of them"
+            )
+        return count
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """One pass of dart throwing at the calibrated disc size, then exactly the wanted count."""
+        centre, wanted = self._centre(size), self.capacity(size)
+        scale = _poisson_scale(size, wanted, self.reference_lines, self.growth)
+        sampled = poisson_disc(centre, scale * _disc_growth(size, self.growth), rng)
+        return Mask(exactly(wanted, sampled, ~centre, rng), self.acceleration)
+
+
+def _disc_growth(size: Size, growth: float) -> NDArray[np.float64]:
+    y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) for n in size)
+    return np.asarray(1 + growth * np.minimum(np.hypot(y[:, None], x[None, :]), 1.0))
+
+
+def poisson_disc(centre: Sampled, radius: NDArray[np.float64], rng: np.random.Generator) -> Sampled:
+    """Dart throwing on the grid [y x]: every position once, in random order, taken unless an earlier one covers it.
+
+    A taken point covers the positions nearer than its radius [y x]. Radii are spread by +-25 % at random: on a grid
+    only few radii differ, and without the spread most accelerations could not be met. One pass over the grid, so it
+    ends. The fully sampled `centre` covers nothing.
+    """
+    ny, nx = radius.shape
+    radius = radius * (0.75 + 0.5 * rng.random(radius.shape))
+    reach = int(np.ceil(radius.max()))
+    dy, dx = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
+    distance = np.hypot(dy, dx)
+    covered = np.zeros((ny + 2 * reach, nx + 2 * reach), bool)  # a margin, so that discs need no clipping
+    covered[reach : reach + ny, reach : reach + nx] = centre
+    taken = centre.copy()
+    discs: dict[int, tuple[int, Sampled]] = {}
+    order = rng.permutation(ny * nx)
+    steps = np.ceil(radius.ravel()[order] * 16).astype(int).tolist()  # radii in sixteenths: one disc serves many
+    for (y, x), step in zip(zip(*(i.tolist() for i in np.divmod(order, nx)), strict=True), steps, strict=True):
+        if covered[y + reach, x + reach]:
+            continue
+        taken[y, x] = True
+        if step not in discs:
+            r = step // 16 + 1
+            inside = distance[reach - r : reach + r + 1, reach - r : reach + r + 1] if r <= reach else distance
+            discs[step] = (min(r, reach), inside < step / 16)
+        r, disc = discs[step]
+        covered[y + reach - r : y + reach + r + 1, x + reach - r : x + reach + r + 1] |= disc
+    return taken
+
+
+@lru_cache(maxsize=32)
+def _poisson_scale(size: Size, wanted: int, reference_lines: int, growth: float) -> float:
+    """The disc scale that gives a little more than `wanted` points, by 12 bisection steps on the same numbers."""
+    centre = np.zeros(size, bool)
+    centre[tuple(centre_block(n, reference_lines) for n in size)] = True
+    shape = _disc_growth(size, growth)
+    low, high = 0.0, 4 * np.sqrt(size[0] * size[1] / wanted)
+    for _ in range(12):
+        middle = (low + high) / 2
+        count = poisson_disc(centre, middle * shape, np.random.Generator(np.random.SFC64(0))).sum()
+        low, high = (middle, high) if count > 1.005 * wanted else (low, middle)
+    return low

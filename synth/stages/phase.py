@@ -1,0 +1,194 @@
+"""Image phase: smooth fields that make a magnitude image complex.
+
+Coordinates are in fields of view: (i - N // 2) / N along an axis of N samples, so -0.5 ... 0.5 with zero at the
+centre of k-space's partner pixel. Every field is drawn, applied with ``on(shape)`` and kept with ``numbers()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..settings.spec import Range, Spec, draw_uniform
+
+ComplexImage = NDArray[np.complex64]
+FloatImage = NDArray[np.float32]
+
+
+def coordinates(n: int) -> FloatImage:
+    """Pixel positions [n] in fields of view, zero at index n // 2."""
+    return ((np.arange(n) - n // 2) / n).astype(np.float32)
+
+
+def unit_phasor(radians: FloatImage) -> ComplexImage:
+    """exp(i radians) as complex64 [y x]."""
+    phasor = np.empty(radians.shape, np.complex64)
+    phasor.real, phasor.imag = np.cos(radians), np.sin(radians)
+    return phasor
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A drawn phase field; subclasses give `radians`."""
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad."""
+        raise NotImplementedError
+
+    def on(self, shape: tuple[int, int]) -> ComplexImage:
+        """The factor exp(i phi) [y x] to multiply an image with."""
+        return unit_phasor(self.radians(shape))
+
+    def numbers(self) -> dict[str, Any]:
+        """What was drawn, by name."""
+        return {f"phase_{key}": value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class NoPhase(Phase):
+    """The image stays real."""
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Zero everywhere [y x]."""
+        return np.zeros(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class SinusoidalPhase(Phase):
+    """phi = a sin(2 pi (fx x + fy y) + phi0): Knoll 2019, "sinusoidal phase modulations with random frequencies"."""
+
+    cycles: float  # per field of view
+    direction_rad: float
+    amplitude_rad: float
+    offset_rad: float
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad; the direction is measured from x towards y."""
+        y, x = coordinates(shape[0]), coordinates(shape[1])
+        k = 2 * np.pi * self.cycles
+        along_y = (k * np.sin(self.direction_rad) * y).astype(np.float32)
+        along_x = (k * np.cos(self.direction_rad) * x + self.offset_rad).astype(np.float32)
+        return np.float32(self.amplitude_rad) * np.sin(along_y[:, None] + along_x[None, :])
+
+
+@dataclass(frozen=True)
+class PolynomialPhase(Phase):
+    """phi = sum_(i + j <= order) a_ij (2 y)^i (2 x)^j: shim and eddy-current phase of low order."""
+
+    coefficients_rad: tuple[tuple[float, ...], ...]  # [i j], zero where i + j > order
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad."""
+        a = np.asarray(self.coefficients_rad)
+        y, x = (np.vander(2.0 * coordinates(n), a.shape[0], increasing=True) for n in shape)
+        return (y @ a @ x.T).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SmoothRandomPhase(Phase):
+    """A random field of bounded bandwidth: phi = offset + sum_ij a_ij cos(pi i y') cos(pi j x'), y', x' in 0 ... 1."""
+
+    coefficients_rad: tuple[tuple[float, ...], ...]  # [i j]
+    offset_rad: float
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad."""
+        a = np.asarray(self.coefficients_rad)
+        y, x = (np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(a.shape[0]))) for n in shape)
+        return (y @ a @ x.T + self.offset_rad).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Knoll2020Phase(Phase):
+    """The phase of Knoll's book-chapter code: the image times exp(-i sin(4 u^2)), u = -pi/2 ... pi/2 along x.
+
+    Source: advanced_neuro_recon_book_chapter, pf_pocs_reconstruction_example.m. Nothing in it is drawn; the
+    small real noise that the script adds to the phase is left out, because the noise stage is the place of noise.
+    """
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad, constant along y."""
+        u = np.linspace(-np.pi / 2, np.pi / 2, shape[1])
+        return np.broadcast_to(-np.sin(4 * u**2), shape).astype(np.float32)
+
+
+class NoPhaseSpec(Spec):
+    """``[phase] kind = "none"``."""
+
+    kind: Literal["none"] = "none"
+
+    def draw(self, rng: np.random.Generator) -> NoPhase:
+        """Draw nothing."""
+        return NoPhase()
+
+
+class SinusoidalSpec(Spec):
+    """``[phase] kind = "sinusoidal"``: ranges as chosen for Knoll 2019, whose text gives none."""
+
+    kind: Literal["sinusoidal"] = "sinusoidal"
+    cycles: Range = (0.5, 3.0)  # per field of view; 3 is far below the 12 that 24 reference lines resolve
+    amplitude: Range = (0.0, 3.14)  # rad
+
+    def draw(self, rng: np.random.Generator) -> SinusoidalPhase:
+        """Draw frequency, direction, amplitude and offset."""
+        return SinusoidalPhase(
+            cycles=draw_uniform(rng, self.cycles),
+            direction_rad=draw_uniform(rng, (0.0, 2 * np.pi)),
+            amplitude_rad=draw_uniform(rng, self.amplitude),
+            offset_rad=draw_uniform(rng, (0.0, 2 * np.pi)),
+        )
+
+
+class PolynomialSpec(Spec):
+    """``[phase] kind = "polynomial"``."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    order: int = Field(default=2, ge=0, le=6)
+    amplitude: Range = (0.0, 3.14)  # rad; each coefficient is uniform within plus or minus the drawn amplitude
+
+    def draw(self, rng: np.random.Generator) -> PolynomialPhase:
+        """Draw the coefficients of total degree up to `order`."""
+        size = self.order + 1
+        a = draw_uniform(rng, self.amplitude) * rng.uniform(-1, 1, (size, size))
+        degree = np.add.outer(np.arange(size), np.arange(size))
+        return PolynomialPhase(_rows(np.where(degree <= self.order, a, 0.0)))
+
+
+class SmoothRandomSpec(Spec):
+    """``[phase] kind = "smooth-random"``: Gaussian coefficients up to `cycles` per field of view, rms = `amplitude`."""
+
+    kind: Literal["smooth-random"] = "smooth-random"
+    cycles: float = Field(default=2.0, gt=0, le=16)
+    amplitude: Range = (0.5, 1.5)  # rad, rms over the image
+
+    def draw(self, rng: np.random.Generator) -> SmoothRandomPhase:
+        """Draw the cosine coefficients and a global offset."""
+        size = int(np.floor(2 * self.cycles)) + 1  # cos(pi i y') has i / 2 cycles per field of view
+        a = rng.standard_normal((size, size)) / np.hypot(*np.indices((size, size)) + 1.0)
+        a[0, 0] = 0.0
+        mean_square = (a**2 * np.where(np.indices((size, size)) > 0, 0.5, 1.0).prod(0)).sum()
+        a *= draw_uniform(rng, self.amplitude) / np.sqrt(max(mean_square, 1e-30))
+        return SmoothRandomPhase(_rows(a), offset_rad=draw_uniform(rng, (0.0, 2 * np.pi)))
+
+
+class Knoll2020Spec(Spec):
+    """``[phase] kind = "knoll2020"``."""
+
+    kind: Literal["knoll2020"] = "knoll2020"
+
+    def draw(self, rng: np.random.Generator) -> Knoll2020Phase:
+        """Draw nothing: the field is fixed."""
+        return Knoll2020Phase()
+
+
+def _rows(a: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(v) for v in row) for row in a)
+
+
+PhaseSpec = Annotated[
+    NoPhaseSpec | SinusoidalSpec | PolynomialSpec | SmoothRandomSpec | Knoll2020Spec, Field(discriminator="kind")
+]

@@ -1,0 +1,69 @@
+"""Undersampling as a recipe asks for it: lines [x] (`mask_lines`), points [y x] (`mask_points`), or a file.
+
+`acceleration` is nominal. The net acceleration (positions over sampled positions, reference lines included) is
+always computed and stored: 24 reference lines turn R = 4 on 368 lines into 3.35.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..settings.spec import Spec
+from ..storage.arrays import load_array
+from .mask import Mask, Sampled, Size
+from .mask_lines import FastmriSpec, GaussianSpec, RegularSpec, UniformSpec, VariableDensitySpec
+from .mask_points import PointsSpec, PoissonSpec, Regular2DSpec
+
+
+class FileSpec(Spec):
+    """``kind = "file"``: a mask from an .npy file, lines [x] or points [y x]; anything but 0 and NaN is sampled."""
+
+    kind: Literal["file"] = "file"
+    path: str
+
+    def capacity(self, size: Size) -> int:
+        """Lines or points that a pair needs room for."""
+        return int(self._mask(size).sampled.sum())
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+        """Nothing is random in it."""
+        return self._mask(size)
+
+    def load(self) -> Sampled:
+        """The mask as it stands in the file; raises ValueError where it is none."""
+        values = np.asarray(load_array(self.path, "sampling.path"))
+        sampled = (values != 0) & np.isfinite(values)
+        if sampled.ndim not in (1, 2) or not sampled.any():
+            raise ValueError(
+                f"sampling.path {self.path} is {sampled.shape}; need a mask [x] or [y x] that samples something"
+            )
+        return np.asarray(sampled)
+
+    def _mask(self, size: Size) -> Mask:
+        sampled = self.load()
+        if sampled.shape not in ((size[1],), size):
+            raise ValueError(
+                f"sampling.path {self.path} is {sampled.shape}, k-space is {size}; need {(size[1],)} or {size}"
+            )
+        return Mask(sampled, float(sampled.size / sampled.sum()))
+
+
+SamplingSpec = Annotated[
+    RegularSpec
+    | UniformSpec
+    | GaussianSpec
+    | VariableDensitySpec
+    | FastmriSpec
+    | Regular2DSpec
+    | PoissonSpec
+    | FileSpec,
+    Field(discriminator="kind"),
+]
+
+
+def samples_points(spec: Spec) -> bool:
+    """Whether a sampling section makes masks of points, so that y is a phase encoding."""
+    return isinstance(spec, PointsSpec) or (isinstance(spec, FileSpec) and spec.load().ndim == 2)

@@ -1,0 +1,199 @@
+"""From a photo to the target's matrix: turned, cropped, resized or padded (never silently), scaled; and the readout."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
+
+from ..errors import SourceRejectedError
+from ..settings.spec import PositiveRange, Spec, draw_uniform
+from .lesions import LesionsSpec
+from .object_mask import object_of
+from .readout import Readout
+
+
+def _as_matrices(value: Any) -> tuple[tuple[int, int], ...]:
+    several = value if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple) else [value]
+    for size in several:
+        if not (isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int for n in size)):
+            raise ValueError("must be [y, x] in pixels, or a list of such sizes")
+        if not all(8 <= n <= 4096 for n in size):
+            raise ValueError("each side must be 8 ... 4096")
+    return tuple((y, x) for y, x in several)
+
+
+_SIZE = {"type": "array", "items": {"type": "integer", "minimum": 8, "maximum": 4096}, "minItems": 2, "maxItems": 2}
+_SCHEMA = {"anyOf": [_SIZE, {"type": "array", "items": _SIZE, "minItems": 1}]}
+
+Matrices = Annotated[
+    tuple[tuple[int, int], ...], PlainValidator(_as_matrices), PlainSerializer(list), WithJsonSchema(_SCHEMA)
+]
+"""[y, x] (readout, phase encoding), or a list of such sizes."""
+
+MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An ellipse, in fractions of the matrix: a photo fills its field of view, an object in a scanner does not."""
+
+    y: float  # of its centre; 0 is the matrix's
+    x: float
+    half_height: float  # 0.5 reaches from edge to edge
+    half_width: float
+    angle_rad: float
+    rim: float = 0.0  # brightness of a rim just inside, over the object's mean: skin and fat around a head
+    rim_width: float = 0.0  # over the smaller half-axis
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, *, rimmed: bool = False) -> Outline:
+        """Heads and limbs as they lie in scans: 60 to 100 % of the field of view, a little off its centre.
+
+        With a rim it may reach beyond the field of view along the readout, as a head does in a sagittal slab.
+        """
+        half = rng.uniform(0.3, [1.0 if rimmed else 0.5, 0.5])
+        centre = rng.uniform(-1, 1, 2) * (0.5 - half)
+        angle = rng.uniform(-0.3, 0.3)
+        rim = (rng.uniform(0.5, 5.0), rng.uniform(0.02, 0.12)) if rimmed else (0.0, 0.0)
+        return cls(*map(float, (*centre, *half, angle, *rim)))
+
+    def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The image [y x] inside, with its rim, which keeps a part of the image's texture."""
+        distance = self._pixels_inside(image.shape)
+        inside = np.clip(distance / 2 + 0.5, 0, 1)
+        if self.rim == 0:
+            return np.asarray(image * inside, np.float32)
+        width = self.rim_width * min(self.half_height * image.shape[0], self.half_width * image.shape[1])
+        rim = np.clip(1.5 - np.abs(2 * distance / max(width, 2.0) - 1), 0, 1) * inside
+        mean = float(image.mean())
+        return np.asarray(image * inside * (1 - rim) + rim * self.rim * (0.7 * mean + 0.3 * image), np.float32)
+
+    def _pixels_inside(self, matrix: tuple[int, ...]) -> NDArray[np.float64]:
+        """About how many pixels a point lies within the edge, negative outside: [y x]."""
+        y, x = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in matrix), indexing="ij")
+        y, x = y - self.y, x - self.x
+        cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
+        radius = np.hypot((cos * y - sin * x) / self.half_height, (sin * y + cos * x) / self.half_width)
+        return np.asarray((1 - radius) * min(self.half_height * matrix[0], self.half_width * matrix[1]))
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a photo was brought to the matrix; kept with the pair."""
+
+    turned: bool  # by 90 degrees
+    resized: float  # factor; 1 is untouched
+    top: int  # first row and column of the crop, or minus the rows and columns padded before
+    left: int
+    scale: float  # the photo's grey values were divided by this
+    outline: Outline | None = None
+
+    def numbers(self) -> dict[str, Any]:
+        """What was done, by name; `scale` keeps its own name."""
+        named = {("scale" if k == "scale" else f"fit_{k}"): v for k, v in asdict(self).items() if k != "outline"}
+        drawn = {} if self.outline is None else {f"outline_{k}": v for k, v in asdict(self.outline).items()}
+        return {k: float(v) for k, v in {**named, **drawn}.items()}
+
+
+class TargetSpec(Spec):
+    """``[target]``: the matrix, how a photo is fitted to it, and what the reference is."""
+
+    matrix: Matrices = ((320, 368),)
+    fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
+    zoom: PositiveRange | None = Field(
+        default=None, description="with fit = 'resize': enlarged so many times more, log-uniform, and cut"
+    )
+    position: Literal["centre", "random"] = "centre"
+    turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
+    contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues trade places, air stays dark
+    outline: Literal["none", "ellipse", "rimmed"] = Field(
+        default="none",
+        description="ellipse: with air around, as objects in a scanner have it; rimmed: and a bright rim",
+    )
+    reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
+    readout_oversampling: int = Field(default=1, ge=1, le=4)
+    lesions: LesionsSpec | None = None
+    flip: bool = Field(default=False, description="of scans: flip along y and x at random")
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
+    rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")
+    degrees: float | None = Field(
+        default=None, gt=0, le=45, description="of scans: turned by up to so many, either way"
+    )
+
+    @model_validator(mode="after")
+    def _zoom_resizes(self) -> TargetSpec:
+        if self.zoom is not None and (self.fit != "resize" or self.zoom[0] < 1):
+            raise ValueError("zoom is for fit = 'resize', and 1 or more: a smaller photo would not fill the matrix")
+        return self
+
+    def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draw one of `matrices`."""
+        return self.matrix[int(rng.integers(len(self.matrix)))]
+
+    def readout(self, matrix: tuple[int, int]) -> Readout:
+        """The readout of this matrix, oversampled as the recipe says."""
+        return Readout(matrix[0], matrix[0] * self.readout_oversampling)
+
+    def apply(
+        self, photo: NDArray[np.float32], matrix: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Fitting]:
+        """Fit a photo [y x] to the matrix and scale it to a maximum of 1; raises SourceRejectedError if that fails."""
+        turned = self.turn and (photo.shape[0] < photo.shape[1]) != (matrix[0] < matrix[1]) and matrix[0] != matrix[1]
+        image = np.rot90(photo) if turned and photo.shape[0] != photo.shape[1] else photo
+        turned = image is not photo
+        factor = 1.0
+        if self.fit == "resize":
+            factor = max(m / n for m, n in zip(matrix, image.shape, strict=True))
+            if self.zoom is not None:
+                factor *= float(np.exp(draw_uniform(rng, (np.log(self.zoom[0]), np.log(self.zoom[1])))))
+            remedy = "target.fit = 'pad'" if self.zoom is None else "a smaller target.zoom"
+            image = _resized(image, factor, matrix, remedy)
+        room = [n - m for n, m in zip(image.shape, matrix, strict=True)]
+        if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):
+            remedy = "'crop' or 'resize'" if self.fit == "pad" else "'pad' or 'resize', or a smaller target.matrix"
+            raise SourceRejectedError(
+                f"a photo of {image.shape[0]}x{image.shape[1]} does not {self.fit} to {matrix[0]}x{matrix[1]}; "
+                f"use target.fit = {remedy}"
+            )
+        top, left = (
+            int(np.sign(r)) * (abs(r) // 2 if self.position == "centre" else int(rng.integers(abs(r) + 1)))
+            for r in room
+        )
+        fitted = np.zeros(matrix, np.float32)
+        y0, x0 = max(-top, 0), max(-left, 0)
+        cut = image[max(top, 0) : max(top, 0) + matrix[0], max(left, 0) : max(left, 0) + matrix[1]]
+        fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
+        if self.contrast == "inverted":
+            fitted = inverted(fitted)
+        outline = None if self.outline == "none" else Outline.draw(rng, rimmed=self.outline == "rimmed")
+        if outline is not None:
+            fitted = outline.apply(fitted)
+        scale = float(np.abs(fitted).max())
+        if scale == 0:
+            raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")
+        fitted /= np.float32(scale)
+        return fitted, Fitting(turned, factor, top, left, scale, outline)
+
+
+def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1.1 max - x in the object; in the air x stays."""
+    top = image.max()
+    return np.where(object_of(image), np.float32(1.1) * top - image, image)
+
+
+def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int], remedy: str) -> NDArray[np.float32]:
+    if factor > MAX_UPSCALE:
+        raise SourceRejectedError(
+            f"a photo of {image.shape[0]}x{image.shape[1]} would be enlarged {factor:.1f} times; "
+            f"the limit is {MAX_UPSCALE:g}: use larger photos, a smaller target.matrix or {remedy}"
+        )
+    if factor == 1:
+        return image
+    size = [max(m, round(n * factor)) for m, n in zip(matrix, image.shape, strict=True)]
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.maximum(np.asarray(resized, np.float32), 0)  # Lanczos undershoots; a magnitude does not

@@ -1,0 +1,44 @@
+"""Arrays that a recipe names by their files: .npy and .npz, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Time and size of a file (of a corpus: of its zarr.json), for caches of what was read from it."""
+    place = Path(path) / "zarr.json" if Path(path).is_dir() else Path(path)
+    status = place.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def load_array(path: str, key: str, name: str | None = None) -> Any:
+    """Array of an .npy file (memory-mapped), or array `name` of an .npz file.
+
+    Raises FileNotFoundError or ValueError that names the recipe's `key`; nothing in the file is executed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{key} {path} does not exist; give the path of an .npy file")
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            with loaded:
+                loaded = loaded[name]
+        if loaded.dtype.kind not in "biufc":
+            raise ValueError(f"it holds {loaded.dtype}, not numbers")
+        return loaded
+    except KeyError:
+        raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError, TypeError, SyntaxError) as error:
+        raise ValueError(f"{key} {path} is not a plain array ({error}); save it with numpy.save") from None
+
+
+def sha256_of(array: NDArray[Any]) -> str:
+    """sha256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()

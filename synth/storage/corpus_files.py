@@ -1,0 +1,131 @@
+"""The files of a corpus, without its recipe: attributes, codecs, and the arrays of each bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from ..errors import CorpusError, UnfinishedCorpusError
+
+SCHEMA = 1  # raised by every change of what is stored
+CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzip"})  # none of them runs code
+
+
+def building_path(path: Path) -> Path:
+    """Where a corpus stands until it is finished."""
+    return path.with_name(path.name + ".building")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Pairs of one shape, opened for reading."""
+
+    name: str
+    arrays: dict[str, zarr.Array[Any]]
+
+    own_maps: bool = False  # row k of `maps` is pair k's
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """All rows of a number; raises CorpusError where it is lost."""
+        if name not in self.arrays:
+            raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
+        return np.asarray(self.arrays[name][:])
+
+    @cached_property
+    def valid_rows(self) -> NDArray[Any]:
+        """The rows whose source was not rejected."""
+        return np.flatnonzero(self.numbers("valid") == 1)
+
+    @cached_property
+    def map_rows(self) -> NDArray[Any]:
+        """The row of `maps` that belongs to each pair."""
+        found = np.nan_to_num(self.numbers("maps_index"), nan=-1)  # a rejected pair has NaN there
+        return np.arange(len(found)) if self.own_maps else found.astype(np.int64)
+
+
+def stored_attributes(root: Path) -> dict[str, Any]:
+    """Fathom's attributes of a corpus, finished or not; raises CorpusError where there are none."""
+    try:
+        attributes = dict(json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"])
+    except (FileNotFoundError, NotADirectoryError):
+        attributes = None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        attributes = None
+    if attributes is None:
+        if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
+            raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
+        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made")
+    if attributes.get("schema") != SCHEMA:
+        raise CorpusError(
+            f"{root} has corpus schema {attributes.get('schema')}, this Fathom reads {SCHEMA}; build it again"
+        )
+    return attributes
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raise UnfinishedCorpusError where the build of a corpus has not ended."""
+    unfinished = not path.exists() and building_path(path).exists()
+    with contextlib.suppress(CorpusError):  # damaged, or none at all: not for this function to say
+        unfinished = unfinished or not stored_attributes(path).get("complete")
+    if unfinished:
+        raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
+
+
+def maps_of_corpus(path: Path) -> list[zarr.Array[Any]]:
+    """The array of maps [set coil y x] of every bucket of a finished corpus; raises CorpusError."""
+    refuse_unfinished(path)
+    stored_attributes(path)
+    root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
+    try:
+        return [open_bucket(path, name, own_maps=False).arrays["maps"] for name, _ in sorted(root.groups())]
+    except (KeyError, ValueError, OSError) as error:
+        raise damaged_metadata(path, error) from None
+
+
+def damaged_metadata(path: Path, error: Exception) -> CorpusError:
+    """The error of a corpus whose arrays cannot be opened."""
+    return CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it")
+
+
+def content_hash_of(path: Path) -> str:
+    """Content hash of a finished corpus; raises CorpusError."""
+    refuse_unfinished(path)
+    return str(stored_attributes(path)["content_hash"])
+
+
+def open_bucket(path: Path, name: str, *, own_maps: bool) -> Bucket:
+    """The arrays of a bucket; raises CorpusError, or what zarr raises where they are damaged."""
+    group = zarr.open_group(
+        LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3, use_consolidated=False
+    )
+    arrays = dict(group.arrays())
+    for key, array in arrays.items():
+        _check_codecs(f"{path}/{name}/{key}", array)
+    bucket = Bucket(name, arrays, own_maps)
+    if not np.isin(bucket.numbers("valid"), (0, 1)).all():
+        raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
+    return bucket
+
+
+def _check_codecs(where: str, array: zarr.Array[Any]) -> None:
+    names = {codec["name"] for codec in _codecs(array.metadata.to_dict()["codecs"])}
+    if not names <= CODECS:
+        raise CorpusError(f"{where} uses the codecs {sorted(names - CODECS)}, which are not among {sorted(CODECS)}")
+
+
+def _codecs(codecs: Any) -> Iterator[dict[str, Any]]:
+    for codec in codecs:
+        yield codec
+        configuration = codec.get("configuration", {})
+        yield from _codecs(configuration.get("codecs", []))
+        yield from _codecs(configuration.get("index_codecs", []))
