@@ -26,13 +26,14 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.names import RECIPES
 from pipelines.picture import draw_rows, panels_of
-from pipelines.reconstruction import Undersampling, batch_of, noise_of
-from recon.baselines import CgSense, RegularisedSense, ZeroFilled
-from recon.evaluate import differences, reconstructions, rows_of, summary_of
-from recon.loader import PairDataset
-from recon.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
-from recon.trained import load_model
-from recon.unrolled_sense import UnrolledSense, UnrolledSpec
+from recon.data.datasets import PairDataset
+from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.metrics import psnr_magnitude_object_max, psnr_magnitude_slice_max, ssim_windowed_slice_range
+from recon.evaluation.rows import reconstructions, rows_of
+from recon.models.baselines import CgSense, RegularisedSense, ZeroFilled
+from recon.models.unrolled_sense import UnrolledSense, UnrolledSpec
+from recon.training.model_files import load_model
 from synth.recipe import load_recipe
 from synth.scans.open import open_scan
 from synth.writers.cfl import read_array, write_array

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from recon.batches import make_loader
-from recon.loader import PairDataset
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
 from synth.recipe import load_recipe
 
 

@@ -22,10 +22,10 @@ import torch
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from recon.batches import make_loader
-from recon.loader import PairDataset
-from recon.metrics import psnr_magnitude_slice_max
-from recon.sense import regularised_sense
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
+from recon.evaluation.metrics import psnr_magnitude_slice_max
+from recon.models.sense import regularised_sense
 from synth.calibration.espirit import espirit
 from synth.calibration.noise_profile import whiten
 from synth.calibration.scan_noise import calibrate

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torchvision_standin
 
-from recon.sense import cg_sense
+from recon.models.sense import cg_sense
 from synth.process import keep_memory
 from synth.rng import rng
 from synth.stages.mask_lines import RegularSpec

@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from recon.variational import VariationalNetwork, symmetric_pad
+from recon.models.variational import VariationalNetwork, symmetric_pad
 from synth.physics import sense_adjoint, sense_forward
 from synth.process import keep_memory
 

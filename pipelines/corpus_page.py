@@ -7,11 +7,13 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.errors import UnmeasurableError
+from recon.evaluation.measured_noise import DEVIATIONS, Measured
 from synth.corpus.reader import Corpus
 from synth.physics import fft2c, ifftc
 from synth.sources.crimes import MEANING
 
-from .measured import DEVIATIONS, Measured, UnmeasurableError, measure
+from .measured import measure
 from .page import page
 from .picture import png
 from .summary import lacking

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.checkpoint import load_tensors
-from recon.journal import lines_of
-from recon.rbf import RbfTable
-from recon.trained import weights_file
-from recon.training import Training
-from recon.variational import VariationalSpec
+from recon.models.rbf import RbfTable
+from recon.models.variational import VariationalSpec
+from recon.training.checkpoint import load_tensors
+from recon.training.metrics_log import lines_of
+from recon.training.model_files import weights_file
+from recon.training.settings import Training
 from synth.recipe import Recipe
 
 from .findings import matrix

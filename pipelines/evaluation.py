@@ -12,22 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon.baselines import ZeroFilled
-from recon.checkpoint import CheckpointError
-from recon.evaluate import (
-    Row,
-    differences,
-    lesion_rows,
-    noise_rows,
-    reconstructions,
-    refuse_other_pairs,
-    rows_of,
-    summary_of,
-)
-from recon.loader import PairDataset
-from recon.models import BASELINES, Reconstruction, named_baseline
-from recon.trained import load_model, strangeness
-from recon.world import local_device
+from recon.data.datasets import PairDataset
+from recon.errors import CheckpointError
+from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
+from recon.models.baselines import ZeroFilled
+from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
+from recon.training.model_files import load_model, strangeness
+from recon.training.process_group import local_device
 from synth.process import keep_memory
 from synth.storage.whole import write_whole
 
@@ -40,7 +32,7 @@ FILES = ("rows.csv", "images.png", "noise.png", "summary.json")  # all that a te
 
 @dataclass(frozen=True)
 class Probes:
-    """What is looked into beyond metrics of images (`recon.probes`)."""
+    """What is looked into beyond metrics of images (`recon.evaluation.probes`)."""
 
     without: Path | None = None  # a corpus with the same pairs, but without their lesions
     replicas: int = 0  # of noise, for maps of it
@@ -167,9 +159,3 @@ def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
         given = image_of(ZeroFilled(), item, tested[0].place)
         rows.append(panels_of(item["target"].numpy(), titles, given))
     draw_rows(rows, path)
-
-
-def image_of(model: Reconstruction, item: dict[str, torch.Tensor], place: torch.device) -> NDArray[np.complexfloating]:
-    """The reconstruction [y x] of one pair."""
-    with torch.no_grad():
-        return np.asarray(model({name: value[None].to(place) for name, value in item.items()})[0].cpu().numpy())

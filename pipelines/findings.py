@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recon.checkpoint import load_tensors
-from recon.evaluate import interval
-from recon.metrics import paired_bootstrap
-from recon.trained import weights_file
+from recon.evaluation.intervals import interval, paired_bootstrap
 
 from .study import ExpectedSpec
 
@@ -40,20 +36,6 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-
-def moved(before: Path, after: Path) -> dict[str, float]:
-    """||after - before|| / ||before|| of each kind of parameter, over all stages: Knoll 2019, Figure 10.
-
-    Kinds are the last part of parameters' names: kernels, weights (of activations) and lam of the variational network.
-    """
-    first, last = (load_tensors(weights_file(path))[0] for path in (before, after))
-    squares: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for name, tensor in first.items():
-        change, size = squares[name.rpartition(".")[2]], tensor.double()
-        change[0] += float((last[name].double() - size).square().sum())
-        change[1] += float(size.square().sum())
-    return {kind: (moved / size) ** 0.5 if size else 0.0 for kind, (moved, size) in squares.items()}
 
 
 def by_pair(rows: Sequence[Row], model: str, corpus: str, metric: str) -> dict[int, float]:

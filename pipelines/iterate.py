@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recon.batches import make_loader
-from recon.loader import PairDataset
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
 
 from .progress import Meter
 

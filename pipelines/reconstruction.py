@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from recon.metrics import slice_metrics
-from recon.world import local_device
-from synth.calibration.espirit import espirit
-from synth.calibration.noise_profile import NoiseProfile, whiten
-from synth.calibration.scan_noise import calibrate
-from synth.errors import CalibrationError, ScanError
-from synth.physics import ifft2c
-from synth.rng import rng
+from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.evaluation.metrics import slice_metrics
+from recon.training.process_group import local_device
+from synth.errors import ScanError
 from synth.scans.open import open_scan
-from synth.scans.scan import Kspace, Scan
-from synth.stages.mask import Mask
-from synth.stages.mask_lines import RegularSpec
 from synth.storage.whole import write_whole
 
 from .evaluation import model_named, refuse_strangers
@@ -30,37 +22,7 @@ from .picture import Panel, draw_rows, panels_of
 from .progress import Meter
 
 SHOWN = 4  # slices in the picture
-FEWEST = 8  # reference lines for coil maps
 FILES = ("images.npy", "images.png", "summary.json")
-
-
-@dataclass(frozen=True)
-class Undersampling:
-    """What is left of a full scan: every `acceleration`-th line and `reference_lines`; 1 keeps what was measured."""
-
-    acceleration: int = 1
-    reference_lines: int = 24
-
-    def mask(self, kspace: Kspace) -> np.ndarray:
-        """Sampled lines [x], or points [y x] of a scan that was undersampled along both.
-
-        Raises ScanError where a scan that is undersampled already is to be undersampled again.
-        """
-        points = np.abs(kspace).max(axis=0) > 0
-        lines = points.any(axis=0)
-        measured = lines if points[:, lines].all() else points
-        if self.acceleration == 1:
-            return measured
-        if not is_full(measured):
-            raise ScanError("it is undersampled already; leave --acceleration out")
-        wanted = RegularSpec(acceleration=self.acceleration, reference_lines=self.reference_lines)
-        return measured & wanted.draw(rng(0, "sampling"), kspace.shape[-2:]).sampled
-
-
-def is_full(mask: np.ndarray) -> bool:
-    """Whether a mask of lines has no gap between its first line and its last."""
-    places = np.flatnonzero(mask)
-    return mask.ndim == 1 and len(places) == places[-1] - places[0] + 1
 
 
 def reconstruct(
@@ -113,33 +75,3 @@ def reconstruct(
     draw_rows(drawn, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
-
-
-def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
-    """The scan's noise, or a note that says why it cannot be learnt."""
-    try:
-        return calibrate(scan), []
-    except CalibrationError as error:
-        return None, [f"not whitened: {error}"]
-
-
-def batch_of(
-    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
-) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-    """A batch of one as the loader gives it, and the image of all lines where more were measured than are used."""
-    mask = how.mask(kspace)
-    full = kspace if profile is None else whiten(kspace, profile)
-    height, width = Mask(mask, 1.0).reference(full.shape[1])
-    if min(height, width) < FEWEST:
-        few = f"{min(height, width)} reference lines at k-space's centre"
-        raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
-    maps = espirit(full * mask, reference=(min(24, height), min(24, width))).maps[0]
-    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if how.acceleration > 1 else None
-    arrays = {
-        "mask": mask[None, None] if mask.ndim == 1 else mask[None],
-        "masked_kspace": full * mask,
-        "sens_maps": maps,
-        "sigma": np.float32(np.nan if profile is None else 1.0),
-        "acceleration": np.float32(mask.size / mask.sum()),
-    }
-    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference

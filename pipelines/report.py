@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from recon.evaluate import PROBES
-from recon.trained import versions
+from recon.evaluation.optimum import Optimum
+from recon.evaluation.rows import PROBES
+from recon.training.model_files import change_of_parameters, versions
 from synth.storage.whole import write_whole
 
 from .alerts import alerting
 from .drawings import drawings
 from .figures import figures
-from .findings import Finding, judge, matrix, moved
+from .findings import Finding, judge, matrix
 from .leakage import shared, sources_of
 from .page import page
 from .study import Stage, Study, TableSpec
 from .study_run import Outcome, Row, rows_of_study
-from .sweeps import Optimum, optima, sweep_drawing, sweeps
+from .sweeps import optima, sweep_drawing, sweeps
 from .table import write_table
 
 PICTURES = 8  # at most, so that the file stays small
@@ -175,7 +176,7 @@ def _moves(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple
         start = next((stages[n] for n in stage.needs if n.startswith("train/")), None)
         if stage.kind == "train" and start is not None and stage.done(out) and start.done(out):
             with alerting(f"what moved from {start.folder} to {stage.folder}", alerts):
-                found.append((f"{start.name} to {name}", moved(out / start.folder, out / stage.folder)))
+                found.append((f"{start.name} to {name}", change_of_parameters(out / start.folder, out / stage.folder)))
     return found
 
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from recon.evaluate import METRICS, same_but_for_lesions
-from recon.models import named_baseline
-from recon.training import Training
+from recon.evaluation.rows import METRICS, same_but_for_lesions
+from recon.models.catalogue import named_baseline
+from recon.training.settings import Training
 from synth.errors import SettingsError
 from synth.recipe import Recipe, load_recipe
 from synth.settings.spec import Spec

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from recon.train import train
-from recon.training import DataSpec, Training
+from recon.training.loop import train
+from recon.training.settings import DataSpec, Training
 from synth.errors import CorpusError
 from synth.recipe import Recipe
 from synth.storage.whole import write_whole

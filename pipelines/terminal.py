@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from pipelines import __version__
-from recon.checkpoint import CheckpointError
-from recon.run import TrainingError, is_out_of_memory
+from recon.errors import CheckpointError, TrainingError
+from recon.training.memory import is_out_of_memory
 from synth.errors import CorpusError, ShardError
 
 from .build import BuildError

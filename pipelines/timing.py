@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from recon.training import Training
+from recon.training.settings import Training
 from synth.recipe import Recipe
 
 from .study import Stage

@@ -26,8 +26,8 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Train a network on corpora; run again, it goes on where it was stopped. `torchrun` shares it among processes."""
-    from recon.train import train
-    from recon.training import Training
+    from recon.training.loop import train
+    from recon.training.settings import Training
 
     from .progress import steps_shown
 
@@ -110,7 +110,9 @@ def reconstruct_command(
     as_json: Json = False,
 ) -> None:
     """Reconstruct a scan, undersampled as it is or retrospectively."""
-    from .reconstruction import Undersampling, reconstruct
+    from recon.data.scan_batch import Undersampling
+
+    from .reconstruction import reconstruct
 
     with kindly():
         how = Undersampling(acceleration, reference_lines)

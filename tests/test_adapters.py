@@ -8,8 +8,8 @@ import torch
 from conftest import recipe_data
 from torch.utils.data import DataLoader
 
-from recon.adapters import as_deepinv, as_direct, as_fastmri, centre_block_of
-from recon.loader import PairDataset, VirtualPairs
+from recon.data.adapters import as_deepinv, as_direct, as_fastmri, centre_block_of
+from recon.data.datasets import PairDataset, VirtualPairs
 from synth.recipe import parse_recipe
 
 

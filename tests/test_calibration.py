@@ -11,7 +11,7 @@ from properties import complex_normal
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from recon.loader import PairDataset
+from recon.data.datasets import PairDataset
 from synth.calibration.noise_profile import (
     added_covariance,
     load_profile,

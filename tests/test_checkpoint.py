@@ -4,9 +4,10 @@ import pytest
 import torch
 from trainings import NETWORKS, Stopped, settings, stop_at, weights
 
-from recon.checkpoint import CheckpointError, load_tensors, save_tensors
-from recon.train import train
-from recon.trained import load_model
+from recon.errors import CheckpointError
+from recon.training.checkpoint import load_tensors, save_tensors
+from recon.training.loop import train
+from recon.training.model_files import load_model
 
 
 def test_bad_checkpoints_are_refused(corpus, tmp_path):

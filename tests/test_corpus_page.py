@@ -60,6 +60,6 @@ def test_names_from_data_never_become_html(tmp_path):
 def test_a_claim_that_does_not_hold_is_an_alert(photos, tmp_path, monkeypatch):
     out = tmp_path / "c.zarr"
     build(parse_recipe(recipe_data(photos, pairs=4), "test"), out, ClusterSpec("sync"))
-    monkeypatch.setattr("pipelines.measured.DEVIATIONS", 0.0)
-    monkeypatch.setattr("pipelines.measured.ROUNDING", 0.0)  # no chance is allowed for: every pair is off
+    monkeypatch.setattr("recon.evaluation.measured_noise.DEVIATIONS", 0.0)
+    monkeypatch.setattr("recon.evaluation.measured_noise.ROUNDING", 0.0)  # no chance is allowed for: every pair is off
     assert re.search(r'class="alert">pair \d: its sigma is said to be', page_of(out))

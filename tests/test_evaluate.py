@@ -12,13 +12,14 @@ from pipelines import cli  # noqa: F401 (it adds the commands)
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.terminal import app
-from recon.baselines import CgSense, ZeroFilled
-from recon.evaluate import differences, reconstructions, rows_of, summary_of
-from recon.loader import PairDataset
-from recon.metrics import slice_metrics
-from recon.models import named_baseline
-from recon.train import train
-from recon.training import Training
+from recon.data.datasets import PairDataset
+from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.metrics import slice_metrics
+from recon.evaluation.rows import reconstructions, rows_of
+from recon.models.baselines import CgSense, ZeroFilled
+from recon.models.catalogue import named_baseline
+from recon.training.loop import train
+from recon.training.settings import Training
 from synth.recipe import parse_recipe
 from synth.settings.toml import parse_settings
 

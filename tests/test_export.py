@@ -9,7 +9,7 @@ from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.export import export, import_corpus
 from pipelines.verify import verify
-from recon.loader import PairDataset
+from recon.data.datasets import PairDataset
 from synth.corpus.reader import open_corpus
 from synth.errors import CorpusError
 from synth.recipe import parse_recipe

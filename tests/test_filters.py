@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from recon.filters import correlate, transposed
+from recon.models.filters import correlate, transposed
 
 
 def drawn(*shape):

@@ -5,15 +5,17 @@ from conftest import recipe_data, write_photos
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.figures import by_conditioning
-from pipelines.findings import judge, matrix, moved
+from pipelines.findings import judge, matrix
 from pipelines.report import SHOWN
 from pipelines.study import ExpectedSpec, Stage
-from pipelines.sweeps import optima, peak, predicted_lam, sweeps
-from recon.baselines import CgSense, ZeroFilled
-from recon.checkpoint import save_tensors
-from recon.evaluate import METRICS
-from recon.loader import PairDataset
+from pipelines.sweeps import optima, sweeps
+from recon.data.datasets import PairDataset
+from recon.evaluation.conditioning import by_conditioning
+from recon.evaluation.optimum import peak, predicted_lam
+from recon.evaluation.rows import METRICS
+from recon.models.baselines import CgSense, ZeroFilled
+from recon.training.checkpoint import save_tensors
+from recon.training.model_files import change_of_parameters
 from synth.recipe import parse_recipe
 
 
@@ -30,7 +32,7 @@ def test_what_fine_tuning_moved(tmp_path):
     }
     for name, tensors in (("before", before), ("after", after)):
         save_tensors(tmp_path / f"{name}.safetensors", tensors, {})
-    found = moved(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
+    found = change_of_parameters(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
     assert found == {"kernels": pytest.approx(2**0.5 / 5), "lam": 0.0}
 
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from conftest import recipe_data
 
-from recon.batches import make_loader
-from recon.ipalm import Ipalm
-from recon.loader import VirtualPairs
-from recon.training import loss_of
-from recon.variational import VariationalNetwork, VariationalSpec
+from recon.data.datasets import VirtualPairs
+from recon.data.loader import make_loader
+from recon.models.variational import VariationalNetwork, VariationalSpec
+from recon.training.ipalm import Ipalm
+from recon.training.losses import loss_of
 from synth.recipe import parse_recipe
 
 

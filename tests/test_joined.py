@@ -1,11 +1,11 @@
 import torch
 from trainings import settings
 
-from recon.batches import make_loader
-from recon.joined import JoinedPairs
-from recon.loader import PairDataset
-from recon.train import train
-from recon.trained import strangeness
+from recon.data.datasets import PairDataset
+from recon.data.joined_pairs import JoinedPairs
+from recon.data.loader import make_loader
+from recon.training.loop import train
+from recon.training.model_files import strangeness
 
 
 def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):

@@ -8,8 +8,8 @@ from processes import built, fathom
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from recon.batches import make_loader
-from recon.loader import PairDataset
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
 from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
 from synth.stages.noise import sigma_of_empty_rows

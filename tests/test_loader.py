@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from recon.batches import make_loader
-from recon.loader import PairDataset, VirtualPairs
+from recon.data.datasets import PairDataset, VirtualPairs
+from recon.data.loader import make_loader
 from synth.errors import CorpusError, ShardError, UnfinishedCorpusError
 from synth.physics import sense_adjoint, sense_forward
 from synth.recipe import parse_recipe

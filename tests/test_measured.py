@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.measured import Measured, UnmeasurableError, measure
+from pipelines.measured import measure
 from pipelines.terminal import app
+from recon.errors import UnmeasurableError
+from recon.evaluation.measured_noise import Measured
 from synth.physics import ifft2c, sense_forward
 from synth.recipe import parse_recipe
 from synth.stages.coils import LoopsSpec, draw_coils

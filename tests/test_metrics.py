@@ -4,20 +4,20 @@ import torch
 from conftest import recipe_data
 from properties import complex_normal
 
-from recon.baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
-from recon.batches import make_loader
-from recon.loader import VirtualPairs
-from recon.metrics import (
+from recon.data.datasets import VirtualPairs
+from recon.data.loader import make_loader
+from recon.evaluation.intervals import paired_bootstrap
+from recon.evaluation.metrics import (
     aliasing_energy,
     fastmri_volume,
     nrmse_complex,
     nrmse_magnitude,
-    paired_bootstrap,
     psnr_magnitude_slice_max,
     slice_metrics,
     ssim_global_slice_max,
     ssim_windowed_slice_range,
 )
+from recon.models.baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
 from synth.recipe import parse_recipe
 
 

@@ -7,11 +7,8 @@ from typer.testing import CliRunner
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.terminal import app
-from recon.baselines import RegularisedSense, ZeroFilled
-from recon.evaluate import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
-from recon.gfactor import block_g
-from recon.loader import PairDataset
-from recon.probes import (
+from recon.data.datasets import PairDataset
+from recon.evaluation.probes import (
     contrast_recovery,
     data_consistency,
     false_lesions,
@@ -20,6 +17,9 @@ from recon.probes import (
     noise_spread,
     pure_noise,
 )
+from recon.evaluation.rows import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
+from recon.models.baselines import RegularisedSense, ZeroFilled
+from recon.models.gfactor import block_g
 from synth.physics import sense_forward
 from synth.recipe import parse_recipe
 from synth.stages.lesions import LesionsSpec, disc

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from pipelines.build import build
 from pipelines.cluster import ClusterSpec
 from pipelines.terminal import app
-from recon.models import make_model
-from recon.training import Training
+from recon.models.catalogue import make_model
+from recon.training.settings import Training
 from synth.physics import fft2c
 from synth.recipe import load_recipe
 from synth.settings.toml import load_settings

@@ -10,7 +10,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.harvest import harvest
 from pipelines.inspect import inspect
 from pipelines.verify import verify
-from recon.loader import PairDataset, VirtualPairs
+from recon.data.datasets import PairDataset, VirtualPairs
 from synth.calibration.espirit import espirit
 from synth.corpus.reader import open_corpus
 from synth.errors import RecipeError, SourceRejectedError

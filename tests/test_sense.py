@@ -7,9 +7,9 @@ import torch
 from conftest import shared
 from properties import assert_adjoint, complex_normal
 
-from recon.gfactor import alias_shifts, block_g, replica_g
-from recon.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
-from recon.solvers import conjugate_gradient
+from recon.models.gfactor import alias_shifts, block_g, replica_g
+from recon.models.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
+from recon.models.solvers import conjugate_gradient
 from synth.calibration.espirit import espirit
 from synth.physics import sense_forward
 from synth.scans.open import open_scan

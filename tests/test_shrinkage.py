@@ -8,12 +8,12 @@ import pywt
 import torch
 from conftest import recipe_data
 
-from recon.batches import make_loader
-from recon.loader import VirtualPairs
-from recon.sense import Sense, regularised_sense
-from recon.shrinkage import LEVELS, ShrinkageUNet, haar_shrinkage
-from recon.training import loss_of
-from recon.unrolled_sense import UnrolledSense, UnrolledSpec
+from recon.data.datasets import VirtualPairs
+from recon.data.loader import make_loader
+from recon.models.sense import Sense, regularised_sense
+from recon.models.shrinkage import LEVELS, ShrinkageUNet, haar_shrinkage
+from recon.models.unrolled_sense import UnrolledSense, UnrolledSpec
+from recon.training.losses import loss_of
 from synth.recipe import parse_recipe
 
 SHRINKING = UnrolledSpec(iterations=3, channels=4, levels=2, cg_iterations=60, cg_tolerance=1e-7, shrinkage=True)

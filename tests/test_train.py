@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 from trainings import NETWORKS, Stopped, mean_loss, settings, stop_at, weights, written
 
-from recon.batches import make_loader
-from recon.checkpoint import CheckpointError, load_tensors
-from recon.journal import lines_of
-from recon.loader import PairDataset
-from recon.models import make_model
-from recon.run import TrainingError
-from recon.train import train
-from recon.trained import load_model
-from recon.training import loss_of
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
+from recon.errors import CheckpointError, TrainingError
+from recon.models.catalogue import make_model
+from recon.training.checkpoint import load_tensors
+from recon.training.loop import train
+from recon.training.losses import loss_of
+from recon.training.metrics_log import lines_of
+from recon.training.model_files import load_model
 from synth.errors import SettingsError
 
 
@@ -131,7 +131,7 @@ def test_training_stops_early_and_keeps_the_best(corpus, tmp_path):
 
 @pytest.mark.parametrize("kind", ["variational", "unrolled-sense", "shrinking"])
 def test_checkpointing_stages_changes_nothing(kind, corpus, tmp_path, monkeypatch):
-    from recon import unrolled_sense, variational
+    from recon.models import unrolled_sense, variational
 
     calls = []
 
@@ -248,7 +248,7 @@ def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
 
 
 def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):
-    from recon import run as module
+    from recon.training import run as module
 
     def greedy(*_):
         return torch.empty(2**60, dtype=torch.uint8)  # really asked for, and refused

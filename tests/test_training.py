@@ -3,11 +3,11 @@ import pytest
 import torch
 from trainings import settings
 
-from recon.models import make_model
-from recon.run import _optimiser
-from recon.train import train
-from recon.training import loss_of
-from recon.unrolled_sense import UnrolledSpec
+from recon.models.catalogue import make_model
+from recon.models.unrolled_sense import UnrolledSpec
+from recon.training.loop import train
+from recon.training.losses import loss_of
+from recon.training.run import _optimiser
 from synth.errors import SettingsError, UnfinishedCorpusError
 
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 from conftest import recipe_data
 
-from recon.baselines import CgSense
-from recon.batches import make_loader
-from recon.loader import VirtualPairs
-from recon.sense import regularised_sense
-from recon.unet import UNet
-from recon.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
+from recon.data.datasets import VirtualPairs
+from recon.data.loader import make_loader
+from recon.models.baselines import CgSense
+from recon.models.sense import regularised_sense
+from recon.models.unet import UNet
+from recon.models.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from synth.recipe import parse_recipe
 
 SMALL = UnrolledSpec(iterations=2, channels=4, levels=2, cg_iterations=30, cg_tolerance=1e-6)

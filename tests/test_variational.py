@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from recon.rbf import RbfTable, rbf
-from recon.variational import VariationalNetwork, VariationalSpec, symmetric_pad
+from recon.models.rbf import RbfTable, rbf
+from recon.models.variational import VariationalNetwork, VariationalSpec, symmetric_pad
 from synth.physics import sense_adjoint, sense_forward
 
 SMALL = VariationalSpec(stages=2, filters=3, kernel=5, nodes=11)

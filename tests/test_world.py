@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from trainings import mean_loss, settings, written
 
-from recon.batches import make_loader
-from recon.loader import PairDataset
-from recon.models import make_model
-from recon.train import train
-from recon.training import loss_of
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
+from recon.models.catalogue import make_model
+from recon.training.loop import train
+from recon.training.losses import loss_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

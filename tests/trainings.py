@@ -2,9 +2,10 @@
 
 import torch
 
-from recon.batches import make_loader
-from recon.loader import PairDataset
-from recon.training import Training, loss_of
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
+from recon.training.losses import loss_of
+from recon.training.settings import Training
 from synth.settings.toml import parse_settings
 
 NETWORKS = {

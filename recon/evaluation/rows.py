@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from synth.stages.mask_lines import RegularSpec
 from synth.stages.mask_points import Regular2DSpec
 from synth.stages.sampling import SamplingSpec
 
-from .batches import make_loader
-from .loader import PairDataset
-from .metrics import SLICE_METRICS, aliasing_energy, paired_bootstrap, slice_metrics
-from .models import Reconstruction
+from ..data.datasets import PairDataset
+from ..data.loader import make_loader
+from ..models.catalogue import Reconstruction
+from .metrics import SLICE_METRICS, aliasing_energy, slice_metrics
 from .probes import (
     contrast_recovery,
     data_consistency,
@@ -47,7 +47,7 @@ def reconstructions(
 
 
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
-    """A row per pair: which it is, its SNR and acceleration, and every metric of `recon.metrics`.
+    """A row per pair: which it is, its SNR and acceleration, and every metric of `recon.evaluation.metrics`.
 
     Where there is noise also ``data_consistency``, and of regularly undersampled pairs ``aliasing_energy``: the share
     of the error that looks like aliases. Raises ValueError for images that are not finite.
@@ -98,7 +98,7 @@ def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
 def lesion_rows(
     batch: dict[str, Tensor], images: Image, bare_batch: dict[str, Tensor], bare_images: Image, lesions: LesionsSpec
 ) -> list[Row]:
-    """What became of lesions, and how often one appears in images of the same pairs without them (`recon.probes`)."""
+    """What became of lesions, and how often one appears in images of the same pairs without them (`probes`)."""
     targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
     rows = []
     for k, pair in enumerate(batch["pair_id"].tolist()):
@@ -115,7 +115,7 @@ def noise_rows(
     batch_size: int = 4,
     device: torch.device | str | None = None,
 ) -> tuple[list[Row], NDArray[np.float64]]:
-    """What becomes of noise alone, how even noise is (`recon.probes`), and the first pair's noise map [y x].
+    """What becomes of noise alone, how even noise is (`recon.evaluation.probes`), and the first pair's noise map [y x].
 
     Raises ValueError where the corpus's noise is not known, or not white.
     """
@@ -152,28 +152,7 @@ def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[
     return every[1:]
 
 
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean over pairs with its 95 % bootstrap interval."""
-    mean, low, high = paired_bootstrap(np.asarray(values), np.zeros(len(values)))
-    return {"mean": mean, "low": low, "high": high}
-
-
-def summary_of(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Mean and interval of every metric."""
-    return {name: interval([row[name] for row in rows]) for name in _metrics_in(rows)}
-
-
-def differences(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Mean of rows - others over the same pairs, with its interval; raises ValueError where pairs differ."""
-    if [row["pair"] for row in rows] != [row["pair"] for row in others]:
-        raise ValueError("these rows are of other pairs; test both models on the same corpus")
-    found = {}
-    for name in _metrics_in(rows):
-        mine, theirs = (np.array([row[name] for row in part]) for part in (rows, others))
-        mean, low, high = paired_bootstrap(mine, theirs)
-        found[name] = {"mean": mean, "low": low, "high": high}
-    return found
-
-
-def _metrics_in(rows: Sequence[Row]) -> list[str]:
-    return [name for name in METRICS if all(name in row for row in rows)]
+def image_of(model: Reconstruction, item: dict[str, torch.Tensor], place: torch.device) -> NDArray[np.complexfloating]:
+    """The reconstruction [y x] of one pair."""
+    with torch.no_grad():
+        return np.asarray(model({name: value[None].to(place) for name, value in item.items()})[0].cpu().numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from synth.storage.whole import write_whole
 
-from .checkpoint import CheckpointError, load_tensors, save_tensors
-from .loader import PairDataset
-from .models import ModelSpec, make_model
+from ..data.datasets import PairDataset
+from ..errors import CheckpointError
+from ..models.catalogue import ModelSpec, make_model
+from .checkpoint import load_tensors, save_tensors
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 NOTE = "settings.json"  # of a training's folder, ended or not
@@ -111,4 +113,21 @@ def versions() -> dict[str, str]:
         **found,
         "numpy": np.__version__,
         "python": platform.python_version(),
+    }
+
+
+def change_of_parameters(before: Path, after: Path) -> dict[str, float]:
+    """||after - before|| / ||before|| of each kind of parameter, over all stages: Knoll 2019, Figure 10.
+
+    Kinds are the last part of parameters' names: kernels, weights (of activations) and lam of the variational network.
+    """
+    first, last = (load_tensors(weights_file(path))[0] for path in (before, after))
+    squares: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for name, tensor in first.items():
+        change, size = squares[name.rpartition(".")[2]], tensor.double()
+        change[0] += float((last[name].double() - size).square().sum())
+        change[1] += float(size.square().sum())
+    return {
+        kind: (change_of_parameters / size) ** 0.5 if size else 0.0
+        for kind, (change_of_parameters, size) in squares.items()
     }

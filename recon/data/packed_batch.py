@@ -12,7 +12,7 @@ from synth.physics import fftc, ifftc
 from synth.stages.readout import Readout
 
 Batch = dict[str, Tensor]
-"""Items with a batch axis in front, as `recon.loader` describes them: what every reconstruction is called with."""
+"""Items with a batch axis in front, as `datasets` describes them: what every reconstruction is called with."""
 
 
 def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class PackedBatch:
 
 
 def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
-    """Items of a batch, as `recon.loader` describes them, with a batch axis in front.
+    """Items of a batch, as `recon.data.datasets` describes them, with a batch axis in front.
 
     `maps` is [batch coil y x], or None for items without maps. The readout's oversampling is removed (by transforming
     y, cropping, and transforming back, on the sampled lines alone) unless `oversampled` keeps it.

@@ -11,9 +11,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from .loader import Pairs
-from .packed import Geometry, PackedBatch
-from .slots import Empty
+from .datasets import Pairs
+from .packed_batch import Geometry, PackedBatch
+from .shared_memory import Empty
 
 
 class JoinedPairs(Pairs):

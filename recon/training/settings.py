@@ -8,18 +8,15 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from synth.settings.spec import Spec
 
-from .models import ModelSpec
-from .trained import weights_file
-from .unrolled_sense import UnrolledSpec
-from .variational import VariationalSpec
-
-Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
+from ..models.catalogue import ModelSpec
+from ..models.unrolled_sense import UnrolledSpec
+from ..models.variational import VariationalSpec
+from .losses import Loss
+from .model_files import weights_file
 
 
 class DataSpec(Spec):
@@ -50,7 +47,7 @@ class AdamSpec(Spec):
 
 
 class IpalmSpec(Spec):
-    """``[optimiser] kind = "ipalm"``, as Knoll 2019 trained; see `recon.ipalm`."""
+    """``[optimiser] kind = "ipalm"``, as Knoll 2019 trained; see `recon.training.ipalm`."""
 
     kind: Literal["ipalm"] = "ipalm"
     momentum: float = Field(default=0.7, ge=0, lt=1)
@@ -127,22 +124,3 @@ class Training(Spec):
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
-    """Loss [batch] of images [batch y x] against the batch's ``target``.
-
-    ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
-    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of that,
-    which weighs every SNR alike, as a mean PSNR does.
-    """
-    reference = batch["target"]
-    if kind in ("nrmse", "decibel"):
-        error = (image - reference).abs().square().sum(dim=(-2, -1))
-        ratio = (error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))
-        return ratio.sqrt() if kind == "nrmse" else 10 * ratio.log10()
-    peak = batch["max_value"].to(image.real.dtype)[:, None, None]
-    if kind == "complex":
-        return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))
-    x, r = (torch.sqrt((part / peak).abs().square() + 1e-12) for part in (image, reference))
-    return (x - r).square().sum(dim=(-2, -1))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .loader import Pairs
+from .datasets import Pairs
 
 
 class FastmriSample(NamedTuple):

@@ -14,13 +14,15 @@ from typing import Any
 from synth.process import keep_memory
 from synth.storage.whole import write_whole
 
+from ..data.datasets import PairDataset
+from ..errors import TrainingError
 from .checkpoint import load_tensors
-from .journal import Journal
-from .loader import PairDataset
-from .run import Run, TrainingError, memory_explained
-from .trained import NOTE, WEIGHTS
-from .training import Training
-from .world import World, local_device
+from .memory import memory_explained
+from .metrics_log import MetricsLog
+from .model_files import NOTE, WEIGHTS
+from .process_group import ProcessGroup, local_device
+from .run import Run
+from .settings import Training
 
 Tell = Callable[[int, int, float], None]  # step, steps, loss
 
@@ -34,7 +36,7 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
     """
     keep_memory()
     place = local_device(device)
-    world = World.join(place)
+    world = ProcessGroup.join(place)
     corpora = [PairDataset(path) for path in settings.data.corpora]
     validation = [PairDataset(path) for path in settings.data.validation]
     identity = settings.identity([c.content_hash for c in corpora], [c.content_hash for c in validation])
@@ -45,7 +47,7 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
         run = Run(settings, corpora, validation, out, identity, world, place)
         state = run.resume()
         clock = saved = time.monotonic()
-        with Journal(
+        with MetricsLog(
             out if world.rank == 0 else None, state.step, tensorboard=settings.training.tensorboard
         ) as journal:
             run.model.train()
@@ -73,7 +75,7 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
 
 
 @contextlib.contextmanager
-def _claimed(out: Path, settings: Training, identity: str, world: World) -> Iterator[None]:
+def _claimed(out: Path, settings: Training, identity: str, world: ProcessGroup) -> Iterator[None]:
     """Hold the folder for this training; raises TrainingError where it holds something else, or another is at work."""
     if world.rank != 0:
         world.wait()

@@ -23,8 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.settings.spec import Spec
 
+from ..data.packed_batch import Batch, known_sigma
 from .filters import correlate, transposed
-from .packed import Batch, known_sigma
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
 
@@ -89,7 +89,7 @@ class VariationalStage(nn.Module):
 
 
 class VariationalNetwork(nn.Module):
-    """``model(batch) -> image`` [batch y x] of batches as `recon.loader` gives them; `seed` draws the kernels."""
+    """``model(batch) -> image`` [batch y x] of batches as the loader gives them; `seed` draws the kernels."""
 
     def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 z_0 = 0; for n = 1 ... N: x_n = argmin ||E x - y||^2 + ||x - z_(n-1)||^2 / (4 lam_n^2), z_n = U_n(x_n); z_N is the
 result. Networks do not share weights; lam_n are trained as exp(theta_n), and bound how much noise each step can let in
-(`recon.sense`). Everything is divided by max |E^H y| / R before, and multiplied after.
+(`recon.models.sense`). Everything is divided by max |E^H y| / R before, and multiplied after.
 
 With `shrinkage` (ours, not the paper's) an untrained network does what an l1-wavelet reconstruction by ADMM does (Boyd
 et al. 2011, scaled form; thresholds fall from step to step, and shrinkage at every shift stands for the proximal map),
@@ -11,7 +11,8 @@ and training corrects it: from u_0 = 0,
     x_n = argmin ||E x - y||^2 + ||x - (z_(n-1) - u_(n-1))||^2 / (4 lam_n^2),   v_n = x_n + u_(n-1),
     z_n = U_n(S_n(v_n), v_n),   u_n = m_n (v_n - z_n),
 
-S_n soft thresholds on Haar coefficients at every shift (`recon.shrinkage`), whose levels are trained, as m_n is from 1.
+S_n soft thresholds on Haar coefficients at every shift (`recon.models.shrinkage`). Their levels are trained, and so is
+m_n, which starts at 1.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from synth.settings.spec import Spec
 
-from .packed import Batch, known_sigma
+from ..data.packed_batch import Batch, known_sigma
 from .sense import Gradients, Sense, cg_sense, regularised_sense
 from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
@@ -75,7 +76,7 @@ class DenoiserSpec(Spec):
 
 
 class UnrolledSense(nn.Module):
-    """``model(batch) -> image`` [batch y x] of batches as `recon.loader` gives them; `seed` draws the weights.
+    """``model(batch) -> image`` [batch y x] of batches as `recon.data.datasets` gives them; `seed` draws the weights.
 
     Noise-aware, each U-net is told sigma, and step n has lam_n u (s / u)^(p_n): s is the optimum for a white prior,
     SNR / (2 sqrt(R)) with SNR = 1 / sigma in the normalised image's units, `USUAL` u a common value of it, and p_n is

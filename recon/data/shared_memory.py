@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .packed import Geometry, PackedBatch
+from .packed_batch import Geometry, PackedBatch
 
 ALIGNMENT = 128
 SLACK = 4096  # of a slot, for a batch's numbers and for alignment

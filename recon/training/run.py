@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batches import PairLoader, make_loader
+from ..data.datasets import PairDataset, Pairs
+from ..data.joined_pairs import joined
+from ..data.loader import PairLoader, make_loader
+from ..data.packed_batch import Batch
+from ..errors import TrainingError
+from ..models.catalogue import make_model
+from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
-from .joined import joined
-from .loader import PairDataset, Pairs
-from .models import make_model
-from .packed import Batch
-from .trained import described, give_weights, save_model, versions, weights_file
-from .training import AdamSpec, Training, loss_of
-from .variational import VariationalNetwork
-from .world import World
+from .losses import loss_of
+from .model_files import described, give_weights, save_model, versions, weights_file
+from .process_group import ProcessGroup
+from .settings import AdamSpec, Training
 
 LAM_LIKE = ("lam", "powers", "thresholds", "memory")  # ends of names of parameters that learn at rate_lam
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot begin or go on; the message says why and what to do."""
 
 
 @dataclass
@@ -51,7 +47,7 @@ class Run:
         validation: list[PairDataset],
         out: Path,
         identity: str,
-        world: World,
+        world: ProcessGroup,
         place: torch.device,
     ) -> None:
         self.settings, self.corpora, self.validation = settings, corpora, validation
@@ -246,25 +242,3 @@ def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
         return torch.optim.Adam([g for g in groups if g["params"]])
     assert isinstance(model, VariationalNetwork)  # `Training` has checked it
     return Ipalm(model.blocks(), model.project, how.momentum, how.lipschitz)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch's, on a CPU or a GPU, means that memory ran out."""
-    words = ("allocate memory", "out of memory", "CUFFT_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
-@contextmanager
-def memory_explained() -> Iterator[None]:
-    """Turn running out of memory into a TrainingError that says what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, TrainingError) or not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"out of memory ({str(error).splitlines()[0][:200]}); lower training.batch_size, set "
-            "training.checkpointing = true for unrolled networks, or make the network smaller"
-        ) from None

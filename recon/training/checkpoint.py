@@ -13,12 +13,10 @@ from torch import Tensor
 
 from synth.storage.whole import write_whole
 
+from ..errors import CheckpointError
+
 SCHEMA = "1"  # raised by every change of what is stored
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
-
-
-class CheckpointError(RuntimeError):
-    """A file that is no checkpoint of Fathom's, or not whole; the message names it and the remedy."""
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

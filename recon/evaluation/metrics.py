@@ -129,17 +129,3 @@ SLICE_METRICS = (
 def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
     """Every metric of a slice, by its name."""
     return {metric.__name__: metric(image, reference) for metric in SLICE_METRICS}
-
-
-def paired_bootstrap(
-    first: NDArray[np.floating], second: NDArray[np.floating], draws: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of first - second over the same slices, and its confidence interval (Efron's percentiles)."""
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    draw = np.random.default_rng(seed)
-    chunks = [min(100, draws - done) for done in range(0, draws, 100)]  # all at once would be 160 kB per pair
-    means = np.concatenate(
-        [difference[draw.integers(len(difference), size=(n, len(difference)))].mean(axis=1) for n in chunks]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(difference.mean()), float(low), float(high)

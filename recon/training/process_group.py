@@ -13,14 +13,14 @@ from torch import distributed as dist
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """`rank` of `size` processes; each takes its own batches, and gradients are averaged."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> World:
+    def join(cls, device: torch.device) -> ProcessGroup:
         """The world that ``torchrun`` says (RANK, WORLD_SIZE), or this process alone."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:

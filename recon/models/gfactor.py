@@ -1,8 +1,8 @@
 """Noise amplification by parallel imaging: g-maps from the aliasing of regular masks, or from replicas for any mask.
 
 g is the loss of SNR beyond that of the fewer samples: std of the image's noise over sqrt(R) sigma. For regularised
-SENSE (see `recon.sense`) g^2 = diag((A + mu)^-1 A (A + mu)^-1), which is at most lam^2; for mu = 0 it is Pruessmann's
-(Magn Reson Med 42:952, 1999) diag(A^-1) diag(A).
+SENSE (see `recon.models.sense`) g^2 = diag((A + mu)^-1 A (A + mu)^-1), which is at most lam^2; for mu = 0 it is
+diag(A^-1) diag(A) (Pruessmann et al., Magn Reson Med 42:952, 1999).
 """
 
 from __future__ import annotations

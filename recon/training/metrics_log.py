@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from synth.storage.whole import write_whole
 
 
-class Journal:
+class MetricsLog:
     """Appends to ``metrics.jsonl`` of a folder; lines after step `resumed` are of a run that was lost, and go.
 
     Without a folder nothing is written: of several processes one keeps the record. With `tensorboard` it writes the
@@ -46,7 +46,7 @@ class Journal:
         if self._file is not None:
             self._file.flush()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         """Open already."""
         return self
 

@@ -17,8 +17,8 @@ from synth.rng import rng
 from synth.stages.lesions import LesionsSpec, disc
 from synth.stages.object_mask import mean_of_object, object_of
 
-from .models import Reconstruction
-from .packed import Batch
+from ..data.packed_batch import Batch
+from ..models.catalogue import Reconstruction
 
 Image = NDArray[np.complexfloating]
 SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy

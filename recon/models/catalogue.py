@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..data.packed_batch import Batch
 from .baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
-from .packed import Batch
 from .unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from .variational import VariationalNetwork, VariationalSpec
 

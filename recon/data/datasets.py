@@ -37,8 +37,8 @@ from synth.stages.coil_cache import map_cache
 from synth.stages.coils import EspiritSpec
 from synth.storage.shard import ShardedArray
 
-from .packed import Geometry, PackedBatch, unpack
-from .slots import Empty
+from .packed_batch import Geometry, PackedBatch, unpack
+from .shared_memory import Empty
 
 NUMBERS = {"max_value": "max_value", "scale": "scale", "sigma": "sigma", "acceleration": "acceleration_net"}
 PACKED = ("kspace", "mask", "target")

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from synth.rng import rng
 
-from .loader import Pairs
-from .packed import PackedBatch
-from .slots import SLACK, Layout, Slots
+from .datasets import Pairs
+from .packed_batch import PackedBatch
+from .shared_memory import SLACK, Layout, Slots
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What learned reconstructions are compared with, all called alike: ``model(batch) -> image`` [batch y x].
 
-A batch is what `recon.loader` gives: ``masked_kspace``, ``mask``, ``sens_maps``.
+A batch is what `recon.data.datasets` gives: ``masked_kspace``, ``mask``, ``sens_maps``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from synth.physics import ifft2c
 
-from .adapters import centre_block_of
-from .packed import Batch
+from ..data.adapters import centre_block_of
+from ..data.packed_batch import Batch
 from .sense import Convention, Sense, cg_sense, regularised_sense
 
 
@@ -41,7 +41,7 @@ class CgSense:
 
 @dataclass(frozen=True)
 class RegularisedSense:
-    """Regularised SENSE with prior 0; `lam` bounds the noise amplification (see `recon.sense`)."""
+    """Regularised SENSE with prior 0; `lam` bounds the noise amplification (see `recon.models.sense`)."""
 
     lam: float = 4.0
     convention: Convention = "A"

@@ -1,0 +1,1 @@
+"""How close reconstructions come: metrics, probes, rows per pair, and intervals."""

@@ -1,0 +1,55 @@
+"""Errors where SENSE is well and badly conditioned: by the g-factor of each voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data.datasets import PairDataset
+from ..models.catalogue import Reconstruction
+from ..models.gfactor import block_g
+from .rows import image_of
+
+PAIRS = 8  # of a corpus, whose errors are sorted by conditioning
+BINS = 8
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """Rms errors over sqrt(2) sigma, a fully sampled image's noise, in eighths of the voxels by their g-factor."""
+
+    g: list[float]  # median of each eighth
+    noise: list[float]  # what unregularised SENSE has: rms of sqrt(R) g
+    errors: dict[str, list[float]]  # by model
+
+
+def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place: torch.device) -> Conditioned:
+    """Errors of models where SENSE is well and badly conditioned; raises ValueError where that cannot be compared."""
+    recipe = pairs.recipe
+    if recipe.noise.covariance != "white" or recipe.target.reference != "clean":
+        raise ValueError("errors are compared with white noise and a clean reference; this corpus has another")
+    levels: list[NDArray[np.floating]] = []
+    noise: list[NDArray[np.floating]] = []
+    errors: dict[str, list[NDArray[np.floating]]] = {name: [] for name in models}
+    for position in range(min(PAIRS, len(pairs))):
+        item = pairs[position]
+        target, sigma = item["target"].numpy(), float(item["sigma"])
+        if not sigma > 0:
+            raise ValueError("errors are compared with noise, and this corpus has none")
+        g = block_g(item["sens_maps"].numpy(), item["mask"][0].numpy())
+        levels.append(g[g > 0])
+        noise.append(float(item["acceleration"]) ** 0.5 * g[g > 0])
+        for name, model in models.items():
+            errors[name].append(np.abs(image_of(model, item, place) - target)[g > 0] / (2**0.5 * sigma))
+    order = np.argsort(np.concatenate(levels), kind="stable")
+    eighths = np.array_split(order, BINS)
+
+    def rms(parts: list[NDArray[np.floating]]) -> list[float]:
+        squares = np.concatenate(parts) ** 2
+        return [float(squares[eighth].mean() ** 0.5) for eighth in eighths]
+
+    middles = [float(np.median(np.concatenate(levels)[eighth])) for eighth in eighths]
+    return Conditioned(middles, rms(noise), {name: rms(parts) for name, parts in errors.items()})

@@ -1,0 +1,58 @@
+"""What a pair claims of its noise, measured back from its arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.stages.noise import sigma_of_residual
+
+DEVIATIONS = 6.0  # of the sampling error, beyond which a claim does not hold
+SHOWN = 2000  # samples of a pair's noise that are kept
+ROUNDING = 1e-3  # single precision in k-space that is much larger than its noise
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Sigma and image SNR of a pair, as its numbers and as its arrays say, and how far chance may part these."""
+
+    pair: int
+    sigma: float
+    sigma_found: float
+    snr: float | None  # not of pairs with lesions: theirs is that of the image without
+    snr_found: float
+    error: float  # one standard deviation of sigma_found, relative
+    pixels: int  # of the reference
+    normal: NDArray[np.float64]  # some of the noise's real and imaginary parts over what they should have: std 1
+
+    @property
+    def problem(self) -> str | None:
+        """What does not hold.
+
+        A noisy pair's SNR speaks of the noise in its own reference, whose power and whose product with the image are
+        known on average alone: over N pixels they add (1/2 + 1/SNR + 1/(2 SNR^2)) / sqrt(N) to the SNR's error.
+        """
+        allowed = DEVIATIONS * self.error + ROUNDING
+        claims = [("sigma", self.sigma, self.sigma_found, allowed)]
+        if self.snr is not None:
+            draw = DEVIATIONS * (0.5 + 1 / self.snr + 0.5 / self.snr**2) / self.pixels**0.5
+            claims.append(("snr_image", self.snr, self.snr_found, allowed + draw))
+        for what, claimed, found, within in claims:
+            if not abs(found / claimed - 1) <= within:
+                return f"pair {self.pair}: its {what} is said to be {claimed:.5g}, its arrays have {found:.5g}"
+        return None
+
+
+def measured(item: dict[str, NDArray[Any]], snr: float | None, *, noisy: bool) -> Measured:
+    """Measure sigma and the image SNR of an item of `PairDataset`, as arrays; `noisy` says that its reference is."""
+    arrays = item["masked_kspace"], item["target"], item["sens_maps"], item["mask"]
+    sigma, error, noise = sigma_of_residual(*arrays, noisy=noisy)
+    power = float(np.mean(np.abs(item["target"].astype(np.complex128)) ** 2)) - 2 * sigma**2 * noisy
+    found = (max(power, 0) / 2) ** 0.5 / sigma
+    claimed = float(item["sigma"])
+    some = noise[:: max(1, noise.size // SHOWN)] / claimed
+    normal = np.concatenate([some.real, some.imag])
+    return Measured(int(item["pair_id"]), claimed, sigma, snr, found, error, item["target"].size, normal)

@@ -1,0 +1,29 @@
+"""Losses by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
+
+
+def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
+    """Loss [batch] of images [batch y x] against the batch's ``target``.
+
+    ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
+    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of that,
+    which weighs every SNR alike, as a mean PSNR does.
+    """
+    reference = batch["target"]
+    if kind in ("nrmse", "decibel"):
+        error = (image - reference).abs().square().sum(dim=(-2, -1))
+        ratio = (error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))
+        return ratio.sqrt() if kind == "nrmse" else 10 * ratio.log10()
+    peak = batch["max_value"].to(image.real.dtype)[:, None, None]
+    if kind == "complex":
+        return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))
+    x, r = (torch.sqrt((part / peak).abs().square() + 1e-12) for part in (image, reference))
+    return (x - r).square().sum(dim=(-2, -1))
