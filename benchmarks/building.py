@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from synth.recipe import load_recipe
 from synth.sources.photos import ImagesSpec, read_photo
 
-RECIPE = Path(__file__).resolve().parents[1] / "pipelines" / "recipes" / "knoll2019-17.toml"
+RECIPE = Path(__file__).resolve().parents[1] / "pipelines" / "ready" / "recipes" / "knoll2019-17.toml"
 
 
 def write_photos(folder):

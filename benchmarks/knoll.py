@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.names import RECIPES
+from pipelines.corpus.build import build
+from pipelines.ready.names import RECIPES
 from synth.corpus.reader import open_corpus
 from synth.recipe import load_recipe
 from synth.stages.noise import sigma_of_empty_rows

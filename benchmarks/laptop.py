@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.names import RECIPES
-from pipelines.picture import draw_rows, panels_of
+from pipelines.corpus.build import build
+from pipelines.display.image_panels import draw_rows, panels_of
+from pipelines.ready.names import RECIPES
 from recon.data.datasets import PairDataset
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.intervals import differences, summary_of

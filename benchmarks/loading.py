@@ -14,8 +14,8 @@ import torch
 from building import RECIPE
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from synth.recipe import load_recipe

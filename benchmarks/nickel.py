@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from recon.evaluation.metrics import psnr_magnitude_slice_max

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.build import build
-from pipelines.calibrate import calibrate_scans
 from pipelines.cluster import ClusterSpec
-from pipelines.harvest import harvest
-from pipelines.names import RECIPES
-from pipelines.verify import verify
+from pipelines.corpus.build import build
+from pipelines.corpus.verify import verify
+from pipelines.ready.names import RECIPES
+from pipelines.scans.calibrate import calibrate_scans
+from pipelines.scans.harvest_maps import harvest
 from synth.corpus.reader import open_corpus
 from synth.recipe import load_recipe, parse_recipe
 from synth.sources.scan_slices import ScansSpec

@@ -1,3 +1,1 @@
 """Who runs what: the build engine, its checks, and the command line. Only wiring; arithmetic is in synth and recon."""
-
-__version__ = "0.1.0"

@@ -18,13 +18,11 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .errors import ClusterError
+
 Task = TypeVar("Task")
 
 PATIENCE = 60.0  # seconds without any worker before a build gives up
-
-
-class ClusterError(RuntimeError):
-    """A cluster that cannot be reached, or was lost; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def local_cluster(workers: int) -> Any:
         scheduler_kwargs={"dashboard": False},
         memory_limit=0,  # a shard is bounded by its plan; Dask's own limit would pause a worker that fills its cache
         silence_logs=logging.CRITICAL,
-        preload=["pipelines.worker"],
+        preload=["pipelines.corpus.build_worker"],
     )
 
 

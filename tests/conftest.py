@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from properties import complex_normal
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from synth.physics import fft2c
 from synth.recipe import parse_recipe
 from synth.stages.coils import LoopsSpec, draw_coils

@@ -32,9 +32,9 @@ FLOORS = (
     ("recon/training/",),
     ("pipelines/errors.py", "pipelines/version.py"),
     ("pipelines/ready/", "pipelines/display/"),
-    ("pipelines/cluster.py",),
+    ("pipelines/cluster.py", "pipelines/public_data/"),
     ("pipelines/corpus/",),
-    ("pipelines/scans/", "pipelines/models/", "pipelines/public_data/"),
+    ("pipelines/scans/", "pipelines/models/"),
     ("pipelines/study/",),
     ("pipelines/cli/",),
 )

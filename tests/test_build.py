@@ -8,10 +8,11 @@ import pytest
 from conftest import recipe_data, write_photos
 from processes import shards
 
-from pipelines.build import BuildError, CorpusExistsError, build
 from pipelines.cluster import ClusterSpec
-from pipelines.damage import find_damage
-from pipelines.verify import verify
+from pipelines.corpus.build import build
+from pipelines.corpus.damage import find_damage
+from pipelines.corpus.verify import verify
+from pipelines.errors import BuildError, CorpusExistsError
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe

@@ -9,8 +9,8 @@ import pytest
 from conftest import recipe_data, shared
 from properties import complex_normal
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from synth.calibration.noise_profile import (
     added_covariance,

@@ -12,7 +12,7 @@ from PIL import Image
 from processes import fathom, ledger_lines
 from typer.testing import CliRunner
 
-from pipelines.terminal import app
+from pipelines.cli.app import app
 from synth.storage.corpus_files import building_path
 
 
@@ -70,7 +70,7 @@ def test_build_verify_inspect_iterate(file, tmp_path):
 
 
 def test_the_contact_sheet_shows_what_is_stored(corpus):
-    from pipelines.inspect import zero_filled_image
+    from pipelines.corpus.inspect import zero_filled_image
     from synth.corpus.reader import open_corpus
     from synth.physics import ifft2c, rss
     from synth.stages.mask import Mask
@@ -229,7 +229,7 @@ def test_doctor_finds_clashes(tmp_path):
 
 
 def test_doctor_finds_copies_further_down_the_path(tmp_path, monkeypatch):
-    from pipelines.doctor import other_rooms, shadowed_rooms
+    from pipelines.cli.doctor import other_rooms, shadowed_rooms
 
     (tmp_path / "synth.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)

@@ -23,8 +23,9 @@ from processes import (
     wait_for,
 )
 
-from pipelines.build import build
-from pipelines.cluster import ClusterError, ClusterSpec
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
+from pipelines.errors import ClusterError
 from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")

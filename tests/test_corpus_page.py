@@ -5,10 +5,10 @@ from browser import look_at_both_widths
 from conftest import recipe_data, write_photos
 from PIL import Image
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.corpus_page import corpus_page
-from pipelines.inspect import contact_sheet
+from pipelines.corpus.build import build
+from pipelines.corpus.inspect import contact_sheet
+from pipelines.corpus.inspect_page import corpus_page
 from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
 

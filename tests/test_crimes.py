@@ -6,9 +6,10 @@ from conftest import recipe_data, shared
 from PIL import Image
 from properties import complex_normal
 
-from pipelines.build import BuildError, build
 from pipelines.cluster import ClusterSpec
-from pipelines.inspect import summary_text
+from pipelines.corpus.build import build
+from pipelines.corpus.inspect import summary_text
+from pipelines.errors import BuildError
 from synth.corpus.reader import open_corpus
 from synth.physics import fft2c, ifft2c
 from synth.recipe import parse_recipe

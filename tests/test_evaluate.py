@@ -8,10 +8,9 @@ from conftest import recipe_data, shared
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipelines import cli  # noqa: F401 (it adds the commands)
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.terminal import app
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.metrics import slice_metrics

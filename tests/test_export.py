@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from conftest import recipe_data, shared
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.export import export, import_corpus
-from pipelines.verify import verify
+from pipelines.corpus.build import build
+from pipelines.corpus.export import export, import_corpus
+from pipelines.corpus.verify import verify
 from recon.data.datasets import PairDataset
 from synth.corpus.reader import open_corpus
 from synth.errors import CorpusError

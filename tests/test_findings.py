@@ -3,12 +3,13 @@ import pytest
 import torch
 from conftest import recipe_data, write_photos
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.findings import judge, matrix
-from pipelines.report import SHOWN
-from pipelines.study import ExpectedSpec, Stage
-from pipelines.sweeps import optima, sweeps
+from pipelines.corpus.build import build
+from pipelines.study.findings import judge, matrix
+from pipelines.study.report import SHOWN
+from pipelines.study.settings import ExpectedSpec
+from pipelines.study.stages import Stage
+from pipelines.study.sweeps import optima, sweeps
 from recon.data.datasets import PairDataset
 from recon.evaluation.conditioning import by_conditioning
 from recon.evaluation.optimum import peak, predicted_lam

@@ -7,10 +7,10 @@ import pytest
 from conftest import recipe_data
 from properties import complex_normal
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.harvest import harvest
-from pipelines.verify import verify
+from pipelines.corpus.build import build
+from pipelines.corpus.verify import verify
+from pipelines.scans.harvest_maps import harvest
 from synth.errors import RecipeError
 from synth.physics import fft2c, rss
 from synth.recipe import parse_recipe

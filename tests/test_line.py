@@ -6,8 +6,8 @@ import torch
 from conftest import SHARED, recipe_data
 from processes import built, fathom
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from synth.corpus.reader import open_corpus

@@ -8,8 +8,8 @@ import torch
 from conftest import recipe_data
 from torch.utils.data import DataLoader
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset, VirtualPairs
 from recon.data.loader import make_loader
 from synth.errors import CorpusError, ShardError, UnfinishedCorpusError

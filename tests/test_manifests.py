@@ -7,11 +7,12 @@ from conftest import recipe_data, write_photos
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipelines import manifests
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.manifests import Manifest, ManifestError, check, croissant, load, names
-from pipelines.terminal import app
+from pipelines.corpus.build import build
+from pipelines.errors import ManifestError
+from pipelines.public_data import manifests
+from pipelines.public_data.manifests import Manifest, check, croissant, load, names
 from synth.recipe import parse_recipe
 
 

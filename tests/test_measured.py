@@ -6,10 +6,10 @@ from conftest import recipe_data
 from properties import complex_normal
 from typer.testing import CliRunner
 
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.measured import measure
-from pipelines.terminal import app
+from pipelines.corpus.build import build
+from pipelines.corpus.remeasure import measure
 from recon.errors import UnmeasurableError
 from recon.evaluation.measured_noise import Measured
 from synth.physics import ifft2c, sense_forward

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from conftest import recipe_data, shared
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.leakage import shared_sources
+from pipelines.corpus.build import build
+from pipelines.corpus.leakage import shared_sources
 from synth.corpus.reader import open_corpus
 from synth.errors import SourceRejectedError
 from synth.recipe import parse_recipe

@@ -4,9 +4,9 @@ import torch
 from conftest import recipe_data
 from typer.testing import CliRunner
 
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.terminal import app
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.evaluation.probes import (
     contrast_recovery,

@@ -9,9 +9,9 @@ import scipy.io
 from properties import complex_normal
 from typer.testing import CliRunner
 
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.terminal import app
+from pipelines.corpus.build import build
 from recon.models.catalogue import make_model
 from recon.training.settings import Training
 from synth.physics import fft2c
@@ -38,7 +38,7 @@ def write_scan(path):
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[128,128]"])
+    demo = load_recipe(ROOT / "pipelines" / "ready" / "recipes" / "demo.toml", ["pairs=8", "target.matrix=[128,128]"])
     build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
     write_scan(tmp_path / "kdata.mat")
     code = blocks("python")
@@ -57,7 +57,7 @@ def test_other_projects_train_on_it(tmp_path, monkeypatch):
     torchvision_standin.install()
     pytest.importorskip("deepinv")
     monkeypatch.chdir(tmp_path)
-    demo = load_recipe(ROOT / "pipelines" / "recipes" / "demo.toml", ["pairs=10", "target.matrix=[96,96]"])
+    demo = load_recipe(ROOT / "pipelines" / "ready" / "recipes" / "demo.toml", ["pairs=10", "target.matrix=[96,96]"])
     build(demo, tmp_path / "demo" / "demo.zarr", ClusterSpec("sync"))
     code = blocks("python peers")
     assert len(code) == 2
@@ -80,7 +80,9 @@ def test_toml_blocks_are_recipes_trainings_and_a_study_that_runs(tmp_path):
             load_recipe(tmp_path / f"{k}.toml")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "pipelines" / "trainings").glob("*.toml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "pipelines" / "ready" / "trainings").glob("*.toml")), ids=lambda f: f.stem
+)
 def test_ready_trainings_are_valid(file):
     settings = load_settings(Training, file)
     assert sum(p.numel() for p in make_model(settings.model).parameters()) > 1000

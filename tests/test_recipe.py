@@ -8,7 +8,7 @@ from conftest import recipe_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.names import RECIPES, named_recipe
+from pipelines.ready.names import RECIPES, named_recipe
 from synth.errors import RecipeError
 from synth.recipe import Recipe, load_recipe, parse_recipe
 
@@ -169,7 +169,7 @@ def test_ready_recipes_are_good(file):
 
 def test_the_schema_file_is_current():
     stored = json.loads((Path(RECIPES) / "recipe.schema.json").read_text())
-    assert stored == Recipe.model_json_schema(), "run: fathom schema > pipelines/recipes/recipe.schema.json"
+    assert stored == Recipe.model_json_schema(), "run: fathom schema > pipelines/ready/recipes/recipe.schema.json"
 
 
 def test_several_matrices_make_several_buckets(photos):

@@ -5,11 +5,11 @@ import pytest
 from conftest import shared
 from properties import complex_normal
 
-from pipelines.build import build
 from pipelines.cluster import ClusterSpec
-from pipelines.harvest import harvest
-from pipelines.inspect import inspect
-from pipelines.verify import verify
+from pipelines.corpus.build import build
+from pipelines.corpus.inspect import inspect
+from pipelines.corpus.verify import verify
+from pipelines.scans.harvest_maps import harvest
 from recon.data.datasets import PairDataset, VirtualPairs
 from synth.calibration.espirit import espirit
 from synth.corpus.reader import open_corpus

@@ -8,11 +8,11 @@ import pytest
 from conftest import recipe_data, write_photos
 from typer.testing import CliRunner
 
-from pipelines.build import build
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
-from pipelines.leakage import shared_sources
-from pipelines.splits import parse_parts, split, subjects_of
-from pipelines.terminal import app
+from pipelines.corpus.build import build
+from pipelines.corpus.leakage import shared_sources
+from pipelines.public_data.splits import parse_parts, split, subjects_of
 from synth.errors import ImageFileError, ScanError
 from synth.recipe import parse_recipe
 from synth.sources.patients import patient_of

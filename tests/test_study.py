@@ -13,10 +13,11 @@ from browser import look_at_both_widths
 from conftest import recipe_text
 from typer.testing import CliRunner
 
-from pipelines.names import STUDIES
-from pipelines.study import load_study, stages_of
-from pipelines.terminal import app
-from pipelines.timing import Timings
+from pipelines.cli.app import app
+from pipelines.ready.names import STUDIES
+from pipelines.study.settings import load_study
+from pipelines.study.stages import stages_of
+from pipelines.study.timing import Timings
 from synth.errors import SettingsError
 
 run = CliRunner().invoke

@@ -60,7 +60,7 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     """SIGKILL of the real command, wherever it strikes."""
     toml = written(tmp_path, corpus, "steps = 160\nbatch_size = 3\ncheckpoint_seconds = 0\n")
-    code = "import sys; from pipelines.command import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
+    code = "import sys; from pipelines.cli.main import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
 
     def run(out):
         return [sys.executable, "-c", code, "train", str(toml), "--out", str(out), "--device", "cpu"]

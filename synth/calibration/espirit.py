@@ -21,6 +21,7 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from ..physics import centre_block, rss
+from .noise_profile import NoiseProfile, whiten, whitening_matrix
 
 Complex = NDArray[np.complex64]
 SPACING = (8, 4)  # pixels between the positions of the two grids, about
@@ -248,3 +249,13 @@ def _interpolated(values: NDArray[np.inexact], matrices: list[NDArray[np.float32
     along_y = (matrices[0] @ values.reshape(ny, -1).view(np.float32)).view(values.dtype).reshape(-1, nx, count)
     result = np.matmul(matrices[1], np.ascontiguousarray(along_y).view(np.float32).reshape(len(along_y), nx, -1))
     return np.asarray(result.view(values.dtype))
+
+
+def maps_of_coils(kspace: NDArray[np.complex64], profile: NoiseProfile | None) -> NDArray[np.complex64]:
+    """Maps of the coils as they are, found where their noise is white: whitened, ESPIRiT, and back."""
+    reference = (min(24, kspace.shape[1]), min(24, kspace.shape[2]))
+    if profile is None:
+        return espirit(kspace, reference=reference, extend=True).maps[0]
+    white = espirit(whiten(kspace, profile), reference=reference, extend=True).maps[0]
+    maps = np.tensordot(np.linalg.inv(whitening_matrix(profile)), white, axes=1)
+    return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64)

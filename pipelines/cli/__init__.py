@@ -1,0 +1,1 @@
+"""The command `fathom`: options, commands, and errors as one message."""

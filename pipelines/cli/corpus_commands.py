@@ -1,0 +1,163 @@
+"""The commands about corpora. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Changes, CorpusPath, Json, Scheduler, Workers, kindly, print_json
+
+
+def build_command(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready recipe.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus to make; it must not be another's.")],
+    changes: Changes = None,
+    workers: Workers = None,
+    scheduler: Scheduler = "local",
+    scheduler_file: Annotated[str | None, typer.Option(help="A Dask scheduler file.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp beyond this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a corpus; run again, it goes on where it was stopped, and mends what is damaged."""
+    from synth.recipe import load_recipe
+    from synth.sources.scan_slices import ScansSpec
+
+    from ..cluster import ClusterSpec
+    from ..corpus.build import build
+    from ..ready.names import named_recipe
+
+    with kindly():
+        loaded = load_recipe(named_recipe(recipe), changes or ())
+        for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
+            typer.echo(f"left out: {reason}", err=True)
+        made = build(
+            loaded,
+            out,
+            ClusterSpec(scheduler, scheduler_file, workers, insecure),
+        )
+    if made.hash_before not in (None, made.content_hash):
+        typer.echo(
+            "note: what was mended differs from what was lost in the last digits, because another kind of processor or "
+            f"other libraries made it; the content hash was {made.hash_before}",
+            err=True,
+        )
+    if as_json:
+        print_json(made.as_dict())
+        return
+    typer.echo(
+        f"{made.corpus}: {made.status}, {made.pairs} pairs, {made.rejected} rejected, "
+        f"net acceleration {made.acceleration_net:.2f}"
+    )
+    if made.built:
+        typer.echo(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
+    typer.echo(f"content hash {made.content_hash}")
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+
+
+def leakage_command(
+    corpus: CorpusPath,
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare it with.")],
+) -> None:
+    """Tell from which pictures or slices two corpora were both made; exit code 1 if there are any."""
+    from ..corpus.leakage import shared_sources
+
+    with kindly():
+        found = {other: shared_sources(corpus, other) for other in others}
+    for other, names in found.items():
+        typer.echo(f"{len(names)} sources of {corpus} are in {other}, too" + "".join(f"\n  {n}" for n in names[:10]))
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+def verify_command(
+    corpus: CorpusPath,
+    replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare.")] = 0,
+    measured: Annotated[
+        int, typer.Option("--measure", min=0, help="Measure the noise of this many pairs back from their arrays.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check that a corpus is whole and unchanged; exit code 1 if it is not."""
+    from ..corpus.verify import verify
+
+    with kindly():
+        found = verify(corpus, replay, measured)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        for problem in found.problems:
+            typer.echo(f"damaged: {problem}", err=True)
+        state = (
+            "intact"
+            if found.intact
+            else f"{len(found.problems)} problems; the same `fathom build` mends damaged shards"
+        )
+        typer.echo(f"{corpus}: {found.pairs} pairs, {state}")
+        if found.replayed:
+            typer.echo(
+                f"{found.replayed} pairs made again: {found.identical} identical, "
+                f"{found.close} equal in single precision"
+            )
+        if found.measured:
+            typer.echo(f"{found.measured} pairs measured: sigma is {100 * found.largest_error:.2g} % off at most")
+        typer.echo(f"content hash {found.content_hash}")
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+def inspect_command(
+    corpus: CorpusPath,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the summary and the contact sheet.")],
+) -> None:
+    """Write a summary and a contact sheet of a corpus."""
+    from ..corpus.inspect import inspect
+
+    with kindly():
+        for file in inspect(corpus, out):
+            typer.echo(str(file))
+
+
+def iterate_command(
+    corpus: CorpusPath, batch_size: Annotated[int, typer.Option(min=1)] = 4, as_json: Json = False
+) -> None:
+    """Read every pair once, as training would; show what a batch holds and how fast it comes."""
+    from ..corpus.iterate import iterate
+
+    with kindly():
+        found = iterate(corpus, batch_size)
+    if as_json:
+        print_json(found)
+        return
+    for name, shape in found["batch"].items():
+        typer.echo(f"{name:14} {shape}")
+    typer.echo(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
+
+
+def export_command(
+    corpus: CorpusPath,
+    to: Annotated[str, typer.Option("--to", help="fastmri, mrd or cfl.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+) -> None:
+    """Write a corpus in the files of another toolbox: a file (cfl: four) for each pair."""
+    from synth.writers import WRITERS
+
+    from ..corpus.export import export
+
+    with kindly():
+        if to not in WRITERS:
+            raise ValueError(f"--to {to}: write one of {', '.join(WRITERS)}")
+        typer.echo(f"{out}: {export(corpus, to, out)} pairs")
+
+
+def import_command(
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="The folder that `fathom export` made.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus to make.")],
+) -> None:
+    """Make a corpus again from an export: the same pairs, bit for bit."""
+    from ..corpus.export import import_corpus
+
+    with kindly():
+        typer.echo(f"{out}: content hash {import_corpus(folder, out)}")

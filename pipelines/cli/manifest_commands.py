@@ -1,0 +1,90 @@
+"""The commands `fathom manifest ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import kindly
+
+manifest_app = typer.Typer(
+    help="Public data sets: what they are, and whether a folder holds them.", no_args_is_help=True
+)
+
+
+@manifest_app.command("list")
+def manifest_list() -> None:
+    """Name the public data sets that Fathom knows."""
+    from ..public_data import manifests
+
+    for name in manifests.names():
+        typer.echo(f"{name:18} {manifests.load(name).title}")
+
+
+@manifest_app.command("show")
+def manifest_show(name: Annotated[str, typer.Argument()]) -> None:
+    """Say what a data set is, its terms, and how to get it."""
+    from ..public_data import manifests
+
+    with kindly():
+        manifest = manifests.load(name)
+        for key in ("title", "home", "licence", "citation", "get"):
+            typer.echo(f"{key:9} {getattr(manifest, key)}")
+        for key, value in manifest.content:
+            typer.echo(f"{key:9} {value}")
+        for split, about in manifest.splits.items():
+            typer.echo(f"split     {split}: {about.items or 'unknown'} {about.unit}, split by {about.split_by}")
+        for file in manifest.files:
+            typer.echo(f"file      {file.name}: {file.sha256 or file.md5 or 'unpinned'}")
+
+
+@manifest_app.command("check")
+def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path, typer.Argument()]) -> None:
+    """Compare a folder with a manifest: checksums, counts, leakage between splits; exit code 1 if it differs."""
+    from ..public_data import manifests
+
+    with kindly():
+        found = manifests.check(manifests.load(name), path)
+    for fact in found.facts:
+        typer.echo(fact)
+    for problem in found.problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@manifest_app.command("split")
+def manifest_split(
+    path: Annotated[Path, typer.Argument(help="A folder of photographs or scans.")],
+    parts: Annotated[str, typer.Option(help="Names and shares.")] = "train=0.8,val=0.1,test=0.1",
+    by: Annotated[str, typer.Option(help="file, folder, patient (by headers), or a regular expression.")] = "file",
+    seed: Annotated[int, typer.Option(min=0, help="Draws which subject goes where.")] = 0,
+) -> None:
+    """Write lists of a folder's files, train.txt and so on, such that no subject is in two; a list is a source.path."""
+    from ..public_data.manifests import leaks
+    from ..public_data.splits import parse_parts, split, subjects_of, write_lists
+
+    with kindly():
+        subjects = subjects_of(path, by)
+        made = split(subjects, parse_parts(parts), seed)
+        lists = write_lists(path, made, f"fathom manifest split --parts {parts} --by {by} --seed {seed}")
+        problems = leaks({name: [path / file for file in files] for name, files in made.items()})
+    for name, files in zip(lists, made.values(), strict=True):
+        typer.echo(f"{name}: {len(files)} files")
+    typer.echo(f"{len(subjects)} subjects")
+    for problem in problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@manifest_app.command("croissant")
+def manifest_croissant(name: Annotated[str, typer.Argument()]) -> None:
+    """Print a data set's Croissant document."""
+    from ..public_data import manifests
+
+    with kindly():
+        typer.echo(json.dumps(manifests.croissant(manifests.load(name)), indent=2))

@@ -1,0 +1,125 @@
+"""The commands about networks: train, test, reconstruct."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Axes, Changes, Device, Json, Variable, kindly, print_json
+
+SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
+
+
+def train_command(
+    training: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready training.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, metrics and the model.")],
+    changes: Changes = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network on corpora; run again, it goes on where it was stopped. `torchrun` shares it among processes."""
+    from recon.training.loop import train
+    from recon.training.settings import Training
+    from synth.settings.toml import load_settings
+
+    from ..display.progress import steps_shown
+    from ..ready.names import named_training
+
+    with kindly():
+        settings = load_settings(Training, named_training(training), changes or (), what="training")
+        with steps_shown(settings.name) as tell:
+            card = train(settings, out, device=device, tell=tell)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of the processes tells
+    if as_json:
+        print_json({key: card.get(key) for key in SHOWN})
+        return
+    typer.echo(
+        f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
+    )
+    if card["validation_loss"] is not None:
+        typer.echo(f"least validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
+    if card["lam"] is not None:
+        typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+    if card.get("powers") is not None:  # cards of earlier versions have none
+        typer.echo("it grows with the SNR to the power: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
+
+
+def evaluate_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... CORPUS",
+            help="Folders of trained models, or baselines such as cg-sense:10; last the corpus.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
+    batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    without: Annotated[
+        Path | None, typer.Option(help="The same corpus without its lesions: tells how much of them comes back.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=0, help="Of noise, for maps of it: 16 or more; 0 for none.")] = 0,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Test models on a corpus; the first is compared with the others, with bootstrap intervals."""
+    from ..models.evaluate import Probes, evaluate
+
+    with kindly():
+        *names, corpus = models
+        if not names:
+            raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
+        if len(set(names)) < len(names):
+            raise ValueError("a model is named twice")
+        if replicas == 1:
+            raise ValueError("--replicas 1: one replica has no spread; give 0, or 2 and more")
+        probes = Probes(without, replicas)
+        summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size, probes)
+    if as_json:
+        print_json(summary)
+        return
+    for name, found in summary["models"].items():
+        typer.echo(name)
+        for note in found["notes"]:
+            typer.echo(f"  note: {note}")
+        for metric, v in found["metrics"].items():
+            typer.echo(f"  {metric:28} {v['mean']:8.4f}  [{v['low']:.4f}, {v['high']:.4f}]")
+    first = names[0]
+    for name, found in summary["differences"].items():
+        v = found["psnr_magnitude_slice_max"]
+        typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  [{v['low']:+.2f}, {v['high']:+.2f}]")
+
+
+def reconstruct_command(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model, or a baseline such as cg-sense:10.")],
+    scan: Annotated[Path, typer.Argument(help="A scan in any of the formats.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
+    acceleration: Annotated[int, typer.Option(min=1, help="Undersample a full scan; 1 leaves it as it is.")] = 1,
+    reference_lines: Annotated[int, typer.Option(min=8)] = 24,
+    variable: Variable = None,
+    axes: Axes = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct a scan, undersampled as it is or retrospectively."""
+    from recon.data.scan_batch import Undersampling
+
+    from ..models.reconstruct import reconstruct
+
+    with kindly():
+        how = Undersampling(acceleration, reference_lines)
+        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes)
+    if as_json:
+        print_json(summary)
+        return
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}")
+    for row in summary["rows"]:
+        typer.echo(
+            f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
+            f"SSIM {row['ssim_windowed_slice_range']:.3f}"
+        )
+    typer.echo(f"{out}: {summary['slices']} slices")

@@ -1,0 +1,72 @@
+"""What all commands share: options, and errors as one message."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth.errors import FathomError
+
+from .interrupt import stopped
+
+_tracebacks = False
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
+Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
+Axes = Annotated[str | None, typer.Option(help="Its axes in order, such as 'y x slice coil' or 'sample coil'.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per core.")]
+Scheduler = Annotated[str, typer.Option(help="local, sync (this process), tcp://... or tls://...")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")]
+CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether errors are shown with their traceback: said once, by the command line."""
+    global _tracebacks  # noqa: PLW0603 (a flag of the process)
+    _tracebacks = wanted
+
+
+@contextmanager
+def kindly() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 1."""
+    try:
+        yield
+    except (FathomError, OSError, ValueError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and not _is_out_of_memory(error):
+            raise
+        if _tracebacks:
+            traceback.print_exc()
+        typer.echo(f"error: {_message(error)}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        stopped()
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
+    if not isinstance(error, FathomError) and _is_out_of_memory(error):
+        first = (str(error).splitlines() or [""])[0][:200]
+        return f"out of memory ({first}); use fewer --workers, a smaller --batch-size, matrix or number of coils"
+    return str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:  # torch is not loaded for this question
+        return isinstance(error, MemoryError)
+    from recon.training.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print a result as one line."""
+    typer.echo(json.dumps(result))

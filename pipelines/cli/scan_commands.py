@@ -1,0 +1,86 @@
+"""The commands about scans: their noise, and their coil maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Axes, Json, Scheduler, Variable, Workers, kindly, print_json
+
+ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
+
+
+def calibrate_command(
+    scans: ScansPath,
+    out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
+    report: Annotated[Path | None, typer.Option(help="Folder for a table of SNRs and a picture.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="A separate noise scan.")] = None,
+    place: Annotated[str | None, typer.Option(help="noise scan, background or k-space edge.")] = None,
+    variable: Variable = None,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Learn the noise of scans: sigma, covariance between coils, and the SNR of every slice."""
+    from synth.calibration.noise_profile import PLACES
+    from synth.sources.scan_slices import ScansSpec
+
+    from ..scans.calibrate import calibrate_scans, report_files, write_report
+
+    with kindly():
+        if place not in (None, *PLACES):
+            raise ValueError(f"--place {place}: write one of {', '.join(PLACES)}")
+        if out.exists():
+            raise FileExistsError(f"{out} is there already; choose another --out")
+        if report:
+            report_files(report)
+        spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
+        found = calibrate_scans(spec, noise, place)
+        found.profile.save(out)
+        written = write_report(found, report) if report else []
+    for reason in found.refused:
+        typer.echo(f"left out: {reason}", err=True)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    profile = found.profile
+    typer.echo(
+        f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g} ({profile.sigma.min():.4g} ... "
+        f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
+    )
+    for note in profile.notes:
+        typer.echo(f"note: {note}")
+    for name in ("rms", "knoll", "knoll-rms", "image"):
+        values = [row[name] for row in found.rows if row["slice"] != "all"]
+        if values:
+            typer.echo(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
+    for file in written:
+        typer.echo(str(file))
+
+
+def coils_command(
+    scans: ScansPath,
+    out: Annotated[Path, typer.Option("--out", help="The library to make.")],
+    workers: Workers = None,
+    scheduler: Scheduler = "local",
+    variable: Variable = None,
+    axes: Axes = None,
+    as_json: Json = False,
+) -> None:
+    """Harvest coil maps from scans to a library for `[coils] kind = "library"`."""
+    from synth.sources.scan_slices import ScansSpec
+
+    from ..cluster import ClusterSpec
+    from ..scans.harvest_maps import harvest
+
+    with kindly():
+        spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
+        made = harvest(spec, out, ClusterSpec(scheduler, None, workers))
+    if as_json:
+        print_json(made)
+        return
+    for reason in made["rejected"]:
+        typer.echo(f"left out: {reason}", err=True)
+    shapes = sorted({tuple(s["shape"]) for s in made["sets"]})
+    typer.echo(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")

@@ -1,0 +1,1 @@
+"""Corpora: built, verified, looked at, exported."""

@@ -1,0 +1,285 @@
+"""Build a corpus: plan, run one task per shard anywhere, keep the ledger, finish. Stopped at any point, it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.reader import open_corpus, stored_plan
+from synth.corpus.tasks import Task, finished, tasks_of, write_shard
+from synth.corpus.unfinished import finalize, prepare
+from synth.errors import CorpusError, SourceUnreadableError
+from synth.plan import Plan
+from synth.process import keep_memory
+from synth.recipe import Recipe
+from synth.sources.crimes import MEANING
+from synth.storage.corpus_files import building_path, stored_attributes
+
+from ..cluster import ClusterSpec, open_cluster, run_tasks
+from ..display.progress import Meter
+from ..errors import BuildError, CorpusExistsError
+from .damage import find_damage
+from .data_card import card_documents
+from .summary import lacking, summarise
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made."""
+
+    corpus: str
+    content_hash: str
+    pairs: int
+    rejected: int
+    built: int  # pairs made in this run
+    seconds: float
+    pairs_per_s: float
+    acceleration_net: float
+    status: str  # built | resumed | already there | mended
+    notes: tuple[str, ...] = ()  # what the sources' history has done to them, and what pairs lack
+    hash_before: str | None = None  # of a mended corpus; another hash was mended on another kind of processor
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def build(recipe: Recipe, out: Path, cluster: ClusterSpec) -> Built:
+    """Build `recipe` as the corpus `out`; goes on with an unfinished one, mends a damaged one, refuses any other.
+
+    Raises RecipeError, CorpusError, CorpusExistsError, BuildError, ClusterError, or OSError of the file system.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
+    if out.is_symlink():
+        raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
+    try:
+        with _claimed(out) as place:
+            before = _hash_of(place)
+            status, plan = _begin(recipe, out, place)
+            if status == "already there":
+                return _already_there(out)
+            return replace(_finish(plan, out, cluster), status=status, hash_before=before)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"
+            raise BuildError(message) from None
+        raise
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[Path]:
+    """The folder of the corpus, finished or not, for this driver alone; the claim ends with its process, however."""
+    root = building_path(out)
+    place = out if out.exists() else root
+    if place is root:
+        root.mkdir(parents=True, exist_ok=True)
+    claim = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not place.exists() or place.stat().st_ino != os.fstat(claim).st_ino:
+            raise BlockingIOError  # it was finished, and renamed, in this moment
+        yield place
+    except BlockingIOError:
+        raise BuildError(f"{place}: another `fathom build` is at work on it; wait for it to end") from None
+    finally:
+        os.close(claim)
+        if root.is_dir() and not any(root.iterdir()):  # the recipe was refused before anything was written
+            root.rmdir()
+
+
+def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
+    """What there is to do, and the plan: of a corpus that was begun, with its own list of sources and shard size."""
+    if place != out and not (place / "recipe.json").exists():
+        plan = Plan.of(recipe)
+        _check_space(plan, tasks_of(plan), place)
+        prepare(out, plan)
+        return "built", plan
+    try:
+        stored = stored_plan(place)
+    except CorpusError as error:
+        raise CorpusExistsError(f"{error}; nothing was changed") from None
+    if place != out and not any("/pairs/" in name for name in finished(place, stored)) and not _is_same(recipe, stored):
+        for old in place.iterdir():  # no pair is lost: a try that made none must not stand in a better recipe's way
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        return _begin(recipe, out, place)
+    _same_recipe(recipe, stored, place)
+    damaged = find_damage(place, stored, complete=place == out)
+    if place == out and not damaged:
+        return "already there", stored
+    names = {task.name for task in tasks_of(stored)}
+    for name in names & damaged.keys() & finished(place, stored).keys():
+        Ledger(place).append({"void": name})
+    if place == out:
+        out.rename(building_path(out))
+    plan = Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files)
+    prepare(out, plan)
+    return ("mended" if place == out else "resumed"), plan
+
+
+def _hash_of(place: Path) -> str | None:
+    with contextlib.suppress(CorpusError):
+        return stored_attributes(place).get("content_hash")
+    return None
+
+
+def _finish(plan: Plan, out: Path, cluster: ClusterSpec) -> Built:
+    root = building_path(out)
+    done = finished(root, plan)
+    missing = [task for task in tasks_of(plan) if task.name not in done]
+    _check_space(plan, missing, root)
+    with Meter(f"build {plan.recipe.name}", len(plan), done=len(plan) - sum(t.pairs for t in missing)) as meter:
+        if missing:
+            _run(plan, missing, root, cluster, meter)
+        seconds, rate = meter.seconds, meter.rate
+    entries = finished(root, plan)
+    summary = summarise(plan, entries)
+    if summary["pairs"] == 0:
+        reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
+        raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
+    papers = card_documents(plan, summary, content_hash(entries))
+    content = finalize(out, plan, {**summary, "versions": versions()}, papers)
+    return Built(
+        corpus=str(out),
+        content_hash=content,
+        pairs=summary["pairs"],
+        rejected=len(summary["rejected"]),
+        built=sum(bool(row["numbers"]) for task in missing if task.pairs for row in entries[task.name]["rows"]),
+        seconds=round(seconds, 3),
+        pairs_per_s=round(rate, 2) if missing else 0.0,
+        acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
+        status="built",
+        notes=(*(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()), *lacking(summary)),
+    )
+
+
+def _same_files(recipe: Recipe, stored: Plan) -> bool:
+    folder = recipe.source.folder
+    moved = folder != stored.recipe.source.folder
+    return not moved or (folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
+
+
+def _is_same(recipe: Recipe, stored: Plan) -> bool:
+    return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
+
+
+def _same_recipe(recipe: Recipe, stored: Plan, where: Path) -> None:
+    if _is_same(recipe, stored):
+        return
+    old, new = stored.recipe.model_dump(mode="json"), Plan.of(recipe, stored.files).recipe.model_dump(mode="json")
+    free = {"shard_pairs", "source.max_rejected", *(("source.path",) if _same_files(recipe, stored) else ())}
+    changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
+    raise CorpusExistsError(
+        f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
+        "choose another --out, or move the old corpus away"
+    )
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+    elif old != new:
+        yield at
+
+
+def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
+    own = 8 if plan.recipe.own_maps else 0
+    per_pair = {b.name: b.pair_bytes + own * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
+    per_set = {b.name: 8 * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
+    needed = sum((per_pair if task.pairs else per_set)[task.bucket] * (task.rows[1] - task.rows[0]) for task in missing)
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise BuildError(
+            f"{root}: the corpus needs {needed / 2**30:.2f} GB more and the disk has {free / 2**30:.2f} GB free; "
+            "free some space, or build on another disk"
+        )
+
+
+def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: Meter) -> None:
+    ledger = Ledger(root)
+    entries, sources = list(finished(root, plan).values()), ledger.sources()
+    _stop_at_too_many_rejections(ledger, entries, plan)
+    try:
+        with (
+            open_cluster(spec) as client,
+            contextlib.closing(run_tasks(client, run_task, missing, str(root))) as outcomes,
+        ):
+            meter.restart()
+            for task, entry in outcomes:
+                _refuse_changed_sources(entry, sources)
+                ledger.append(entry)
+                entries.append(entry)
+                meter.advance(task.pairs)
+                if entry["rejected"]:
+                    _stop_at_too_many_rejections(ledger, entries, plan)
+    except SourceUnreadableError as error:
+        raise BuildError(f"source.path: {error}") from None
+
+
+def _refuse_changed_sources(entry: dict[str, Any], sources: dict[int, str]) -> None:
+    """A shard that is made again must come from the files that it was made from at first."""
+    for row in entry["rows"]:
+        before = sources.get(row.get("index", -1), "")
+        if before and row["source_sha256"] not in ("", before):
+            raise BuildError(
+                f"{row['file']} has changed since pair {row['index']} was made from it; put the old file back and run "
+                "the same command again, or build a new corpus under another name"
+            )
+
+
+def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], plan: Plan) -> None:
+    share = plan.recipe.source.max_rejected
+    rejected = [r for entry in entries for r in entry["rejected"]]
+    if len(rejected) <= share * len(plan):
+        return
+    for entry in entries:  # their sources may be mended before the next try
+        if entry["rejected"]:
+            ledger.append({"void": entry["task"]})
+    reasons = "\n".join(f"  {r['reason']}" for r in rejected[:5])
+    raise BuildError(
+        f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
+        f"{reasons}\nmend or remove them, or raise --set source.max_rejected, and run the same command again"
+    )
+
+
+def _already_there(out: Path) -> Built:
+    corpus = open_corpus(out)
+    summary = corpus.attributes["summary"]
+    net = summary["numbers"]["acceleration_net"]["mean"]
+    return Built(
+        str(out), corpus.content_hash, summary["pairs"], len(summary["rejected"]), 0, 0.0, 0.0, net, "already there"
+    )
+
+
+@lru_cache(maxsize=2)
+def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes are the key: a plan may be replaced
+    return stored_plan(Path(root))
+
+
+def run_task(task: Task, root: str) -> dict[str, Any]:
+    """Make and write one shard, on whatever worker; the paths must mean the same there."""
+    keep_memory()
+    started = time.perf_counter()
+    documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
+    plan = _plan_of(root, *documents)
+    entry = write_shard(Path(root), plan, task)
+    return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions()}
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Versions of what decides the bits of a pair."""
+    names = ("fathom-mri", "numpy", "scipy", "pillow", "zarr")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,145 @@
+"""What a finished corpus says of itself: a dataset card for people, and a Croissant document for machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from synth.corpus.layout import metadata_documents
+from synth.plan import Plan
+from synth.sources.crimes import MEANING
+
+from ..errors import ManifestError
+from ..public_data.manifests import CROISSANT, Manifest, load
+from .summary import lacking
+
+
+def card_documents(plan: Plan, summary: dict[str, Any], content: str) -> dict[str, bytes]:
+    """``README.md`` and ``croissant.json`` of a corpus, by name."""
+    name = plan.recipe.source.manifest
+    try:
+        manifest = load(name) if name else None
+    except ManifestError:
+        manifest = None  # the recipe was accepted with it; a corpus does not fail at its last line for a card
+    return {
+        "README.md": _card(plan, summary, content, manifest).encode(),
+        "croissant.json": json.dumps(_croissant(plan, summary, content, manifest), indent=2).encode(),
+    }
+
+
+def _terms(plan: Plan, manifest: Manifest | None) -> tuple[str, str, str]:
+    """Source, licence and citation."""
+    if manifest is not None:
+        return f"{manifest.title}, {manifest.home}", manifest.licence, manifest.citation
+    if plan.recipe.source.kind == "skimage":
+        return "photographs of scikit-image", "public domain or CC0, by scikit-image's docstrings", "scikit-image"
+    return "files of the user's own", "not stated: the recipe names no source.manifest", "not stated"
+
+
+def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> list[str]:
+    recipe, found = plan.recipe, [] if manifest is None else [manifest.content.limits]
+    for finding, count in summary["findings"].items():
+        found.append(f"{count} of {summary['sources']} sources: {MEANING[finding]} (`{finding}`)")
+    found += lacking(summary)
+    if recipe.own_maps:
+        found.append("k-space, maps and target are of whitened coils: of one sigma, and without correlation")
+        found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
+    else:
+        found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
+    if recipe.target.reference == "noisy":
+        found.append("the reference has noise in it, the same draw as the input")
+    return found
+
+
+def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest | None) -> str:
+    recipe, numbers = plan.recipe, summary["numbers"]
+    source, licence, citation = _terms(plan, manifest)
+    snr = numbers.get("snr_rms")
+    told = f"SNR (rms) {snr['min']:.3g} to {snr['max']:.3g}, mean {snr['mean']:.3g}" if snr else "no noise was added"
+    net = numbers["acceleration_net"]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"{summary['pairs']} training pairs for learned MR image reconstruction, made by Fathom.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| source | {source} |",
+        f"| licence of the source | {licence} |",
+        f"| cite | {citation} |",
+        f"| pairs | {summary['pairs']} of {summary['sources']} sources, {len(summary['rejected'])} rejected |",
+        f"| shapes | {', '.join(f'`{name}` ({count})' for name, count in summary['buckets'].items())} |",
+        f"| noise | {told}; reference {recipe.target.reference} |",
+        f"| sampling | {recipe.sampling.kind}, net acceleration {net['min']:.3g} to {net['max']:.3g} |",
+        f"| content hash | `{content}` |",
+        f"| recipe hash | `{recipe.hash()}` |",
+        "",
+        "## Known limits",
+        "",
+        *(f"- {limit}" for limit in _limits(plan, summary, manifest)),
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(_without_places(recipe.model_dump(mode="json", exclude_none=True, exclude=_unused(plan))), indent=2),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _unused(plan: Plan) -> set[str]:
+    """Sections that say nothing of these pairs: a scan has its own phase."""
+    return {"phase"} if plan.recipe.own_maps else set()
+
+
+def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A card may be published: where files were on a disk is nobody's business, and stays in recipe.json."""
+    return {k: {n: v for n, v in s.items() if n != "path"} if isinstance(s, dict) else s for k, s in recipe.items()}
+
+
+def _croissant(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest | None) -> dict[str, Any]:
+    source, licence, citation = _terms(plan, manifest)
+    files, records = [], []
+    for key, document in sorted(metadata_documents(plan).items()):
+        bucket, _, array = key.removesuffix("/zarr.json").partition("/")
+        if not array:
+            continue
+        files.append(
+            {
+                "@type": "cr:FileObject",
+                "@id": key,
+                "name": key,
+                "contentUrl": key,
+                "encodingFormat": "application/json",
+                "sha256": hashlib.sha256(document).hexdigest(),
+            }
+        )
+        files.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"{bucket}/{array}",
+                "name": f"shards of {bucket}/{array}",
+                "encodingFormat": "application/vnd.zarr",
+                "includes": f"{bucket}/{array}/c/**",
+            }
+        )
+        described = json.loads(document)
+        records.append(
+            {
+                "@type": "cr:RecordSet",
+                "@id": f"records of {bucket}/{array}",
+                "name": f"{bucket}/{array}",
+                "description": f"{described['data_type']} {described['shape']}, axes {described['dimension_names']}",
+            }
+        )
+    return {
+        **CROISSANT,
+        "name": plan.recipe.name,
+        "description": f"{summary['pairs']} training pairs for learned MR image reconstruction from {source}",
+        "license": licence,
+        "citeAs": citation,
+        "version": content,
+        "distribution": files,
+        "recordSet": records,
+    }

@@ -1,0 +1,184 @@
+"""A corpus in the files of other toolboxes, and back: the same pairs, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.corpus.check import check_shard
+from synth.corpus.layout import map_shard_sets
+from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.reader import Corpus, open_corpus, stored_plan
+from synth.corpus.tasks import finished, hole, padded, shard_files, tasks_of
+from synth.corpus.unfinished import finalize, prepare
+from synth.errors import CorpusError
+from synth.plan import BucketPlan, Plan
+from synth.stages.mask import Mask
+from synth.stages.readout import Readout
+from synth.storage.corpus_files import Bucket, building_path
+from synth.storage.shard import ShardWriter
+from synth.writers import WRITERS
+from synth.writers.content import Content
+
+from ..display.progress import Meter
+from .data_card import card_documents
+from .summary import summarise
+
+DOCUMENTS = ("recipe.json", "sources.json", "ledger.jsonl", "summary.json")
+
+
+def export(corpus_path: Path, kind: str, out: Path) -> int:
+    """Write every pair of a corpus into ``out/pairs``, what `import_corpus` needs beside it; return how many pairs.
+
+    Raises CorpusError, FileExistsError, or ValueError where the format cannot hold these pairs.
+    """
+    corpus = open_corpus(corpus_path)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already; choose another --out")
+    partial = out.with_name(f"{out.name}.{uuid.uuid4().hex}.partial")  # a name that nobody else has
+    for folder in ("fathom", "pairs"):
+        (partial / folder).mkdir(parents=True)
+    try:
+        count = _write_all(corpus, kind, partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # an export is made anew; nothing in it is the only copy
+        raise
+    partial.rename(out)
+    return count
+
+
+def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
+    for document in DOCUMENTS:
+        shutil.copy(corpus.path / document, folder / "fathom" / document)
+    (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
+    count = 0
+    (folder / "README.md").write_text(_told(corpus, kind))
+    with Meter(f"export {corpus.path.name}", len(corpus.places)) as meter:
+        for bucket in corpus.buckets:
+            for k in range(bucket.arrays["maps"].shape[0]):
+                np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.arrays["maps"][k])
+            for content in _contents(corpus, bucket):
+                WRITERS[kind].write(content, folder / "pairs")
+                count += 1
+                meter.advance(1)
+    return count
+
+
+def _told(corpus: Corpus, kind: str) -> str:
+    """What a stranger must know of the exported files."""
+    lines = [f"# {corpus.recipe.name}, exported to {kind}", "", f"Corpus `{corpus.content_hash}`.", ""]
+    lines += [(WRITERS[kind].write.__doc__ or "").strip(), ""]
+    for bucket in corpus.plan.buckets:
+        rows = Readout(bucket.matrix[0], bucket.readout).image_rows
+        lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
+    if corpus.recipe.own_maps:
+        lines.append("- k-space and maps are of whitened coils: sigma is the same in all, and they do not correlate")
+    return "\n".join(lines) + "\n"
+
+
+def _name(index: int) -> str:
+    return f"pair-{index:06d}"
+
+
+def _contents(corpus: Corpus, bucket: Bucket) -> Iterator[Content]:
+    plan = next(b for b in corpus.plan.buckets if b.name == bucket.name)
+    full = corpus.recipe.kspace == "full"
+    skip = {"kspace", "mask", "target", "maps", "index", "valid"}
+    scalars = {n: bucket.numbers(n) for n, a in bucket.arrays.items() if n not in skip and not n.startswith("maps_")}
+    for row in bucket.valid_rows.tolist():
+        kspace, sampled, target = (np.asarray(bucket.arrays[n][row]) for n in ("kspace", "mask", "target"))
+        maps = np.asarray(bucket.arrays["maps"][bucket.map_rows[row]])
+        index = int(bucket.numbers("index")[row])
+        spread = _spread(kspace, sampled, plan, full=full)
+        numbers = {name: values[row] for name, values in scalars.items()}
+        yield Content(_name(index), index, spread, sampled, maps, target, numbers, full)
+
+
+def _spread(kspace: NDArray[Any], sampled: NDArray[np.bool_], plan: BucketPlan, *, full: bool) -> NDArray[Any]:
+    """Stored k-space as [coil y x]."""
+    size = (plan.readout, plan.matrix[1])
+    if full:
+        return kspace.reshape(len(kspace), *size)
+    return Mask(sampled, 1.0).unpack(kspace[..., : int(sampled.sum())], size)
+
+
+def import_corpus(folder: Path, out: Path) -> str:
+    """Make the corpus again from an export; return its content hash. Raises CorpusError where something has changed."""
+    if out.exists() or building_path(out).exists():
+        raise FileExistsError(f"{out} is there already; choose another --out")
+    try:
+        told = json.loads((folder / "fathom" / "export.json").read_bytes())
+        writer = WRITERS[told["format"]]
+        plan = stored_plan(folder / "fathom")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorpusError(
+            f"{folder}: is no export of Fathom's ({error}); give a folder that `fathom export` made"
+        ) from None
+    if writer.EXACT and plan.recipe.target.readout_oversampling > 1:
+        raise CorpusError(
+            f"{folder}: {told['format']} files are {writer.EXACT}; export to mrd or cfl to come back exactly"
+        )
+    entries = finished(folder / "fathom", plan)
+    prepare(out, plan)
+    root = building_path(out)
+    try:
+        _read_all(folder, plan, writer, entries, root)
+        versions = json.loads((folder / "fathom" / "summary.json").read_bytes()).get("versions", {})
+        summary = summarise(plan, entries)
+        papers = card_documents(plan, summary, content_hash(entries))
+        return finalize(out, plan, {**summary, "versions": versions}, papers)
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)  # it can be imported again
+        raise
+
+
+def _read_all(folder: Path, plan: Plan, writer: Any, entries: dict[str, Any], root: Path) -> None:
+    ledger, own = Ledger(root), plan.recipe.own_maps
+    buckets = {b.name: b for b in plan.buckets}
+    with Meter(f"import {folder.name}", len(plan)) as meter:
+        for task in tasks_of(plan):
+            bucket = buckets[task.bucket]
+            if task.name not in entries:
+                raise CorpusError(f"{folder}/fathom/ledger.jsonl: {task.name} is not in it; export the corpus again")
+            size = map_shard_sets(bucket) if task.kind == "maps" else plan.shard_pairs
+            with contextlib.ExitStack() as stack:
+                files = shard_files(root, bucket, task, own_maps=own)
+                writers = [stack.enter_context(ShardWriter(file, size)) for file in files]
+                for row, stored in zip(range(*task.rows), entries[task.name]["rows"], strict=True):
+                    arrays = _arrays_of(folder, writer, plan, bucket, task.kind, row, stored)
+                    for shard, array in zip(writers, arrays, strict=True):
+                        shard.append(array)
+            problem = check_shard(root, plan, task, entries[task.name])
+            if problem:
+                raise CorpusError(f"{folder}: its files are not what was exported: {problem}")
+            ledger.append(entries[task.name])
+            meter.advance(task.pairs)
+
+
+def _arrays_of(
+    folder: Path, writer: Any, plan: Plan, bucket: BucketPlan, kind: str, row: int, stored: dict[str, Any]
+) -> tuple[NDArray[Any], ...]:
+    maps_file = folder / "fathom" / f"{bucket.name}-maps-{row:06d}.npy"
+    if kind == "maps":
+        return (np.load(maps_file, allow_pickle=False),)
+    if not stored["numbers"]:
+        return hole(bucket, own_maps=plan.recipe.own_maps)
+    try:
+        kspace, sampled, target = writer.read(folder / "pairs", _name(stored["index"]))
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{folder}: {_name(stored['index'])} cannot be read ({error}); export it again") from None
+    sampled = sampled if not bucket.lines or sampled.ndim == 1 else sampled[0]
+    if plan.recipe.kspace == "full":
+        kept = kspace if bucket.lines else kspace.reshape(len(kspace), -1)
+    else:
+        kept = padded(np.ascontiguousarray(kspace[..., sampled]), bucket.capacity)
+    own = (np.load(maps_file, allow_pickle=False),) if plan.recipe.own_maps else ()
+    return (kept, sampled, target, *own)

@@ -1,0 +1,157 @@
+"""A corpus as a page: first what its noise is, then what it looks like, then where it comes from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.errors import UnmeasurableError
+from recon.evaluation.measured_noise import DEVIATIONS, Measured
+from synth.corpus.reader import Corpus
+from synth.physics import fft2c, ifftc
+from synth.sources.crimes import MEANING
+
+from ..display.html_page import page
+from ..display.image_panels import png
+from .remeasure import measure
+from .summary import lacking
+
+MEASURED, AVERAGED, OUTLIERS = 24, 16, 5  # pairs
+WATCHED = ("snr_image", "scale", "acceleration_net")  # numbers in which a pair may stand out
+
+
+def corpus_page(corpus: Corpus, contact_sheet: bytes) -> bytes:
+    """The page's HTML."""
+    summary = corpus.attributes["summary"]
+    try:
+        found, alerts = measure(corpus.path, MEASURED), []
+    except UnmeasurableError as error:
+        found, alerts = [], [f"Noise was not measured back: {error}."]
+    alerts += [problem for m in found if (problem := m.problem)] + lacking(summary)
+    pictures = [
+        ("Pairs: target, phase, coil maps, mask, zero-filled image", contact_sheet),
+        ("How often each line or point is sampled; the first mask's point spread function; spectra", _masks(corpus)),
+    ]
+    if found:
+        caption = f"SNR as asked for and as drawn; sigma and law of the noise in the arrays of {len(found)} pairs"
+        pictures.insert(0, (caption, _noise(corpus, found)))
+    outliers = _outliers(corpus)
+    if outliers is not None:
+        pictures.append(("The pairs that stand out most, and by which number, in robust standard deviations", outliers))
+    return page(
+        "corpus.html",
+        pictures,
+        name=corpus.recipe.name,
+        summary=summary,
+        content_hash=corpus.content_hash,
+        recipe_hash=corpus.attributes["recipe_hash"],
+        recipe=json.dumps(corpus.attributes["recipe"], indent=1),
+        noise=_sentences(corpus, found),
+        alerts=alerts,
+        findings=[f"{n} of {summary['sources']} sources: {MEANING[name]}" for name, n in summary["findings"].items()],
+    )
+
+
+def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
+    noise, numbers = corpus.recipe.noise, corpus.attributes["summary"]["numbers"]
+    if noise.kind == "none":
+        return ["No noise was added."]
+    lines = [f"SNR ({noise.definition}) of {noise.snr[0]:g} to {noise.snr[-1]:g} was asked for, {noise.law}."]
+    if "snr_image" in numbers:
+        v = numbers["snr_image"]
+        lines.append(f"The images' SNR is {v['min']:.3g} to {v['max']:.3g}, {v['mean']:.3g} on average.")
+    if found:
+        worst = max(abs(m.sigma_found / m.sigma - 1) for m in found)
+        allowed = DEVIATIONS * max(m.error for m in found)
+        lines.append(
+            f"Measured back from the arrays of {len(found)} pairs, sigma is as said within {100 * worst:.2g} % "
+            f"(by chance up to {100 * allowed:.2g} %)."
+        )
+    return lines
+
+
+def _columns(corpus: Corpus, name: str) -> NDArray[np.float64]:
+    """A number of all valid pairs, in the order of `Corpus.places`."""
+    parts = [b.numbers(name)[b.valid_rows] for b in corpus.buckets if name in b.arrays]
+    return np.concatenate(parts).astype(np.float64) if len(parts) == len(corpus.buckets) else np.empty(0)
+
+
+def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    asked, shown, law = figure.subplots(1, 3)
+    name = f"snr_{corpus.recipe.noise.definition.replace('-', '_')}"
+    wanted, got = _columns(corpus, "snr_wanted"), _columns(corpus, name)
+    asked.plot([wanted.min(), wanted.max()], [wanted.min(), wanted.max()], color="0.7")
+    asked.plot(wanted, got, ".", markersize=3)
+    asked.set_xlabel("SNR asked for")
+    asked.set_ylabel("SNR of the noise that was drawn")
+    sigmas = np.array([[m.sigma, m.sigma_found] for m in found])
+    shown.plot(sigmas[:, 0], 100 * (sigmas[:, 1] / sigmas[:, 0] - 1), ".")
+    shown.axhline(0, color="0.7")
+    shown.set_xlabel("sigma")
+    shown.set_ylabel("its arrays' sigma differs by, %")
+    drawn, x = np.concatenate([m.normal for m in found]), np.linspace(-4, 4, 161)
+    law.hist(drawn, bins=81, range=(-4, 4), density=True, color="#9db8d9")
+    law.plot(x, np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5, color="#1f5fa8")
+    law.set_xlabel("noise / sigma")
+    return png(figure, 90)
+
+
+def _masks(corpus: Corpus) -> bytes:
+    from matplotlib.figure import Figure
+
+    bucket = max(corpus.buckets, key=lambda b: len(b.valid_rows))
+    rows = bucket.valid_rows[:AVERAGED]
+    masks = np.stack([np.asarray(bucket.arrays["mask"][int(row)]) for row in rows]).astype(np.float64)
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    density, spread, spectrum = figure.subplots(1, 3)
+    transformed = np.abs(ifftc(masks[0], tuple(range(masks[0].ndim))))
+    decibel = 20 * np.log10(np.maximum(transformed / transformed.max(), 1e-4))
+    if masks.ndim == 2:
+        density.plot(masks.mean(axis=0), drawstyle="steps-mid", linewidth=0.8)
+        spread.plot(np.arange(len(decibel)) - len(decibel) // 2, decibel, linewidth=0.8)
+        spread.set_ylabel("dB")
+    else:
+        density.imshow(masks.mean(axis=0), cmap="gray", vmin=0, vmax=1)
+        spread.imshow(decibel, cmap="gray", vmin=-60, vmax=0)
+    density.set_title(f"sampling, mean of {len(rows)} pairs", fontsize=9)
+    spread.set_title("point spread function", fontsize=9)
+    powers = np.mean([np.abs(fft2c(np.asarray(bucket.arrays["target"][int(row)]))) ** 2 for row in rows], axis=0)
+    for axis, name in ((0, "x"), (1, "y")):
+        line = powers.mean(axis=axis)
+        spectrum.semilogy(np.linspace(-0.5, 0.5, len(line)), line, label=f"along {name}", linewidth=0.8)
+    spectrum.set_title(f"mean spectra of targets, {bucket.name}", fontsize=9)
+    spectrum.set_xlabel("cycles per pixel")
+    spectrum.legend(fontsize=7)
+    return png(figure, 90)
+
+
+def _outliers(corpus: Corpus) -> bytes | None:
+    """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations."""
+    from matplotlib.figure import Figure
+
+    places, scores = corpus.places, {}
+    for name in WATCHED:
+        values = _columns(corpus, name)
+        if len(values) == len(places) and np.isfinite(values).all():
+            away = values - np.median(values)
+            spread = 1.4826 * float(np.median(np.abs(away)))
+            if spread > 0:
+                scores[name] = away / spread
+    if not scores:
+        return None
+    names, table = list(scores), np.stack(list(scores.values()))  # [number pair]
+    order = np.argsort(-np.abs(table).max(axis=0))[:OUTLIERS]
+    figure = Figure(figsize=(11, 2.6), layout="constrained")
+    for axes, k in zip(figure.subplots(1, len(order), squeeze=False)[0], order.tolist(), strict=True):
+        bucket, row = places[k]
+        which = int(np.abs(table[:, k]).argmax())
+        axes.imshow(np.abs(np.asarray(bucket.arrays["target"][row])), cmap="gray")
+        pair = int(bucket.numbers("index")[row])
+        axes.set_title(f"pair {pair}: {names[which]} {table[which, k]:+.1f}", fontsize=8)
+        axes.set_axis_off()
+    return png(figure, 90)

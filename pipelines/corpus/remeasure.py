@@ -1,0 +1,38 @@
+"""What a corpus claims of its noise, measured back from its stored pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recon.data.datasets import PairDataset
+from recon.errors import UnmeasurableError
+from recon.evaluation.measured_noise import Measured, measured
+from synth.corpus.reader import open_corpus
+from synth.rng import rng
+
+from ..display.progress import Meter
+
+
+def measure(path: Path, count: int) -> list[Measured]:
+    """Measure `count` pairs, spread over the corpus; raises UnmeasurableError where that cannot be done."""
+    pairs = PairDataset(path)
+    recipe = pairs.recipe
+    if recipe.own_maps or recipe.noise.kind == "none" or recipe.noise.covariance != "white":
+        raise UnmeasurableError("only white noise that was added to photographs or volumes can be told from the signal")
+    if recipe.target.reference == "noisy" and min(pairs.coils) == 1:
+        raise UnmeasurableError("the noisy reference of a single coil has all of its noise in it")
+    chosen: Sequence[int] = sorted(rng(recipe.seed, "measure").permutation(len(pairs))[:count].tolist())
+    snrs = {
+        int(index): float(snr)
+        for bucket in open_corpus(path).buckets
+        for index, snr in zip(bucket.numbers("index"), bucket.numbers("snr_image"), strict=True)
+    }
+    found = []
+    with Meter(f"measure {path.name}", len(chosen)) as meter:
+        for position in chosen:
+            item = {name: value.numpy() for name, value in pairs[position].items()}
+            snr = None if recipe.target.lesions is not None else snrs[int(item["pair_id"])]
+            found.append(measured(item, snr, noisy=recipe.target.reference == "noisy"))
+            meter.advance(1)
+    return found

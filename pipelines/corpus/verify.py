@@ -1,0 +1,106 @@
+"""Is a corpus whole, unchanged, and what its recipe makes?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synth.corpus.layout import ARRAYS
+from synth.corpus.ledger import content_hash
+from synth.corpus.reader import Corpus, open_corpus, stored_plan
+from synth.corpus.tasks import finished
+from synth.errors import SourceRejectedError
+from synth.rng import rng
+from synth.storage.corpus_files import Bucket, refuse_unfinished
+
+from ..display.progress import Meter
+from .build import versions
+from .damage import find_damage
+from .remeasure import measure
+
+CLOSE = 1e-5  # relative: other processors and libraries round the last digits of single precision differently
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found."""
+
+    corpus: str
+    content_hash: str
+    pairs: int
+    intact: bool
+    problems: list[str]
+    replayed: int  # pairs made again
+    identical: int  # of them the same to the last bit
+    close: int  # of them the same within single precision, on another processor or with other libraries
+    measured: int = 0  # pairs whose noise was measured back
+    largest_error: float = 0.0  # of sigma, relative, among them
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def verify(path: Path, replay: int = 0, measured: int = 0) -> Verified:
+    """Check every byte of a corpus against its ledger; make `replay` of its pairs again; measure noise of `measured`.
+
+    Raises CorpusError, and UnmeasurableError where noise cannot be told from signal.
+    """
+    refuse_unfinished(path)
+    plan = stored_plan(path)
+    problems = list(find_damage(path, plan).values())
+    if problems:
+        return Verified(str(path), content_hash(finished(path, plan)), len(plan), False, problems, 0, 0, 0)
+    corpus = open_corpus(path)
+    outcomes = _replay(corpus, replay)
+    claims = measure(path, measured) if measured else []
+    problems = [text for kind, text in outcomes if kind == "differs"] + [c.problem for c in claims if c.problem]
+    return Verified(
+        corpus=str(path),
+        content_hash=corpus.content_hash,
+        pairs=corpus.attributes["summary"]["pairs"],
+        intact=not problems,
+        problems=problems,
+        replayed=len(outcomes),
+        identical=sum(kind == "identical" for kind, _ in outcomes),
+        close=sum(kind == "close" for kind, _ in outcomes),
+        measured=len(claims),
+        largest_error=max((abs(c.sigma_found / c.sigma - 1) for c in claims), default=0.0),
+    )
+
+
+def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
+    """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
+    where = corpus.places
+    chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
+    outcomes = []
+    with Meter(f"replay {corpus.path.name}", len(chosen)) as meter:
+        for bucket, row in (where[k] for k in sorted(chosen)):
+            outcomes.append(_compare(corpus, bucket, row, int(bucket.arrays["index"][row])))
+            meter.advance(1)
+    return outcomes
+
+
+def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str, str]:
+    stored = {r["index"]: r for e in corpus.entries().values() if "/pairs/" in e["task"] for r in e["rows"]}[index]
+    try:
+        pair = corpus.plan.pair(index)
+    except (SourceRejectedError, OSError) as error:
+        return "differs", f"pair {index}: cannot be made again: {error}"
+    if pair.source_sha256 != stored["source_sha256"]:
+        return "differs", f"pair {index}: its source {corpus.plan.file_of(index)} has changed since the build"
+    if pair.digest() == stored["digest"]:
+        return "identical", ""
+    width = pair.kspace.shape[-1]
+    made = pair.arrays
+    kept = [np.asarray(bucket.arrays[name][row]) for name in (*ARRAYS, "maps")[: len(made)]]
+    kept[0] = kept[0][..., :width]
+    if all(
+        np.linalg.norm(np.subtract(a, b, dtype=np.complex128)) <= CLOSE * np.linalg.norm(b)
+        for a, b in zip(made, kept, strict=True)
+    ):
+        return "close", f"pair {index}: the same within {CLOSE:g}, made with {versions()}"
+    return "differs", f"pair {index}: made again, it differs from what is stored"

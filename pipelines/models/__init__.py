@@ -1,0 +1,1 @@
+"""Models by name: tested on corpora, and used on scans."""

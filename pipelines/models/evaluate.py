@@ -1,0 +1,141 @@
+"""Test models on a corpus: rows to CSV, means with intervals to JSON, and pictures with their errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recon.data.datasets import PairDataset
+from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
+from recon.models.baselines import ZeroFilled
+from recon.models.catalogue import Reconstruction
+from recon.training.model_files import strangeness
+from recon.training.process_group import local_device
+from synth.process import keep_memory
+from synth.storage.whole import refuse_other_files, write_whole
+
+from ..display.csv_table import write_table
+from ..display.image_panels import Panel, draw_rows, panels_of
+from ..display.progress import Meter
+from .named_models import model_named
+
+FILES = ("rows.csv", "images.png", "noise.png", "summary.json")  # all that a test writes
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is looked into beyond metrics of images (`recon.evaluation.probes`)."""
+
+    without: Path | None = None  # a corpus with the same pairs, but without their lesions
+    replicas: int = 0  # of noise, for maps of it
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A model by its name, its rows, a noise map, and how its training differs from the corpus."""
+
+    name: str
+    model: Reconstruction
+    place: torch.device
+    rows: list[Row]
+    noise: NDArray[np.float64] | None
+    notes: list[str]
+
+
+def evaluate(
+    models: dict[str, str],
+    corpus: Path,
+    out: Path,
+    device: str | None = None,
+    batch_size: int = 4,
+    probes: Probes = Probes(),
+) -> dict[str, Any]:
+    """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
+
+    With replicas of noise also ``noise.png``.
+
+    `models` are folders or baselines by what they are called in the results. The first is compared with every other:
+    mean difference over the same pairs, with its interval.
+    """
+    keep_memory()
+    refuse_other_files(out, FILES, "rows.csv", b"model,pair,")
+    pairs = PairDataset(corpus)
+    without = None if probes.without is None else PairDataset(probes.without)
+    if without is not None:
+        refuse_other_pairs(pairs, without)
+    tested = [_test(label, name, pairs, device, batch_size, without, probes.replicas) for label, name in models.items()]
+    first, *others = tested
+    summary = {
+        "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
+        "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes} for t in tested},
+        "differences": {t.name: differences(first.rows, t.rows) for t in others},
+    }
+    write_table([{"model": t.name, **row} for t in tested for row in t.rows], out / "rows.csv")
+    _draw(tested, pairs, out / "images.png")
+    if probes.replicas:
+        _draw_noise(tested, out / "noise.png")
+    else:
+        (out / "noise.png").unlink(missing_ok=True)  # of a test before this one
+    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def _test(
+    label: str,
+    name: str,
+    pairs: PairDataset,
+    device: str | None,
+    batch_size: int,
+    without: PairDataset | None,
+    replicas: int,
+) -> Tested:
+    model, card = model_named(name, device)
+    place = local_device(device)
+    rows: list[Row] = []
+    more: list[Row] = []
+    noise = None
+    bare = reconstructions(model, without, batch_size, place) if without is not None else None
+    with Meter(f"test {label}", len(pairs)) as meter:
+        for batch, made in reconstructions(model, pairs, batch_size, place):
+            rows += rows_of(batch, made, pairs)
+            if bare is not None and pairs.recipe.target.lesions is not None:
+                more += lesion_rows(batch, made, *next(bare), pairs.recipe.target.lesions)
+            meter.advance(len(made))
+    if replicas:
+        found, noise = noise_rows(model, pairs, replicas, batch_size, place)
+        more += found
+    by_pair = {row["pair"]: row for row in rows}
+    for row in more:
+        by_pair[row["pair"]] |= row
+    notes = strangeness(card, [pairs]) if card else []
+    return Tested(label, model, place, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
+
+
+def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
+    maps = {t.name: t.noise for t in tested if t.noise is not None}
+    top = float(np.quantile(np.concatenate([noise.ravel() for noise in maps.values()]), 0.99))
+    draw_rows([[Panel(f"{name}, to {top:.2g}", noise, top) for name, noise in maps.items()]], path)
+
+
+def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
+    """The pairs on which the first model is worst, median and best, so that no picture is only the best."""
+    order = np.argsort([row["psnr_magnitude_slice_max"] for row in tested[0].rows])
+    positions = dict.fromkeys(int(order[k]) for k in (0, len(order) // 2, -1))
+    rows = []
+    for position in positions:
+        item = pairs[position]
+        titles = {
+            f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.place)
+            for t in tested
+        }
+        given = image_of(ZeroFilled(), item, tested[0].place)
+        rows.append(panels_of(item["target"].numpy(), titles, given))
+    draw_rows(rows, path)

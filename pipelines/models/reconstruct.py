@@ -1,0 +1,77 @@
+"""Reconstruct a scan with a trained network or a baseline: noise and maps from the scan itself, slice by slice."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.evaluation.metrics import slice_metrics
+from recon.training.process_group import local_device
+from synth.errors import ScanError
+from synth.scans.open import open_scan
+from synth.storage.whole import refuse_other_files, write_whole
+
+from ..display.image_panels import Panel, draw_rows, panels_of
+from ..display.progress import Meter
+from .named_models import model_named
+
+SHOWN = 4  # slices in the picture
+FILES = ("images.npy", "images.png", "summary.json")
+
+
+def reconstruct(
+    model: str,
+    path: Path,
+    out: Path,
+    how: Undersampling,
+    device: str | None = None,
+    *,
+    variable: str | None = None,
+    axes: str | None = None,
+) -> dict[str, Any]:
+    """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
+
+    K-space is whitened where the scan's noise can be learnt; maps are ESPIRiT's, of the reference lines that are left.
+    Undersampled retrospectively, images are compared with those of all lines, coil-combined with the same maps.
+    """
+    refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
+    place = local_device(device)
+    network, card = model_named(model, device)
+    scan = open_scan(path, variable=variable, axes=axes)
+    if len(scan) == 0:
+        raise ScanError(f"{path} holds noise alone; give a scan with images")
+    profile, notes = noise_of(scan)
+    if profile is None and card.get("model", {}).get("noise_aware"):
+        raise ScanError(f"{path}: {model} must be told the noise, which cannot be learnt from this scan ({notes[0]})")
+    images, rows, drawn = [], [], []
+    shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
+    with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
+        for number in range(len(scan)):
+            batch, reference = batch_of(scan[number], profile, how)
+            with torch.no_grad():
+                on_place = {name: tensor.to(place) for name, tensor in batch.items()}
+                image = network(on_place)[0].cpu().numpy()
+            images.append(image)
+            title = model if card == {} else str(card["name"])
+            if reference is not None:
+                rows.append({"slice": number, **slice_metrics(image, reference)})
+                title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
+            if number in shown and reference is not None:
+                drawn.append(panels_of(reference, {title: image}))
+            elif number in shown:
+                drawn.append([Panel(title, np.abs(image), float(np.abs(image).max()))])
+            meter.advance(1)
+    summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
+    data = io.BytesIO()
+    np.save(data, np.stack(images), allow_pickle=False)
+    write_whole(out / "images.npy", data.getvalue())
+    draw_rows(drawn, out / "images.png")
+    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary

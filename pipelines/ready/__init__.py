@@ -1,0 +1,1 @@
+"""Ready recipes, trainings and studies."""

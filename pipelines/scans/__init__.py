@@ -1,0 +1,1 @@
+"""Scans: their noise, and libraries of their coil maps."""

@@ -1,0 +1,125 @@
+"""Learn the noise of scans and the SNR that it leaves: one profile for all, a row for each slice, a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synth.calibration.noise_profile import NoiseProfile, Place, pooled, snr_of, whiten
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, ScanError
+from synth.scans.open import open_scan
+from synth.scans.scan import Scan
+from synth.sources.scan_slices import ScansSpec
+
+from ..display.csv_table import write_table
+from ..display.progress import Meter
+
+KEYS = ("scan", "slice")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was found."""
+
+    profile: NoiseProfile
+    rows: list[dict[str, Any]]  # SNR by scan and slice
+    refused: list[str]  # scans that gave no profile, each with the reason
+    scans: list[Scan]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {**self.profile.as_dict(), "slices": self.rows, "refused": self.refused}
+
+
+def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | None = None) -> Calibrated:
+    """The noise of scans of as many coils, pooled by its samples, or of a separate noise scan; and every slice's SNR.
+
+    Raises CalibrationError where no scan gives a profile, or coils differ.
+    """
+    names = spec.list_scans()
+    scans, profiles, refused = [], [], []
+    with Meter("calibrate", len(names)) as meter:
+        for name in names:
+            try:
+                scan = spec.open(name)
+                scans.append(scan)
+                if noise is None:
+                    profiles.append(calibrate(scan, place=place))
+            except (CalibrationError, ScanError) as error:
+                refused.append(str(error))
+            meter.advance(1)
+    if noise is not None:
+        profiles = [calibrate(open_scan(noise, variable=spec.variable, axes=spec.axes), place="noise scan")]
+    if not profiles:
+        raise CalibrationError("no scan gave a noise profile:\n  " + "\n  ".join(refused[:10]))
+    profile = pooled(profiles)
+    rows: list[dict[str, Any]] = []
+    doubts: list[str] = []
+    for scan in (s for s in scans if len(s)):
+        if scan.coils != profile.coils:
+            refused.append(f"{scan.path}: has {scan.coils} coils, the noise {profile.coils}; calibrate it on its own")
+            continue
+        slices = []
+        for k in range(len(scan)):
+            try:
+                slices.append({"scan": scan.path.name, "slice": k, **snr_of(scan[k], profile)})
+            except ScanError as error:
+                refused.append(str(error))
+        rows += [*slices, _whole(slices)] if slices else []
+        doubts += _doubts(scan, profile) if noise is not None else []
+    if not rows and any(len(s) for s in scans):
+        raise CalibrationError("no scan goes with this noise:\n  " + "\n  ".join(refused[:10]))
+    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans)
+
+
+def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
+    """Whether a separate noise scan goes with a scan's own background."""
+    try:
+        own = calibrate(scan, place="background").mean_sigma
+    except CalibrationError:
+        own = 0.0
+    if own and not 0.8 < own / profile.mean_sigma < 1.25:
+        return [f"{scan.path.name}: its own background has sigma {own:.4g}, the noise scan {profile.mean_sigma:.4g}"]
+    return []
+
+
+def _whole(slices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The SNR of a scan: powers average over its slices, so its SNR is the root mean square of theirs."""
+    mean = {name: float(np.mean([row[name] ** 2 for row in slices]) ** 0.5) for name in slices[0] if name not in KEYS}
+    return {"scan": slices[0]["scan"], "slice": "all", **mean}
+
+
+def report_files(folder: Path) -> tuple[Path, Path]:
+    """Where the report's files will be; raises FileExistsError where something is there already."""
+    files = folder / "snr.csv", folder / "noise.png"
+    for file in (folder, *files):
+        if file.is_file():
+            raise FileExistsError(f"{file} is there already; choose another --report")
+    return files
+
+
+def write_report(found: Calibrated, folder: Path) -> list[Path]:
+    """A table of SNRs and a picture: sigma by coil, correlation, and the distribution of whitened noise."""
+    import matplotlib.figure
+
+    table, picture = report_files(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if found.rows:
+        write_table(found.rows, table)
+    figure = matplotlib.figure.Figure(figsize=(12, 3.8), layout="constrained")
+    sigma, correlation, image = figure.subplots(1, 3)
+    sigma.bar(range(found.profile.coils), found.profile.sigma)
+    sigma.set(title="sigma of each part, by coil", xlabel="coil")
+    shown = correlation.imshow(np.abs(found.profile.correlation), vmin=0, vmax=1)
+    correlation.set_title(f"|correlation| between coils\nfrom the {found.profile.place}")
+    figure.colorbar(shown, ax=correlation)
+    for scan in [s for s in found.scans if len(s) and s.coils == found.profile.coils][:1]:
+        white = whiten(scan[len(scan) // 2], found.profile)
+        image.imshow(np.sqrt(np.mean(np.abs(white) ** 2, axis=0)), cmap="gray", vmin=0, vmax=4)
+        image.set_title(scan.path.name.replace("$", r"\$") + ": whitened k-space\nnoise alone is √2")
+    figure.savefig(picture, dpi=100)
+    return [*([table] if found.rows else []), picture]

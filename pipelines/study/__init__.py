@@ -1,0 +1,1 @@
+"""Studies: stages, what came of them, and the report."""

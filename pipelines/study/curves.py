@@ -1,0 +1,141 @@
+"""The report's drawings: curves over training and over lesions' sizes, and what fine-tuning did to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recon.models.rbf import RbfTable
+from recon.models.variational import VariationalSpec
+from recon.training.checkpoint import load_tensors
+from recon.training.metrics_log import lines_of
+from recon.training.model_files import weights_file
+from recon.training.settings import Training
+from synth.recipe import Recipe
+
+from ..display.image_panels import png
+from .findings import matrix
+from .folder import Row
+from .stages import Stage
+
+FILTERS = 8  # of a network that are shown
+
+
+def drawings(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[tuple[str, bytes]]:
+    """Captions and PNGs of everything that can be drawn from what is there."""
+    trained = {name: stage for name, stage in stages.items() if stage.kind == "train" and stage.done(out)}
+    found = []
+    if trained:
+        caption = "Loss while training, averaged over the last fiftieth of the steps"
+        tuned = any(_start(stage, trained) for stage in trained.values())
+        found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(trained, out)))
+    lesions = _lesions(rows, stages)
+    if lesions is not None:
+        found.append(("Lesions: how much of their contrast came back, and how often one appeared", lesions))
+    for name, stage in trained.items():
+        start = _start(stage, trained)
+        spec = stage.settings.model if isinstance(stage.settings, Training) else None
+        if start is not None and isinstance(spec, VariationalSpec):
+            picture = _filters(out / start.folder, out / stage.folder, spec)
+            found.append((f"{name}: the filters that fine-tuning moved most, before and after", picture))
+    return found
+
+
+def _start(stage: Stage, trained: dict[str, Stage]) -> Stage | None:
+    """The training that one went on from."""
+    return next((trained[name] for name in stage.needs if name in trained), None)
+
+
+def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
+    """Recovery and false lesions of every model over the lesions' diameter, one pair of panels per corpus without."""
+    from matplotlib.figure import Figure
+
+    groups: dict[str, dict[str, float]] = {}  # corpus without -> corpus with -> diameter
+    for stage in stages.values():
+        recipe = stages[stage.needs[0]].settings if stage.without else None
+        if isinstance(recipe, Recipe) and recipe.target.lesions is not None:
+            groups.setdefault(stage.without, {})[stage.corpus] = recipe.target.lesions.diameter
+    groups = {
+        name: dict(sorted(corpora.items(), key=lambda entry: entry[1]))
+        for name, corpora in groups.items()
+        if len(corpora) > 1
+    }
+    if not groups or not rows:
+        return None
+    figure = Figure(figsize=(8, 3.2 * len(groups)), layout="constrained")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for line, (without, corpora) in zip(figure.subplots(len(groups), 2, squeeze=False), groups.items(), strict=True):
+        for axes, metric in zip(line, ("contrast_recovery", "false_lesions"), strict=True):
+            for model, cells in zip(models, matrix(rows, models, list(corpora), metric), strict=True):
+                there = [(size, cell) for size, cell in zip(corpora.values(), cells, strict=True) if cell]
+                if there:
+                    means = [cell["mean"] for _, cell in there]
+                    spans = [[abs(cell[end] - cell["mean"]) for _, cell in there] for end in ("low", "high")]
+                    axes.errorbar([size for size, _ in there], means, spans, marker=".", capsize=2, label=model)
+            axes.set_xlabel("diameter in pixels")
+            axes.set_ylabel(f"{metric}, {without.removeprefix('build/')}", fontsize=8)
+        line[0].axhline(1, color="0.7", linewidth=0.8)
+        line[0].legend(fontsize=6)
+    return png(figure, 110)
+
+
+def _curves(trained: dict[str, Stage], out: Path) -> bytes:
+    """Losses over steps, a panel per kind of loss; a fine-tuned network's go on where those of its start ended."""
+    from matplotlib.figure import Figure
+
+    kinds: dict[str, list[str]] = {}
+    for name, stage in trained.items():
+        if isinstance(stage.settings, Training):
+            kinds.setdefault(stage.settings.training.loss, []).append(name)
+    figure = Figure(figsize=(8, 3.5 * len(kinds)), layout="constrained")
+    for axes, (kind, names) in zip(figure.subplots(len(kinds), 1, squeeze=False)[:, 0], kinds.items(), strict=True):
+        for k, name in enumerate(names):
+            losses, before, start = _losses(trained[name], out), 0, _start(trained[name], trained)
+            if not losses:
+                continue
+            while start is not None:
+                before, start = before + len(_losses(start, out)), _start(start, trained)
+            if before:
+                axes.axvline(before, color="0.7", linestyle=":", linewidth=1)
+            width = max(1, len(losses) // 50)
+            smooth = np.convolve(losses, np.full(width, 1 / width), mode="valid")
+            style = "-" if k < 10 else "--" if k < 20 else ":"
+            steps = before + np.arange(len(smooth)) + width
+            axes.plot(steps, smooth, style, label=name.removeprefix("train/"), linewidth=1)
+        axes.set_xlabel("step")
+        axes.set_ylabel(f"loss ({kind})")
+        if kind != "decibel":
+            axes.set_yscale("log")
+        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+    return png(figure, 110)
+
+
+def _losses(stage: Stage, out: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(out / stage.folder / "metrics.jsonl") if "loss" in line]
+
+
+def _filters(before: Path, after: Path, spec: VariationalSpec) -> bytes:
+    """Kernels (real part) and activations before (solid) and after (dashed) fine-tuning: Knoll 2019's Figure 10."""
+    from matplotlib.figure import Figure
+
+    first, last = (load_tensors(weights_file(folder))[0] for folder in (before, after))
+    table, x = RbfTable(spec.nodes, spec.rbf), torch.linspace(-1, 1, 201)
+    names = [f"stages.{k}.kernels" for k in range(spec.stages)]
+    changes = torch.stack([(last[name] - first[name]).flatten(1).norm(dim=1) for name in names])  # [stage filter]
+    order = changes.flatten().argsort(descending=True)[:FILTERS].tolist()
+    figure = Figure(figsize=(1.2 * len(order), 4), layout="constrained")
+    axes = figure.subplots(3, len(order), squeeze=False)
+    for column, place in enumerate(order):
+        stage, number = divmod(place, spec.filters)
+        top = max(float(tensors[names[stage]][number, 0].abs().max()) for tensors in (first, last))
+        for row, tensors in enumerate((first, last)):
+            axes[row, column].imshow(tensors[names[stage]][number, 0].numpy(), cmap="gray", vmin=-top, vmax=top)
+            axes[row, column].set_axis_off()
+            phi = table.exact(x.view(1, 1, 1, -1), tensors[f"stages.{stage}.weights"][number : number + 1])
+            axes[2, column].plot(x.numpy(), phi.flatten().numpy(), "-" if row == 0 else "--")
+        axes[0, column].set_title(f"stage {stage + 1}, filter {number + 1}", fontsize=6)
+        axes[2, column].tick_params(labelsize=5)
+    return png(figure, 110)

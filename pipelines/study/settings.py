@@ -1,0 +1,189 @@
+"""A study as data: corpora, trainings, tests, and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from recon.evaluation.rows import METRICS
+from recon.models.catalogue import named_baseline
+from synth.errors import SettingsError
+from synth.settings.spec import Spec
+from synth.settings.toml import parse_settings, read_toml
+
+from ..ready.names import named_study
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric '{name}'; there are {', '.join(METRICS)}")
+    return name
+
+
+Metric = Annotated[str, AfterValidator(_known_metric)]
+Changes = tuple[str, ...]  # section.key=value, as after --set
+
+
+class CorpusSpec(Spec):
+    """A recipe, ready or by its path, with changes."""
+
+    recipe: str
+    set: Changes = ()
+    without: Name | None = Field(default=None, description="a corpus that is the same but for target.lesions")
+    replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, when models are tested on it; 0 or from 2")
+
+    @field_validator("replicas")
+    @classmethod
+    def _enough(cls, replicas: int) -> int:
+        if replicas == 1:
+            raise ValueError("one replica has no spread; write 0, or 2 and more")
+        return replicas
+
+
+class TrainingSpec(Spec):
+    """A training, ready or by its path, on corpora of the study; `start` is another training of it, seed by seed."""
+
+    training: str
+    corpora: tuple[str, ...] = Field(min_length=1)
+    start: str | None = None
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    set: Changes = ()
+
+
+class TestsSpec(Spec):
+    """Every model (a training of the study, or a baseline such as ``cg-sense:8``) on every corpus."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    corpora: tuple[str, ...] = Field(min_length=1)
+
+
+class ExpectedSpec(Spec):
+    """`model` minus `other` on a corpus: its mean in `metric` should lie between `least` and `most`."""
+
+    finding: str
+    model: str
+    other: str
+    corpus: str
+    other_corpus: str | None = Field(default=None, description="of `other`, where it is another with the same pairs")
+    metric: Metric = "ssim_windowed_slice_range"
+    least: float | None = None
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ExpectedSpec:
+        if self.least is None and self.most is None:
+            raise ValueError("give least, most, or both")
+        return self
+
+
+class CellSpec(Spec):
+    """A number of a paper's table, and where ours is."""
+
+    experiment: str
+    model: str
+    on: str
+    paper: float | None = Field(default=None, description="where it states one")
+
+
+class TableSpec(Spec):
+    """A table of a paper, whose numbers stand beside ours."""
+
+    title: str
+    metric: Metric = "ssim_windowed_slice_range"
+    cells: tuple[CellSpec, ...] = Field(min_length=1)
+
+
+class FigureSpec(Spec):
+    """Models side by side on each corpus's pair that is the first one's median; or errors against the g-factor."""
+
+    title: str
+    kind: Literal["images", "conditioning"] = "images"
+    models: tuple[str, ...] = Field(min_length=1)
+    corpora: tuple[str, ...] = Field(min_length=1)
+
+
+class ScaleSpec(Spec):
+    """Changes to every recipe and every training at one scale."""
+
+    recipes: Changes = ()
+    trainings: Changes = ()
+    seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
+    tested_on: tuple[str, ...] = Field(default=(), description="these of the tests' corpora alone")
+
+
+class Study(Spec):
+    """A whole study."""
+
+    name: Name
+    question: str
+    scales: dict[Literal["smoke", "laptop", "gpu", "paper"], ScaleSpec]
+    corpora: dict[Name, CorpusSpec]
+    trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
+    tests: TestsSpec
+    expected: tuple[ExpectedSpec, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
+    figures: tuple[FigureSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        for name, corpus in self.corpora.items():
+            if corpus.without is not None:
+                self._known(f"corpora.{name}.without", [corpus.without], self.corpora)
+        for name, training in self.trainings.items():
+            self._known(f"trainings.{name}.corpora", training.corpora, self.corpora)
+            if training.start is not None:
+                self._known(f"trainings.{name}.start", [training.start], self.trainings)
+                self._no_cycle(name)
+        self._known("tests.corpora", self.tests.corpora, self.corpora)
+        trained = [name for name in self.tests.models if named_baseline(name) is None]
+        self._known("tests.models", trained, self.trainings)
+        for scale, how in self.scales.items():
+            self._known(f"scales.{scale}.tested_on", how.tested_on, self.tests.corpora)
+        for k, expected in enumerate(self.expected):
+            self._known(f"expected[{k}]", [expected.model, expected.other], self.tests.models)
+            corpora = [expected.corpus, expected.other_corpus or expected.corpus]
+            self._known(f"expected[{k}].corpus", corpora, self.tests.corpora)
+        for k, table in enumerate(self.tables):
+            self._known(f"tables[{k}].cells", [cell.model for cell in table.cells], self.tests.models)
+            self._known(f"tables[{k}].cells", [cell.on for cell in table.cells], self.tests.corpora)
+        for k, figure in enumerate(self.figures):
+            self._known(f"figures[{k}].models", figure.models, self.tests.models)
+            self._known(f"figures[{k}].corpora", figure.corpora, self.tests.corpora)
+        return self
+
+    @staticmethod
+    def _known(where: str, names: Sequence[str], there: Any) -> None:
+        for name in names:
+            if name not in there:
+                raise ValueError(f"{where}: there is no '{name}'; this study has {', '.join(there) or 'none'}")
+
+    def _no_cycle(self, name: str) -> None:
+        seen, at = [name], self.trainings[name].start
+        while at is not None:
+            if at in seen:
+                raise ValueError(f"trainings.{name}.start: {' <- '.join([*seen, at])} is a circle")
+            seen.append(at)
+            at = self.trainings[at].start if at in self.trainings else None
+
+
+def load_study(path: Path) -> Study:
+    """Read a study; raises SettingsError.
+
+    One that names a `base`, ready or by its path, has all of that study but what it gives itself: corpora and trainings
+    by their names, anything else as a whole.
+    """
+    data, text = read_toml(path, "study")
+    if "base" in data:
+        base = read_toml(named_study(str(data.pop("base"))), "study")[0]
+        if "base" in base:
+            raise SettingsError(f"{path}: base names a study that has a base itself; name that one")
+        for name in ("corpora", "trainings"):
+            if isinstance(data.get(name, {}), dict) and isinstance(base.get(name, {}), dict):
+                data[name] = {**base.get(name, {}), **data.get(name, {})}
+        data = {**base, **data}
+    return parse_settings(Study, data, str(path), text)

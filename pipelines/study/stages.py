@@ -1,0 +1,135 @@
+"""The stages of a study: what is built, trained and tested, each under a hash of what it depends on."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from recon.evaluation.rows import same_but_for_lesions
+from recon.training.settings import Training
+from synth.errors import SettingsError
+from synth.recipe import Recipe, load_recipe
+from synth.settings.toml import load_settings, within
+
+from ..ready.names import named_recipe, named_training
+from .settings import CorpusSpec, ScaleSpec, Study, TrainingSpec
+
+METRICS_VERSION = "2"  # raise it where rows hold other numbers: tests are made again, networks are not
+NOISE_VERSION = "2"  # the same, of what replicas of noise tell
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to make: a corpus, a trained model, or the rows of a model on a corpus."""
+
+    kind: Literal["build", "train", "test"]
+    name: str
+    key: str
+    needs: tuple[str, ...]  # names of stages
+    settings: Recipe | Training | str  # of a test: the baseline's or the training stage's name
+    model: str = ""  # of a training and a test, as the study names it
+    seed: str = ""  # of a training, and of a test of one
+    corpus: str = ""  # of a test
+    without: str = ""  # of a test: the stage of the same corpus without lesions
+    replicas: int = 0  # of a test
+
+    @property
+    def folder(self) -> str:
+        """Where it lies in the study's folder."""
+        place = {"build": "corpora", "train": "trainings", "test": "tests"}[self.kind]
+        ending = ".zarr" if self.kind == "build" else ""
+        return f"{place}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
+
+    def done(self, out: Path) -> bool:
+        """Whether it has been made."""
+        mark = {"build": "zarr.json", "train": "model.safetensors", "test": "summary.json"}[self.kind]
+        return (out / self.folder / mark).exists()
+
+
+def stages_of(study: Study, scale: str) -> dict[str, Stage]:
+    """All stages by name, each after what it needs; raises SettingsError for a scale, recipe or training not there."""
+    if scale not in study.scales:
+        raise SettingsError(f"{study.name} has no scale '{scale}'; it has {', '.join(study.scales)}")
+    how = study.scales[scale]
+    stages: dict[str, Stage] = {}
+    for name, corpus in study.corpora.items():
+        with within(f"corpora.{name}"):
+            recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
+        key = _hash(recipe.hash(), str(recipe.source.path))
+        stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
+    waiting = dict(study.trainings)
+    while waiting:
+        name = next(n for n, t in waiting.items() if t.start not in waiting)  # no circle: there is one
+        _add_training(stages, name, waiting.pop(name), how)
+    for tested_on in how.tested_on or study.tests.corpora:
+        _same_pairs(stages, tested_on, study.corpora[tested_on])
+        for model in study.tests.models:
+            trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
+            for source in trained or [model]:
+                _add_test(stages, model, source, tested_on, study.corpora[tested_on])
+    return stages
+
+
+def _same_pairs(stages: dict[str, Stage], corpus: str, spec: CorpusSpec) -> None:
+    if spec.without is None:
+        return
+    recipe, bare = (stages[f"build/{name}"].settings for name in (corpus, spec.without))
+    assert isinstance(recipe, Recipe)
+    assert isinstance(bare, Recipe)
+    try:
+        same_but_for_lesions(recipe, bare)
+    except ValueError as error:
+        raise SettingsError(f"corpora.{corpus}.without = '{spec.without}': {error}") from None
+
+
+def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, spec: CorpusSpec) -> None:
+    without = "" if spec.without is None else f"build/{spec.without}"
+    trained = source in stages
+    needs = (f"build/{corpus}", *([source] if trained else []), *([without] if without else []))
+    seed = stages[source].seed if trained else ""
+    name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
+    replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
+    key = _hash(METRICS_VERSION, source, replicas, *(stages[n].key for n in needs))
+    stages[name] = Stage("test", name, key, needs, source, model, seed, corpus, without, spec.replicas)
+
+
+def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: ScaleSpec) -> None:
+    for seed in spec.seeds[: how.seeds]:
+        needs = [f"build/{corpus}" for corpus in spec.corpora]
+        if spec.start is not None:
+            started = f"train/{spec.start}/{seed}"
+            if started not in stages:
+                raise SettingsError(f"trainings.{name}: {spec.start}, which it starts from, has no seed {seed}; add it")
+            needs.append(started)
+        with within(f"trainings.{name}"):
+            changes = [*spec.set, *how.trainings, f"seed={seed}"]
+            settings = load_settings(Training, named_training(spec.training), changes, what="training")
+            if settings.start or settings.data.validation or any(change.startswith("data.") for change in changes):
+                raise SettingsError("data and start are the study's to say, and it validates nothing; take them out")
+        fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
+        key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))
+        stage = f"train/{name}/{seed}"
+        stages[stage] = Stage("train", stage, key, tuple(needs), settings, name, str(seed))
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def with_needs(stages: dict[str, Stage], pattern: str | None) -> dict[str, Stage]:
+    """The stages whose names match a pattern, with all that they need; raises SettingsError where none does."""
+    if pattern is None:
+        return stages
+    wanted = {name for name in stages if fnmatch.fnmatchcase(name, pattern)}
+    if not wanted:
+        raise SettingsError(f"--only {pattern}: no stage of that name; see --plan")
+    waiting = list(wanted)
+    while waiting:
+        needs = [n for n in stages[waiting.pop()].needs if n not in wanted]
+        wanted |= set(needs)
+        waiting += needs
+    return {name: stage for name, stage in stages.items() if name in wanted}

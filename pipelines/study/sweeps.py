@@ -1,0 +1,76 @@
+"""Baselines that were tested with several numbers: their curves, and where they are best, beside what is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.evaluation.optimum import Optimum, optimum_of, predicted_lam
+
+from ..display.image_panels import png
+from .findings import by_pair
+from .folder import Row, alerting
+from .stages import Stage
+
+METRICS = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range")
+ENOUGH = 3  # numbers make a curve
+
+
+def sweeps(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Baselines that were tested with several numbers, by kind: ``regularised-sense:0.5``, ``:1``, ..."""
+    kinds: dict[str, list[str]] = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        if ":" in model:
+            kinds.setdefault(model.partition(":")[0], []).append(model)
+    return {kind: sorted(m, key=_number) for kind, m in kinds.items() if len(m) >= ENOUGH}
+
+
+def _number(model: str) -> float:
+    return float(model.partition(":")[2])
+
+
+def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[Optimum]:
+    """The best number of every sweep on every corpus on which all of it was tested."""
+    found = []
+    for kind, models in sweeps(rows).items():
+        for corpus in dict.fromkeys(row["corpus"] for row in rows):
+            for metric in METRICS:
+                values = _values(rows, models, corpus, metric)
+                if values is not None:
+                    predicted = None
+                    if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
+                        with alerting(f"the lam that is predicted for {corpus}", alerts):
+                            predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
+                    found.append(optimum_of(kind, corpus, metric, [_number(m) for m in models], values, predicted))
+    return found
+
+
+def _values(rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str) -> NDArray[np.float64] | None:
+    """The metric [pair model]; None where a model has no rows."""
+    columns = [by_pair(rows, model, corpus, metric) for model in models]
+    common = sorted(set.intersection(*(set(column) for column in columns)))
+    return np.array([[column[pair] for column in columns] for pair in common]) if common else None
+
+
+def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> bytes:
+    """PSNR and SSIM over a baseline's numbers (Nickel's Figure 3), a curve per corpus; dotted lines are predicted."""
+    from matplotlib.figure import Figure
+
+    models = sweeps(rows)[kind]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+        for corpus in dict.fromkeys(row["corpus"] for row in rows):
+            values = _values(rows, models, corpus, metric)
+            if values is None:
+                continue
+            (line,) = axes.semilogx([_number(m) for m in models], values.mean(axis=0), marker=".", label=corpus)
+            for optimum in best:
+                if (optimum.corpus, optimum.metric) == (corpus, metric) and optimum.predicted is not None:
+                    axes.axvline(optimum.predicted, color=line.get_color(), linestyle=":", linewidth=1)
+        axes.set_xlabel(kind)
+        axes.set_ylabel(metric, fontsize=8)
+        axes.legend(fontsize=7)
+    return png(figure, 110)

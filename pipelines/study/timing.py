@@ -1,0 +1,81 @@
+"""How long stages of a study took, and how long those that are to come will take."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from recon.training.settings import Training
+from synth.recipe import Recipe
+
+from .stages import Stage
+
+# Seconds per pair, step and tested pair on one core, 8 coils of 128 x 128: for what has not been measured here yet
+RATES = {"build": 0.02, "train": 0.3, "test": 0.15}
+
+
+class Timings:
+    """The seconds of every stage that was made in a study's folder, kept in its ``seconds.jsonl``."""
+
+    def __init__(self, out: Path, stages: Mapping[str, Stage]) -> None:
+        self._file, self._stages = out / "seconds.jsonl", stages
+        self._seconds: dict[str, float] = {}
+        for line in self._file.read_text(errors="replace").splitlines() if self._file.exists() else []:
+            try:
+                made = json.loads(line)
+                self._seconds[str(made["key"])] = float(made["seconds"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a line that was cut short: it is of no more use than none
+
+    def note(self, name: str, seconds: float) -> None:
+        """Keep what a stage took."""
+        key = self._stages[name].key
+        self._seconds[key] = seconds
+        whole = not self._file.exists() or self._file.read_bytes().endswith(b"\n")
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(
+                ("" if whole else "\n") + json.dumps({"stage": name, "key": key, "seconds": round(seconds, 3)}) + "\n"
+            )
+
+    def taken(self, name: str) -> float:
+        """What a stage took; 0 where that is not known."""
+        return self._seconds.get(self._stages[name].key, 0.0)
+
+    def expected(self, name: str) -> float:
+        """What a stage will take, after those like it: the same kind of network, or any; else after `RATES`."""
+        stage = self._stages[name]
+        spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for other, made in self._stages.items():
+            if made.key in self._seconds:
+                for group in ((made.kind, self._what(made)), (made.kind, "")):
+                    spent[group][0] += self._seconds[made.key]
+                    spent[group][1] += self._units(other)
+        for group in ((stage.kind, self._what(stage)), (stage.kind, "")):
+            seconds, units = spent[group]
+            if units:
+                return self._units(name) * seconds / units
+        return self._units(name) * RATES[stage.kind]
+
+    def _what(self, stage: Stage) -> str:
+        if isinstance(stage.settings, Training):
+            return stage.settings.model.kind
+        if isinstance(stage.settings, Recipe):
+            return stage.settings.source.kind
+        source = self._stages.get(stage.settings)
+        return stage.settings.partition(":")[0] if source is None else self._what(source)
+
+    def _units(self, name: str) -> float:
+        """Pairs of a build, steps of a training, reconstructions of a test."""
+        stage = self._stages[name]
+        if isinstance(stage.settings, Recipe):
+            return float(stage.settings.pairs or 100)
+        if isinstance(stage.settings, Training):
+            length = stage.settings.training
+            if length.steps is not None:
+                return float(length.steps)
+            pairs = sum(self._units(need) for need in stage.needs if need.startswith("build/"))
+            return (length.epochs or 1) * pairs / length.batch_size
+        times = 1 + bool(stage.without) + stage.replicas
+        return self._units(stage.needs[0]) * times
