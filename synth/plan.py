@@ -30,6 +30,7 @@ class BucketPlan:
     readout: int  # acquired samples along y
     capacity: int  # lines or points that the packed k-space has room for
     lines: bool  # masks of whole lines
+    own_maps: bool  # each pair has maps of its own, as those of scans have
     indices: tuple[int, ...]
 
     @property
@@ -48,9 +49,19 @@ class BucketPlan:
         return (self.matrix[1],) if self.lines else (self.readout, self.matrix[1])
 
     @property
+    def maps_shape(self) -> tuple[int, int, int]:
+        """Shape of a map set: [coil y x]."""
+        return (self.coils, *self.matrix)
+
+    @property
     def pair_bytes(self) -> int:
-        """Bytes that one pair takes on disk, nearly."""
+        """Bytes of one pair's k-space and target."""
         return COMPLEX64 * int(np.prod(self.kspace_shape) + np.prod(self.matrix))
+
+    @property
+    def maps_bytes(self) -> int:
+        """Bytes of one map set."""
+        return COMPLEX64 * int(np.prod(self.maps_shape))
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ class Plan:
         lines = not samples_points(self.recipe.sampling)
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
-        return BucketPlan(coils, matrix, size[0], capacity, lines, indices)
+        return BucketPlan(coils, matrix, size[0], capacity, lines, self.recipe.own_maps, indices)
 
     @property
     def shard_pairs(self) -> int:

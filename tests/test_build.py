@@ -129,10 +129,10 @@ def test_a_folder_that_vanishes_loses_nothing(photos, tmp_path):
     made = parse_recipe(recipe_data(folder, pairs=6, shard_pairs=1), "t")
     (folder / "photo3.png").rename(tmp_path / "away.png")
     plan_files = [f"photo{k}.png" for k in range(6)]
-    from synth.corpus.unfinished import prepare
+    from synth.corpus.unfinished import UnfinishedCorpus
     from synth.plan import Plan
 
-    prepare(tmp_path / "c.zarr", Plan.of(made, tuple(plan_files)))
+    UnfinishedCorpus(tmp_path / "c.zarr", Plan.of(made, tuple(plan_files))).prepare()
     with pytest.raises(BuildError, match=r"photo3\.png: the file is gone; put it back"):
         build(made, tmp_path / "c.zarr", SYNC)
     assert len(Ledger(building(tmp_path / "c.zarr")).read()) >= 3
@@ -180,7 +180,7 @@ def test_values_beyond_single_precision_are_said(recipe, tmp_path):
 
 
 def test_too_little_space_is_said_before_anything_is_written(recipe, tmp_path, monkeypatch):
-    import pipelines.build as engine
+    import pipelines.corpus.build as engine
 
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(BuildError, match="the corpus needs"):

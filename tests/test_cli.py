@@ -180,7 +180,7 @@ def small_disk(folder, megabytes):
 
 def test_a_full_disk_loses_nothing(photos, tmp_path, monkeypatch):
     """The disk fills while shards are written: the check beforehand is passed by a file that takes the space."""
-    import pipelines.build as engine
+    import pipelines.corpus.build as engine
 
     file = tmp_path / "cli.toml"
     file.write_text(recipe_text(photos))

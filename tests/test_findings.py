@@ -6,6 +6,7 @@ from conftest import recipe_data, write_photos
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from pipelines.study.findings import judge, matrix
+from pipelines.study.folder import StudyFolder
 from pipelines.study.report import SHOWN
 from pipelines.study.settings import ExpectedSpec
 from pipelines.study.stages import Stage
@@ -88,7 +89,7 @@ def test_the_best_number_of_a_sweep_with_its_interval(tmp_path):
             value = -((np.log(n) - np.log(best)) ** 2)
             scores = {"psnr_magnitude_slice_max": value, "ssim_windowed_slice_range": n}
             rows.append({"model": f"cg-sense:{n}", "seed": "", "corpus": "c", "pair": pair, **scores})
-    first, second = optima(rows, {}, tmp_path, [])
+    first, second = optima(rows, StudyFolder(tmp_path, {}))
     assert first.low < first.best < first.high
     assert first.best == pytest.approx(3, rel=0.15)
     assert (first.interior, first.predicted) == (True, None)
@@ -107,11 +108,11 @@ def test_a_corpus_that_is_lost_costs_the_prediction_alone(tmp_path):
         for pair in range(4)
         for n in (1, 2, 4)
     ]
-    alerts = []
-    (best,) = optima(rows, {"build/c": Stage("build", "build/c", "0" * 64, (), "")}, tmp_path, alerts)
+    folder = StudyFolder(tmp_path, {"build/c": Stage("build", "build/c", "0" * 64, (), "")})
+    (best,) = optima(rows, folder)
     assert best.predicted is None
     assert best.interior
-    (alert,) = alerts
+    (alert,) = folder.alerts
     assert alert.startswith("the lam that is predicted for c cannot be shown")
 
 

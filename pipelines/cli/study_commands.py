@@ -10,7 +10,7 @@ import typer
 from .options import Device, Json, Scheduler, kindly, print_json
 
 if TYPE_CHECKING:
-    from ..study.stages import Stage
+    from ..study.folder import StudyFolder
 
 
 def study_command(
@@ -29,7 +29,7 @@ def study_command(
     """Run a study: build, train, test, report; run again, it goes on where it was stopped."""
     from ..cluster import ClusterSpec
     from ..ready.names import named_study
-    from ..study.folder import claim
+    from ..study.folder import StudyFolder
     from ..study.report import write_report
     from ..study.run import Outcome, run
     from ..study.settings import load_study
@@ -38,38 +38,38 @@ def study_command(
     with kindly():
         loaded = load_study(named_study(study))
         stages = stages_of(loaded, scale)
-        chosen = with_needs(stages, only)
+        folder = StudyFolder(out, with_needs(stages, only))
         if plan:
-            _show_plan(chosen, out)
+            _show_plan(folder)
             return
-        claim(out, loaded.name)
+        folder.claim(loaded.name)
         outcomes: list[Outcome] = []
         where = "local" if workers > 1 and scheduler == "sync" else scheduler
-        for outcome in run(chosen, out, ClusterSpec(where, workers=workers), device):
+        for outcome in run(folder, ClusterSpec(where, workers=workers), device):
             outcomes.append(outcome)
             note = f" {outcome.message}" if outcome.message else ""
-            typer.echo(f"[{len(outcomes)}/{len(chosen)}] {outcome.stage}: {outcome.state}{note}", err=True)
-        report = write_report(loaded, scale, chosen, outcomes, out, device)
+            typer.echo(f"[{len(outcomes)}/{len(folder.stages)}] {outcome.stage}: {outcome.state}{note}", err=True)
+        report = write_report(loaded, scale, folder, outcomes, device)
     failed = [o.stage for o in outcomes if o.state in ("failed", "left out")]
     if as_json:
-        print_json({"report": str(report), "stages": len(chosen), "failed": failed})
+        print_json({"report": str(report), "stages": len(folder.stages), "failed": failed})
     else:
         typer.echo(str(report))
     if failed:
         raise typer.Exit(1)
 
 
-def _show_plan(stages: dict[str, Stage], out: Path) -> None:
+def _show_plan(folder: StudyFolder) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from ..study.timing import Timings
 
-    table, timings, left = Table(box=None), Timings(out, stages), 0.0
+    table, timings, left = Table(box=None), Timings(folder), 0.0
     for title in ("stage", "state", "time", "needs"):
         table.add_column(title, overflow="fold")
-    for name, stage in stages.items():
-        there = stage.done(out)
+    for name, stage in folder.stages.items():
+        there = folder.has(stage)
         seconds = timings.taken(name) if there else timings.expected(name)
         left += 0 if there else seconds
         table.add_row(name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))

@@ -18,8 +18,8 @@ from typing import Any
 
 from synth.corpus.ledger import Ledger, content_hash
 from synth.corpus.reader import open_corpus, stored_plan
-from synth.corpus.tasks import Task, finished, tasks_of, write_shard
-from synth.corpus.unfinished import finalize, prepare
+from synth.corpus.tasks import Task, tasks_of, write_shard
+from synth.corpus.unfinished import UnfinishedCorpus
 from synth.errors import CorpusError, SourceUnreadableError
 from synth.plan import Plan
 from synth.process import keep_memory
@@ -67,10 +67,10 @@ def build(recipe: Recipe, out: Path, cluster: ClusterSpec) -> Built:
     try:
         with _claimed(out) as place:
             before = _hash_of(place)
-            status, plan = _begin(recipe, out, place)
+            status, corpus = _begin(recipe, out, place)
             if status == "already there":
                 return _already_there(out)
-            return replace(_finish(plan, out, cluster), status=status, hash_before=before)
+            return replace(_finish(corpus, cluster), status=status, hash_before=before)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"
@@ -99,33 +99,32 @@ def _claimed(out: Path) -> Iterator[Path]:
             root.rmdir()
 
 
-def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, Plan]:
-    """What there is to do, and the plan: of a corpus that was begun, with its own list of sources and shard size."""
+def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, UnfinishedCorpus]:
+    """What there is to do; a corpus that was begun keeps its own list of sources and shard size."""
     if place != out and not (place / "recipe.json").exists():
-        plan = Plan.of(recipe)
-        _check_space(plan, tasks_of(plan), place)
-        prepare(out, plan)
-        return "built", plan
+        corpus = UnfinishedCorpus(out, Plan.of(recipe))
+        _check_space(corpus, tasks_of(corpus.plan))
+        corpus.prepare()
+        return "built", corpus
     try:
         stored = stored_plan(place)
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
-    if place != out and not any("/pairs/" in name for name in finished(place, stored)) and not _is_same(recipe, stored):
-        for old in place.iterdir():  # no pair is lost: a try that made none must not stand in a better recipe's way
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    begun = UnfinishedCorpus(out, stored)
+    if place != out and not any("/pairs/" in name for name in begun.entries()) and not _is_same(recipe, stored):
+        begun.empty()  # no pair is lost: a try that made none must not stand in a better recipe's way
         return _begin(recipe, out, place)
     _same_recipe(recipe, stored, place)
     damaged = find_damage(place, stored, complete=place == out)
     if place == out and not damaged:
-        return "already there", stored
-    names = {task.name for task in tasks_of(stored)}
-    for name in names & damaged.keys() & finished(place, stored).keys():
-        Ledger(place).append({"void": name})
+        return "already there", begun
     if place == out:
-        out.rename(building_path(out))
-    plan = Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files)
-    prepare(out, plan)
-    return ("mended" if place == out else "resumed"), plan
+        out.rename(begun.root)
+    for name in {task.name for task in tasks_of(stored)} & damaged.keys() & begun.entries().keys():
+        begun.ledger.void(name)
+    corpus = UnfinishedCorpus(out, Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files))
+    corpus.prepare()
+    return ("mended" if place == out else "resumed"), corpus
 
 
 def _hash_of(place: Path) -> str | None:
@@ -134,22 +133,20 @@ def _hash_of(place: Path) -> str | None:
     return None
 
 
-def _finish(plan: Plan, out: Path, cluster: ClusterSpec) -> Built:
-    root = building_path(out)
-    done = finished(root, plan)
-    missing = [task for task in tasks_of(plan) if task.name not in done]
-    _check_space(plan, missing, root)
+def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
+    plan, out, missing = corpus.plan, corpus.path, corpus.missing()
+    _check_space(corpus, missing)
     with Meter(f"build {plan.recipe.name}", len(plan), done=len(plan) - sum(t.pairs for t in missing)) as meter:
         if missing:
-            _run(plan, missing, root, cluster, meter)
+            _run(corpus, missing, cluster, meter)
         seconds, rate = meter.seconds, meter.rate
-    entries = finished(root, plan)
+    entries = corpus.entries()
     summary = summarise(plan, entries)
     if summary["pairs"] == 0:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
-    content = finalize(out, plan, {**summary, "versions": versions()}, papers)
+    content = corpus.finish({**summary, "versions": versions()}, papers)
     return Built(
         corpus=str(out),
         content_hash=content,
@@ -194,27 +191,23 @@ def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-def _check_space(plan: Plan, missing: list[Task], root: Path) -> None:
-    own = 8 if plan.recipe.own_maps else 0
-    per_pair = {b.name: b.pair_bytes + own * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
-    per_set = {b.name: 8 * b.coils * b.matrix[0] * b.matrix[1] for b in plan.buckets}
-    needed = sum((per_pair if task.pairs else per_set)[task.bucket] * (task.rows[1] - task.rows[0]) for task in missing)
-    free = shutil.disk_usage(root).free
+def _check_space(corpus: UnfinishedCorpus, tasks: list[Task]) -> None:
+    needed, free = corpus.bytes_of(tasks), shutil.disk_usage(corpus.root).free
     if needed > free:
         raise BuildError(
-            f"{root}: the corpus needs {needed / 2**30:.2f} GB more and the disk has {free / 2**30:.2f} GB free; "
-            "free some space, or build on another disk"
+            f"{corpus.root}: the corpus needs {needed / 2**30:.2f} GB more and the disk has {free / 2**30:.2f} GB "
+            "free; free some space, or build on another disk"
         )
 
 
-def _run(plan: Plan, missing: list[Task], root: Path, spec: ClusterSpec, meter: Meter) -> None:
-    ledger = Ledger(root)
-    entries, sources = list(finished(root, plan).values()), ledger.sources()
+def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter: Meter) -> None:
+    ledger, plan = corpus.ledger, corpus.plan
+    entries, sources = list(corpus.entries().values()), ledger.sources()
     _stop_at_too_many_rejections(ledger, entries, plan)
     try:
         with (
             open_cluster(spec) as client,
-            contextlib.closing(run_tasks(client, run_task, missing, str(root))) as outcomes,
+            contextlib.closing(run_tasks(client, run_task, missing, str(corpus.root))) as outcomes,
         ):
             meter.restart()
             for task, entry in outcomes:
@@ -246,7 +239,7 @@ def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], 
         return
     for entry in entries:  # their sources may be mended before the next try
         if entry["rejected"]:
-            ledger.append({"void": entry["task"]})
+            ledger.void(entry["task"])
     reasons = "\n".join(f"  {r['reason']}" for r in rejected[:5])
     raise BuildError(
         f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.corpus.check import check_shard
+from synth.corpus.check import CorpusCheck
 from synth.corpus.layout import map_shard_sets
-from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.ledger import Entries, content_hash
 from synth.corpus.reader import Corpus, open_corpus, stored_plan
-from synth.corpus.tasks import finished, hole, padded, shard_files, tasks_of
-from synth.corpus.unfinished import finalize, prepare
+from synth.corpus.tasks import bucket_of, finished, hole, padded, shard_files, tasks_of
+from synth.corpus.unfinished import UnfinishedCorpus
 from synth.errors import CorpusError
 from synth.plan import BucketPlan, Plan
 from synth.stages.mask import Mask
@@ -127,39 +127,38 @@ def import_corpus(folder: Path, out: Path) -> str:
             f"{folder}: {told['format']} files are {writer.EXACT}; export to mrd or cfl to come back exactly"
         )
     entries = finished(folder / "fathom", plan)
-    prepare(out, plan)
-    root = building_path(out)
+    corpus = UnfinishedCorpus(out, plan)
+    corpus.prepare()
     try:
-        _read_all(folder, plan, writer, entries, root)
+        _read_all(folder, corpus, writer, entries)
         versions = json.loads((folder / "fathom" / "summary.json").read_bytes()).get("versions", {})
         summary = summarise(plan, entries)
         papers = card_documents(plan, summary, content_hash(entries))
-        return finalize(out, plan, {**summary, "versions": versions}, papers)
+        return corpus.finish({**summary, "versions": versions}, papers)
     except BaseException:
-        shutil.rmtree(root, ignore_errors=True)  # it can be imported again
+        shutil.rmtree(corpus.root, ignore_errors=True)  # it can be imported again
         raise
 
 
-def _read_all(folder: Path, plan: Plan, writer: Any, entries: dict[str, Any], root: Path) -> None:
-    ledger, own = Ledger(root), plan.recipe.own_maps
-    buckets = {b.name: b for b in plan.buckets}
+def _read_all(folder: Path, corpus: UnfinishedCorpus, writer: Any, entries: Entries) -> None:
+    plan, check = corpus.plan, CorpusCheck(corpus.root, corpus.plan, entries)
     with Meter(f"import {folder.name}", len(plan)) as meter:
         for task in tasks_of(plan):
-            bucket = buckets[task.bucket]
+            bucket = bucket_of(plan, task)
             if task.name not in entries:
                 raise CorpusError(f"{folder}/fathom/ledger.jsonl: {task.name} is not in it; export the corpus again")
             size = map_shard_sets(bucket) if task.kind == "maps" else plan.shard_pairs
             with contextlib.ExitStack() as stack:
-                files = shard_files(root, bucket, task, own_maps=own)
+                files = shard_files(corpus.root, bucket, task)
                 writers = [stack.enter_context(ShardWriter(file, size)) for file in files]
                 for row, stored in zip(range(*task.rows), entries[task.name]["rows"], strict=True):
                     arrays = _arrays_of(folder, writer, plan, bucket, task.kind, row, stored)
                     for shard, array in zip(writers, arrays, strict=True):
                         shard.append(array)
-            problem = check_shard(root, plan, task, entries[task.name])
+            problem = check.shard(task)
             if problem:
                 raise CorpusError(f"{folder}: its files are not what was exported: {problem}")
-            ledger.append(entries[task.name])
+            corpus.ledger.append(entries[task.name])
             meter.advance(task.pairs)
 
 
@@ -170,7 +169,7 @@ def _arrays_of(
     if kind == "maps":
         return (np.load(maps_file, allow_pickle=False),)
     if not stored["numbers"]:
-        return hole(bucket, own_maps=plan.recipe.own_maps)
+        return hole(bucket)
     try:
         kspace, sampled, target = writer.read(folder / "pairs", _name(stored["index"]))
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -180,5 +179,5 @@ def _arrays_of(
         kept = kspace if bucket.lines else kspace.reshape(len(kspace), -1)
     else:
         kept = padded(np.ascontiguousarray(kspace[..., sampled]), bucket.capacity)
-    own = (np.load(maps_file, allow_pickle=False),) if plan.recipe.own_maps else ()
+    own = (np.load(maps_file, allow_pickle=False),) if bucket.own_maps else ()
     return (kept, sampled, target, *own)

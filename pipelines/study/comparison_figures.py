@@ -24,7 +24,7 @@ from ..display.image_panels import compared, draw_rows, png
 from ..display.progress import Meter
 from ..models.named_models import model_named
 from .findings import by_pair
-from .folder import Row, alerting
+from .folder import Row, StudyFolder
 from .settings import FigureSpec
 from .stages import Stage
 
@@ -39,24 +39,22 @@ SHOWN = {
 def figures(
     specs: Sequence[FigureSpec],
     rows: Sequence[Row],
-    stages: dict[str, Stage],
-    out: Path,
+    folder: StudyFolder,
     device: str | None,
-    alerts: list[str],
 ) -> list[tuple[str, bytes]]:
     """Captions and PNGs of a study's figures, as far as their tests have been made."""
-    wanted = [(spec, corpus, _tests(spec, corpus, stages, out)) for spec in specs for corpus in spec.corpora]
+    wanted = [(spec, corpus, _tests(spec, corpus, folder)) for spec in specs for corpus in spec.corpora]
     wanted = [(spec, corpus, tests) for spec, corpus, tests in wanted if tests]
     found = []
     with Meter("draw", len(wanted), unit="figures") as meter:
         for spec, corpus, tests in wanted:
             parts = (VERSION, spec.kind, *(stage.key for stage in tests))
-            file = out / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
-            with alerting(f"figure '{spec.title}' on {corpus}", alerts):
+            file = folder.path / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
+            with folder.alerting(f"figure '{spec.title}' on {corpus}"):
                 if not file.exists() or not file.stat().st_size:
                     place = local_device(device)
-                    pairs = PairDataset(out / stages[f"build/{corpus}"].folder)
-                    models = {test.model: model_named(_source(test, stages, out), device)[0] for test in tests}
+                    pairs = PairDataset(folder.of(f"build/{corpus}"))
+                    models = {test.model: model_named(_source(test, folder), device)[0] for test in tests}
                     if spec.kind == "images":
                         _side_by_side(models, pairs, _scores(tests, rows), place, file)
                     else:
@@ -66,17 +64,17 @@ def figures(
     return found
 
 
-def _tests(spec: FigureSpec, corpus: str, stages: dict[str, Stage], out: Path) -> list[Stage]:
+def _tests(spec: FigureSpec, corpus: str, folder: StudyFolder) -> list[Stage]:
     """Of each of its models the first seed's test on a corpus, where it has been made."""
-    made = [s for s in stages.values() if s.kind == "test" and s.corpus == corpus and s.done(out)]
+    made = [stage for stage in folder.made("test").values() if stage.corpus == corpus]
     firsts = [next((s for s in made if s.model == model), None) for model in spec.models]
     return [stage for stage in firsts if stage is not None]
 
 
-def _source(test: Stage, stages: dict[str, Stage], out: Path) -> str:
+def _source(test: Stage, folder: StudyFolder) -> str:
     """The folder of a tested network, or the name of a baseline."""
     source = str(test.settings)
-    return str(out / stages[source].folder) if source in stages else source
+    return str(folder.of(source)) if source in folder.stages else source
 
 
 def _scores(tests: Sequence[Stage], rows: Sequence[Row]) -> dict[str, dict[int, float]]:

@@ -18,35 +18,30 @@ from synth.recipe import Recipe
 
 from ..display.image_panels import png
 from .findings import matrix
-from .folder import Row
+from .folder import Row, StudyFolder
 from .stages import Stage
 
 FILTERS = 8  # of a network that are shown
 
 
-def drawings(rows: Sequence[Row], stages: dict[str, Stage], out: Path) -> list[tuple[str, bytes]]:
+def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
     """Captions and PNGs of everything that can be drawn from what is there."""
-    trained = {name: stage for name, stage in stages.items() if stage.kind == "train" and stage.done(out)}
+    trained = folder.made("train")
     found = []
     if trained:
         caption = "Loss while training, averaged over the last fiftieth of the steps"
-        tuned = any(_start(stage, trained) for stage in trained.values())
-        found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(trained, out)))
-    lesions = _lesions(rows, stages)
+        tuned = any(folder.start_of(stage) for stage in trained.values())
+        found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
+    lesions = _lesions(rows, folder.stages)
     if lesions is not None:
         found.append(("Lesions: how much of their contrast came back, and how often one appeared", lesions))
     for name, stage in trained.items():
-        start = _start(stage, trained)
+        start = folder.start_of(stage)
         spec = stage.settings.model if isinstance(stage.settings, Training) else None
         if start is not None and isinstance(spec, VariationalSpec):
-            picture = _filters(out / start.folder, out / stage.folder, spec)
+            picture = _filters(folder.of(start), folder.of(stage), spec)
             found.append((f"{name}: the filters that fine-tuning moved most, before and after", picture))
     return found
-
-
-def _start(stage: Stage, trained: dict[str, Stage]) -> Stage | None:
-    """The training that one went on from."""
-    return next((trained[name] for name in stage.needs if name in trained), None)
 
 
 def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
@@ -82,22 +77,22 @@ def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
     return png(figure, 110)
 
 
-def _curves(trained: dict[str, Stage], out: Path) -> bytes:
+def _curves(folder: StudyFolder) -> bytes:
     """Losses over steps, a panel per kind of loss; a fine-tuned network's go on where those of its start ended."""
     from matplotlib.figure import Figure
 
-    kinds: dict[str, list[str]] = {}
+    trained, kinds = folder.made("train"), dict[str, list[str]]()
     for name, stage in trained.items():
         if isinstance(stage.settings, Training):
             kinds.setdefault(stage.settings.training.loss, []).append(name)
     figure = Figure(figsize=(8, 3.5 * len(kinds)), layout="constrained")
     for axes, (kind, names) in zip(figure.subplots(len(kinds), 1, squeeze=False)[:, 0], kinds.items(), strict=True):
         for k, name in enumerate(names):
-            losses, before, start = _losses(trained[name], out), 0, _start(trained[name], trained)
+            losses, before, start = _losses(folder.of(name)), 0, folder.start_of(trained[name])
             if not losses:
                 continue
             while start is not None:
-                before, start = before + len(_losses(start, out)), _start(start, trained)
+                before, start = before + len(_losses(folder.of(start))), folder.start_of(start)
             if before:
                 axes.axvline(before, color="0.7", linestyle=":", linewidth=1)
             width = max(1, len(losses) // 50)
@@ -113,8 +108,8 @@ def _curves(trained: dict[str, Stage], out: Path) -> bytes:
     return png(figure, 110)
 
 
-def _losses(stage: Stage, out: Path) -> list[float]:
-    return [line["loss"] for line in lines_of(out / stage.folder / "metrics.jsonl") if "loss" in line]
+def _losses(training: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(training / "metrics.jsonl") if "loss" in line]
 
 
 def _filters(before: Path, after: Path, spec: VariationalSpec) -> bytes:

@@ -20,10 +20,9 @@ from ..display.html_page import page
 from .comparison_figures import figures
 from .curves import drawings
 from .findings import Finding, judge, matrix
-from .folder import Row, alerting, cards_of_study, rows_of_study
+from .folder import Row, StudyFolder
 from .run import Outcome
 from .settings import Study, TableSpec
-from .stages import Stage
 from .sweeps import optima, sweep_drawing, sweeps
 
 PICTURES = 8  # at most, so that the file stays small
@@ -39,54 +38,59 @@ UNSHADED = (
 
 
 def write_report(
-    study: Study,
-    scale: str,
-    stages: dict[str, Stage],
-    outcomes: Sequence[Outcome],
-    out: Path,
-    device: str | None = None,
+    study: Study, scale: str, folder: StudyFolder, outcomes: Sequence[Outcome], device: str | None = None
 ) -> Path:
-    """Write ``rows.csv``, ``findings.json`` and ``report.html``; returns the path of the last."""
-    alerts = [f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out")]
-    rows = rows_of_study(stages, out, alerts)
-    findings = [judge(expected, rows) for expected in study.expected]
-    write_table(rows, out / "rows.csv")
-    write_whole(out / "findings.json", (json.dumps([f.as_dict() for f in findings], indent=2) + "\n").encode())
+    """Write ``rows.csv``, ``findings.json``, ``optima.json`` and ``report.html``; returns the path of the last."""
+    folder.alerts.extend(f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out"))
+    rows = folder.rows()
+    findings, moves, best = [judge(expected, rows) for expected in study.expected], _moves(folder), optima(rows, folder)
+    write_table(rows, folder.path / "rows.csv")
+    _write_json(folder.path / "findings.json", [finding.as_dict() for finding in findings])
+    _write_json(folder.path / "optima.json", [optimum.as_dict() for optimum in best])
+    pictures = [*figures(study.figures, rows, folder, device), *_sweeps(rows, best), *_pictures(rows, folder)]
+    lams, leaks = _lams(folder.cards()), _leaks(folder)
     told = {outcome.stage: outcome for outcome in outcomes}
-    cards, moves = cards_of_study(stages, out, alerts), _moves(stages, out, alerts)
-    best = optima(rows, stages, out, alerts)
-    write_whole(out / "optima.json", (json.dumps([o.as_dict() for o in best], indent=2) + "\n").encode())
-    drawn = figures(study.figures, rows, stages, out, device, alerts)
-    dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
-    curves = [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
-    pictures = [*drawn, *curves, *_pictures(rows, stages, out, alerts)]
-    alerts += _leaks(stages, out, alerts)
     html = page(
         "report.html",
         pictures,
         study=study,
         scale=scale,
         answers=answers(study, rows, findings, moves, best),
-        alerts=alerts,
+        alerts=[*folder.alerts, *leaks],
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
         papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
-            for name, stage in stages.items()
+            for name, stage in folder.stages.items()
         ],
         moves=moves,
         optima=best,
-        lams=[
-            (name + said, card[key])
-            for name, card in cards.items()
-            for key, said in (("lam", ""), ("powers", ": power of the SNR"))
-            if card.get(key)
-        ],
+        lams=lams,
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
-    write_whole(out / "report.html", html)
-    return out / "report.html"
+    write_whole(folder.path / "report.html", html)
+    return folder.path / "report.html"
+
+
+def _write_json(path: Path, parts: list[dict[str, Any]]) -> None:
+    write_whole(path, (json.dumps(parts, indent=2) + "\n").encode())
+
+
+def _sweeps(rows: Sequence[Row], best: Sequence[Optimum]) -> list[tuple[str, bytes]]:
+    """Captions and drawings of baselines that were tested with several numbers."""
+    dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
+    return [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+
+
+def _lams(cards: dict[str, dict[str, Any]]) -> list[tuple[str, list[float]]]:
+    """Lam of every step of a trained network, and with which power of the SNR it grows, where it does."""
+    return [
+        (name + said, card[key])
+        for name, card in cards.items()
+        for key, said in (("lam", ""), ("powers", ": power of the SNR"))
+        if card.get(key)
+    ]
 
 
 def answers(
@@ -151,14 +155,16 @@ def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{**cell.model_dump(), "ours": value} for cell, value in zip(table.cells, ours, strict=True)]
 
 
-def _leaks(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[str]:
+def _leaks(folder: StudyFolder) -> list[str]:
     """Sources of a test that some network was trained on."""
-    needed = {kind: {n for s in stages.values() if s.kind == kind for n in s.needs} for kind in ("train", "test")}
+    needed = {
+        kind: {n for stage in folder.stages.values() if stage.kind == kind for n in stage.needs}
+        for kind in ("train", "test")
+    }
     sources = {}
-    for name, stage in stages.items():
-        if stage.kind == "build" and stage.done(out):
-            with alerting(f"leakage of {name}", alerts):
-                sources[name] = sources_of(out / stage.folder)
+    for name, stage in folder.made("build").items():
+        with folder.alerting(f"leakage of {name}"):
+            sources[name] = sources_of(folder.of(stage))
     found = {
         (test, train): shared(sources[test], sources[train])
         for test in sources.keys() & needed["test"]
@@ -171,34 +177,32 @@ def _leaks(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[str]:
     ]
 
 
-def _moves(stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, dict[str, float]]]:
+def _moves(folder: StudyFolder) -> list[tuple[str, dict[str, float]]]:
+    """How far fine-tuning moved each kind of parameter."""
     found = []
-    for name, stage in stages.items():
-        start = next((stages[n] for n in stage.needs if n.startswith("train/")), None)
-        if stage.kind == "train" and start is not None and stage.done(out) and start.done(out):
-            with alerting(f"what moved from {start.folder} to {stage.folder}", alerts):
-                found.append((f"{start.name} to {name}", change_of_parameters(out / start.folder, out / stage.folder)))
+    for name, stage in folder.made("train").items():
+        start = folder.start_of(stage)
+        if start is not None:
+            with folder.alerting(f"what moved from {start.folder} to {stage.folder}"):
+                found.append((f"{start.name} to {name}", change_of_parameters(folder.of(start), folder.of(stage))))
     return found
 
 
-def _pictures(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[tuple[str, bytes]]:
+def _pictures(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
-    with alerting("curves, lesions and filters", alerts):
-        found += drawings(rows, stages, out)
-    shown: set[tuple[str, ...]] = set()
-    for stage in stages.values():
-        file = out / stage.folder / "images.png"
-        if stage.kind != "test" or not stage.done(out) or not file.exists():
-            continue
-        whose = stage.model, stage.corpus
-        if whose not in shown and len(shown) < PICTURES:  # of several seeds the first
+    with folder.alerting("curves, lesions and filters"):
+        found += drawings(rows, folder)
+    tests, shown = folder.made("test").values(), set[tuple[str, ...]]()
+    for stage in tests:
+        file, whose = folder.of(stage) / "images.png", (stage.model, stage.corpus)
+        if file.exists() and whose not in shown and len(shown) < PICTURES:  # of several seeds the first
             shown.add(whose)
             title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
-    for stage in stages.values():
-        if stage.replicas and stage.done(out) and (stage.model, stage.corpus, "noise") not in shown:
+    for stage in tests:
+        if stage.replicas and (stage.model, stage.corpus, "noise") not in shown:
             shown.add((stage.model, stage.corpus, "noise"))
             title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
-            with alerting(f"noise in {stage.folder}", alerts):
-                found.append((title, (out / stage.folder / "noise.png").read_bytes()))
+            with folder.alerting(f"noise in {stage.folder}"):
+                found.append((title, (folder.of(stage) / "noise.png").read_bytes()))
     return found

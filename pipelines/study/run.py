@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import torch
 
 from recon.training.loop import train
 from recon.training.settings import DataSpec, Training
-from synth.errors import CorpusError
 from synth.recipe import Recipe
 
 from ..cluster import ClusterSpec, open_cluster
 from ..corpus.build import build
 from ..display.progress import steps_shown
-from ..errors import BuildError, StageError
+from ..errors import StageError
 from ..models.evaluate import Probes, evaluate
+from .folder import StudyFolder
 from .stages import Stage
 from .timing import Timings
 
@@ -34,61 +35,58 @@ class Outcome:
     message: str = ""
 
 
-def make(stage: Stage, out: Path, folders: dict[str, str], device: str | None) -> float:
-    """Make one stage in this process; returns the seconds that it took. Raises StageError."""
+def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) -> float:
+    """Make one stage in the folder `out`, from what it needs; returns the seconds that it took. Raises StageError."""
     started = time.perf_counter()
     torch.set_num_threads(1)  # as on a cluster's workers: sums in another order would be other rows
     try:
         if isinstance(stage.settings, Recipe):
-            build(stage.settings, out / stage.folder, ClusterSpec("sync"))
+            build(stage.settings, out, ClusterSpec("sync"))
         elif isinstance(stage.settings, Training):
-            corpora = tuple(str(out / folders[name]) for name in stage.needs if name.startswith("build/"))
-            start = next((str(out / folders[name]) for name in stage.needs if name.startswith("train/")), None)
+            corpora = tuple(str(path) for name, path in needs.items() if name.startswith("build/"))
+            start = next((str(path) for name, path in needs.items() if name.startswith("train/")), None)
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
             with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
-                card = train(settings, out / stage.folder, device=device, tell=tell)
+                card = train(settings, out, device=device, tell=tell)
             return max(float(card["seconds"]), time.perf_counter() - started)  # with what came before it was stopped
         else:
-            corpus = out / folders[stage.needs[0]]
-            model = str(out / folders[stage.settings]) if stage.settings in folders else stage.settings
-            probes = Probes(out / folders[stage.without] if stage.without else None, stage.replicas)
-            evaluate({stage.model: model}, corpus, out / stage.folder, device, probes=probes)
-    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError, CorpusError, BuildError) as error:
+            model = str(needs.get(stage.settings, stage.settings))
+            probes = Probes(needs[stage.without] if stage.without else None, stage.replicas)
+            evaluate({stage.model: model}, needs[f"build/{stage.corpus}"], out, device, probes=probes)
+    except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None
     return time.perf_counter() - started
 
 
-def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str | None = None) -> Iterator[Outcome]:
+def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) -> Iterator[Outcome]:
     """Make all stages that are not there, in any order that their needs allow; yield what became of each.
 
     One that fails leaves out those that need it; the others go on.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    folders = {name: stage.folder for name, stage in stages.items()}
-    finished: dict[str, str] = {}
-    timings = Timings(out, stages)
-    for name, stage in stages.items():
-        if stage.done(out):
+    folder.path.mkdir(parents=True, exist_ok=True)
+    timings, finished = Timings(folder), {}
+    for name, stage in folder.stages.items():
+        if folder.has(stage):
             finished[name] = "there"
             yield Outcome(name, "there", timings.taken(name))
-    if len(finished) == len(stages):
+    if len(finished) == len(folder.stages):
         return
     with open_cluster(cluster) as client:
         running: dict[Any, str] = {}
-        while len(finished) + len(running) < len(stages) or running:
-            for name in [n for n in stages if n not in finished and n not in running.values()]:
-                needs = [finished.get(n) for n in stages[name].needs]
+        while len(finished) + len(running) < len(folder.stages) or running:
+            for name in [n for n in folder.stages if n not in finished and n not in running.values()]:
+                stage = folder.stages[name]
+                arguments = (stage, folder.of(stage), folder.needs_of(stage), device)
+                needs = [finished.get(n) for n in stage.needs]
                 if any(state in ("failed", "left out") for state in needs):
                     finished[name] = "left out"
                     yield Outcome(name, "left out", message="something that it needs failed")
+                elif None not in needs and client is None:
+                    outcome = _made(name, partial(make, *arguments), timings)
+                    finished[name] = outcome.state
+                    yield outcome
                 elif None not in needs:
-                    if client is None:
-                        outcome = _made(name, lambda s=stages[name]: make(s, out, folders, device), timings)
-                        finished[name] = outcome.state
-                        yield outcome
-                    else:
-                        arguments = (stages[name], out, folders, device)
-                        running[client.submit(make, *arguments, pure=False, retries=0)] = name
+                    running[client.submit(make, *arguments, pure=False, retries=0)] = name
             if running:
                 import distributed
 
@@ -98,7 +96,7 @@ def run(stages: dict[str, Stage], out: Path, cluster: ClusterSpec, device: str |
                 yield outcome
 
 
-def _made(name: str, result: Any, timings: Timings) -> Outcome:
+def _made(name: str, result: Callable[[], float], timings: Timings) -> Outcome:
     try:
         seconds = result()
     except StageError as error:

@@ -6,7 +6,6 @@ import fnmatch
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from recon.evaluation.rows import same_but_for_lesions
@@ -43,11 +42,6 @@ class Stage:
         place = {"build": "corpora", "train": "trainings", "test": "tests"}[self.kind]
         ending = ".zarr" if self.kind == "build" else ""
         return f"{place}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
-
-    def done(self, out: Path) -> bool:
-        """Whether it has been made."""
-        mark = {"build": "zarr.json", "train": "model.safetensors", "test": "summary.json"}[self.kind]
-        return (out / self.folder / mark).exists()
 
 
 def stages_of(study: Study, scale: str) -> dict[str, Stage]:

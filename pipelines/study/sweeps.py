@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,7 @@ from recon.evaluation.optimum import Optimum, optimum_of, predicted_lam
 
 from ..display.image_panels import png
 from .findings import by_pair
-from .folder import Row, alerting
-from .stages import Stage
+from .folder import Row, StudyFolder
 
 METRICS = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range")
 ENOUGH = 3  # numbers make a curve
@@ -32,7 +30,7 @@ def _number(model: str) -> float:
     return float(model.partition(":")[2])
 
 
-def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: list[str]) -> list[Optimum]:
+def optima(rows: Sequence[Row], folder: StudyFolder) -> list[Optimum]:
     """The best number of every sweep on every corpus on which all of it was tested."""
     found = []
     for kind, models in sweeps(rows).items():
@@ -42,8 +40,8 @@ def optima(rows: Sequence[Row], stages: dict[str, Stage], out: Path, alerts: lis
                 if values is not None:
                     predicted = None
                     if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
-                        with alerting(f"the lam that is predicted for {corpus}", alerts):
-                            predicted = predicted_lam(out / stages[f"build/{corpus}"].folder)
+                        with folder.alerting(f"the lam that is predicted for {corpus}"):
+                            predicted = predicted_lam(folder.of(f"build/{corpus}"))
                     found.append(optimum_of(kind, corpus, metric, [_number(m) for m in models], values, predicted))
     return found
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
 
 from recon.training.settings import Training
 from synth.recipe import Recipe
 
+from .folder import StudyFolder
 from .stages import Stage
 
 # Seconds per pair, step and tested pair on one core, 8 coils of 128 x 128: for what has not been measured here yet
@@ -19,8 +18,8 @@ RATES = {"build": 0.02, "train": 0.3, "test": 0.15}
 class Timings:
     """The seconds of every stage that was made in a study's folder, kept in its ``seconds.jsonl``."""
 
-    def __init__(self, out: Path, stages: Mapping[str, Stage]) -> None:
-        self._file, self._stages = out / "seconds.jsonl", stages
+    def __init__(self, folder: StudyFolder) -> None:
+        self._file, self._stages = folder.path / "seconds.jsonl", folder.stages
         self._seconds: dict[str, float] = {}
         for line in self._file.read_text(errors="replace").splitlines() if self._file.exists() else []:
             try:

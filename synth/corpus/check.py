@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,73 @@ from ..storage.arrays import sha256_of
 from ..storage.shard import ShardedArray
 from .layout import corpus_attributes, metadata_documents
 from .ledger import Entries, named_numbers
-from .tasks import Task, arrays_of
+from .tasks import Task, arrays_of, bucket_of, finished
 
 
-def check_shard(root: Path, plan: Plan, task: Task, entry: dict[str, Any] | None) -> str | None:
-    """What is wrong with a shard: None, or one sentence that names it. Every byte counts: digests and crc32c."""
-    if entry is None:
-        return f"{task.name}: is not in the ledger"
-    if len(entry["rows"]) != task.rows[1] - task.rows[0]:
-        return f"{task.name}: the ledger has {len(entry['rows'])} rows of it, not {task.rows[1] - task.rows[0]}"
-    if task.kind == "pairs":
-        indices = next(b.indices for b in plan.buckets if b.name == task.bucket)[slice(*task.rows)]
-        if [row.get("index") for row in entry["rows"]] != list(indices):
+@dataclass(frozen=True)
+class CorpusCheck:
+    """A corpus, finished or not, beside what its plan and its ledger say of it.
+
+    Every method tells what is wrong, in sentences that name it.
+    """
+
+    root: Path
+    plan: Plan
+    entries: Entries  # of its ledger
+
+    @classmethod
+    def of(cls, root: Path, plan: Plan) -> CorpusCheck:
+        """The check of the corpus in the folder `root`."""
+        return cls(root, plan, finished(root, plan))
+
+    def shard(self, task: Task) -> str | None:
+        """What is wrong with a shard, or None. Every byte counts: digests and crc32c."""
+        entry, (first, end) = self.entries.get(task.name), task.rows
+        if entry is None:
+            return f"{task.name}: is not in the ledger"
+        if len(entry["rows"]) != end - first:
+            return f"{task.name}: the ledger has {len(entry['rows'])} rows of it, not {end - first}"
+        bucket = bucket_of(self.plan, task)
+        if task.kind == "pairs" and [row.get("index") for row in entry["rows"]] != list(bucket.indices[first:end]):
             return f"{task.name}: the ledger has other pairs in it than the recipe"
-    check = _map_is_good if task.kind == "maps" else _pair_is_good
-    try:
-        names = arrays_of(task, own_maps=plan.recipe.own_maps)
-        arrays = [ShardedArray(root / task.bucket / name) for name in names]
-        for row, stored in zip(range(*task.rows), entry["rows"], strict=True):
-            if not check(plan, [array[row] for array in arrays], stored):
-                return f"{task.name}: row {row} differs from what was written"
-    except (OSError, ValueError, KeyError, TypeError, ShardError) as error:
-        return f"{task.name}: {error}"
-    return None
+        check = _map_is_good if task.kind == "maps" else _pair_is_good
+        try:
+            arrays = [ShardedArray(self.root / task.bucket / name) for name in arrays_of(task, bucket)]
+            for row, stored in zip(range(first, end), entry["rows"], strict=True):
+                if not check(self.plan, [array[row] for array in arrays], stored):
+                    return f"{task.name}: row {row} differs from what was written"
+        except (OSError, ValueError, KeyError, TypeError, ShardError) as error:
+            return f"{task.name}: {error}"
+        return None
+
+    def documents(self) -> list[str]:
+        """Names of metadata that is not what the plan says; the root's changes when the corpus is finished."""
+        expected = {k: v for k, v in metadata_documents(self.plan).items() if k != "zarr.json"}
+        wrong = [key for key, document in expected.items() if not _holds(self.root / key, document)]
+        try:
+            stored = json.loads((self.root / "zarr.json").read_bytes())["attributes"]["fathom"]
+            recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # an older one lacks later optional keys
+            said = {k: v for k, v in corpus_attributes(self.plan).items() if k not in ("complete", "recipe")}
+            same = recipe == self.plan.recipe and all(stored[key] == value for key, value in said.items())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            same = False
+        return wrong if same else [*wrong, "zarr.json"]
+
+    def numbers(self) -> list[str]:
+        """Arrays of numbers that are not what the ledger says."""
+        return [
+            f"{bucket.name}/{name}: is not what the ledger says"
+            for bucket in self.plan.buckets
+            for name, values in named_numbers(bucket.name, self.entries).items()
+            if not self._has_number(f"{bucket.name}/{name}", values)
+        ]
+
+    def _has_number(self, path: str, values: NDArray[Any]) -> bool:
+        try:
+            stored = zarr.open_array(LocalStore(self.root, read_only=True), path=path, mode="r", zarr_format=3)
+            return np.array_equal(np.asarray(stored[...]), values, equal_nan=values.dtype.kind == "f")
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError):
+            return False
 
 
 def _map_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]) -> bool:
@@ -59,34 +104,6 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
         kspace = kspace[..., :count]
     digest = pair_digest(stored["index"], stored["source_sha256"], (kspace, mask, *others), stored["numbers"])
     return digest == str(stored["digest"])
-
-
-def wrong_numbers(root: Path, bucket: str, entries: Entries) -> list[str]:
-    """Arrays of numbers that are not what the ledger says, each as one sentence that names it."""
-    problems = []
-    for name, values in named_numbers(bucket, entries).items():
-        try:
-            stored = zarr.open_array(LocalStore(root, read_only=True), path=f"{bucket}/{name}", mode="r", zarr_format=3)
-            same = np.array_equal(np.asarray(stored[...]), values, equal_nan=values.dtype.kind == "f")
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError):
-            same = False
-        if not same:
-            problems.append(f"{bucket}/{name}: is not what the ledger says")
-    return problems
-
-
-def wrong_documents(root: Path, plan: Plan) -> list[str]:
-    """Metadata of a corpus, finished or not, that is not what its plan says; the root's changes when it is finished."""
-    expected = {k: v for k, v in metadata_documents(plan).items() if k != "zarr.json"}
-    wrong = [key for key, document in expected.items() if not _holds(root / key, document)]
-    try:
-        stored = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
-        recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # an older one lacks what was optional since
-        said = {k: v for k, v in corpus_attributes(plan).items() if k not in ("complete", "recipe")}
-        same = recipe == plan.recipe and all(stored[key] == value for key, value in said.items())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        same = False
-    return wrong if same else [*wrong, "zarr.json"]
 
 
 def _holds(file: Path, document: bytes) -> bool:

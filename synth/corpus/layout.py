@@ -25,7 +25,7 @@ NAN = complex(np.nan, np.nan)
 
 def map_shard_sets(bucket: BucketPlan) -> int:
     """Map sets per shard."""
-    return max(1, MAP_SHARD_BYTES // (8 * bucket.coils * bucket.matrix[0] * bucket.matrix[1]))
+    return max(1, MAP_SHARD_BYTES // bucket.maps_bytes)
 
 
 def metadata_documents(plan: Plan) -> dict[str, bytes]:
@@ -35,12 +35,11 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
     for bucket in plan.buckets:
         group = root.create_group(bucket.name)
         pairs, step = len(bucket.indices), plan.shard_pairs
-        maps_shape = (bucket.coils, *bucket.matrix)
         _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
         _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
         _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN)
         sets, rows = (pairs, step) if plan.recipe.own_maps else (plan.recipe.coils.sets, map_shard_sets(bucket))
-        _create(group, "maps", (sets, *maps_shape), rows, "complex64", NAN)
+        _create(group, "maps", (sets, *bucket.maps_shape), rows, "complex64", NAN)
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
 
 

@@ -62,6 +62,10 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
 
+    def void(self, task: str) -> None:
+        """Take an entry back: that shard is damaged, or its sources may be mended before the next try."""
+        self.append({"void": task})
+
 
 def content_hash(entries: Entries) -> str:
     """sha256 over the pairs' digests in the order of their indices, and the maps': nothing else counts."""

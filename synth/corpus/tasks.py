@@ -49,7 +49,7 @@ def finished(root: Path, plan: Plan) -> Entries:
 
 def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
     """Synthesise and write one shard; return its ledger entry: digests, numbers and rejections by row."""
-    bucket = next(b for b in plan.buckets if b.name == task.bucket)
+    bucket = bucket_of(plan, task)
     entry = (_write_maps if task.kind == "maps" else _write_pairs)(root, plan, bucket, task)
     sha256 = hashlib.sha256("".join(row["digest"] for row in entry["rows"]).encode()).hexdigest()
     return {"task": task.name, "sha256": sha256, **entry}
@@ -58,7 +58,7 @@ def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
 def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
     recipe, coils, rows = plan.recipe, plan.recipe.coils, []
     assert not isinstance(coils, EspiritSpec)  # it has no sets to share
-    (file,) = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
+    (file,) = shard_files(root, bucket, task)
     with ShardWriter(file, map_shard_sets(bucket)) as out:
         for k in range(*task.rows):
             maps = map_cache.get(coils, recipe.seed, k, bucket.matrix)
@@ -72,7 +72,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     rows: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        files = shard_files(root, bucket, task, own_maps=plan.recipe.own_maps)
+        files = shard_files(root, bucket, task)
         writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
         for index in bucket.indices[slice(*task.rows)]:
             row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
@@ -81,7 +81,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
             except SourceRejectedError as error:
                 rejected.append({**row, "reason": str(error)})
                 row |= {"source_sha256": "", "digest": _hole_digest(index), "numbers": {}}
-                arrays: tuple[NDArray[Any], ...] = hole(bucket, own_maps=plan.recipe.own_maps)
+                arrays: tuple[NDArray[Any], ...] = hole(bucket)
             else:
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
                 row["findings"] = list(pair.findings)
@@ -92,11 +92,11 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     return {"rows": rows, "rejected": rejected}
 
 
-def hole(bucket: BucketPlan, *, own_maps: bool) -> tuple[NDArray[Any], ...]:
+def hole(bucket: BucketPlan) -> tuple[NDArray[Any], ...]:
     """What stands where a source was rejected: NaN, and an empty mask."""
-    shapes = (bucket.kspace_shape, bucket.matrix, (bucket.coils, *bucket.matrix))
+    shapes = (bucket.kspace_shape, bucket.matrix, bucket.maps_shape)
     kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)
-    return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if own_maps else ()))
+    return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if bucket.own_maps else ()))
 
 
 def padded(kspace: NDArray[np.complex64], capacity: int) -> NDArray[np.complex64]:
@@ -125,15 +125,20 @@ def tasks_of(plan: Plan) -> list[Task]:
     return tasks
 
 
-def arrays_of(task: Task, *, own_maps: bool) -> tuple[str, ...]:
+def bucket_of(plan: Plan, task: Task) -> BucketPlan:
+    """The bucket that a task belongs to."""
+    return next(bucket for bucket in plan.buckets if bucket.name == task.bucket)
+
+
+def arrays_of(task: Task, bucket: BucketPlan) -> tuple[str, ...]:
     """The arrays that a task writes: kspace, mask and target, with maps where each pair has its own, or maps."""
     if task.kind == "maps":
         return ("maps",)
-    return (*ARRAYS, "maps") if own_maps else ARRAYS
+    return (*ARRAYS, "maps") if bucket.own_maps else ARRAYS
 
 
-def shard_files(root: Path, bucket: BucketPlan, task: Task, *, own_maps: bool) -> list[Path]:
+def shard_files(root: Path, bucket: BucketPlan, task: Task) -> list[Path]:
     """The files that a task writes."""
     ndims = {"kspace": 1 + len(bucket.kspace_shape), "mask": 1 + len(bucket.mask_shape), "target": 3, "maps": 4}
-    names = arrays_of(task, own_maps=own_maps)
+    names = arrays_of(task, bucket)
     return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * (ndims[n] - 1)) for n in names]

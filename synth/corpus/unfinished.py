@@ -1,10 +1,12 @@
-"""A corpus that is being built: its metadata, its numbers, and its name when it is whole."""
+"""A corpus that is being built: its metadata, the ledger of its shards, and its name when it is whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +20,95 @@ from ..plan import Plan
 from ..storage.corpus_files import building_path
 from ..storage.whole import write_whole
 from .layout import corpus_attributes, metadata_documents
-from .ledger import Entries, content_hash, named_numbers
-from .tasks import Task, finished, shard_files, tasks_of
+from .ledger import Entries, Ledger, content_hash, named_numbers
+from .tasks import Task, bucket_of, finished, shard_files, tasks_of
 
 
-def prepare(path: Path, plan: Plan) -> None:
-    """Write sources and metadata of an unfinished corpus; what is there already and right stays untouched."""
-    building = building_path(path)
-    building.mkdir(parents=True, exist_ok=True)
-    documents = {
-        "sources.json": json.dumps(list(plan.files)).encode(),
-        "recipe.json": json.dumps(corpus_attributes(plan), indent=2).encode(),
-        **metadata_documents(plan),
-    }
-    for key, document in documents.items():
-        target = building / key
-        if not target.exists() or target.read_bytes() != document:
-            write_whole(target, document)
+@dataclass(frozen=True)
+class UnfinishedCorpus:
+    """The corpus of a plan that is being built beside its name `path`.
 
-
-def finalize(path: Path, plan: Plan, summary: dict[str, Any], papers: dict[str, bytes] | None = None) -> str:
-    """Write numbers, summary, attributes and `papers` of a complete build; name the corpus; return the content hash.
-
-    Raises CorpusError where a shard is missing from the ledger or from the disk.
+    Any worker may write a shard (`synth.corpus.tasks.write_shard`); the driver alone keeps the ledger.
     """
-    root = building_path(path)
-    entries = finished(root, plan)
-    buckets = {bucket.name: bucket for bucket in plan.buckets}
 
-    def files_of(task: Task) -> list[Path]:
-        return shard_files(root, buckets[task.bucket], task, own_maps=plan.recipe.own_maps)
+    path: Path
+    plan: Plan
 
-    missing = [
-        task.name
-        for task in tasks_of(plan)
-        if task.name not in entries or not all(file.exists() for file in files_of(task))
-    ]
-    if missing:
-        raise CorpusError(f"{path}: {len(missing)} shards are missing ({missing[0]} ...); run the build again")
-    for stray in root.rglob("*.partial"):
-        stray.unlink()
-    for task in tasks_of(plan):
-        for file in files_of(task):
+    @property
+    def root(self) -> Path:
+        """The folder that holds it until it is finished."""
+        return building_path(self.path)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of its shards."""
+        return Ledger(self.root)
+
+    def prepare(self) -> None:
+        """Write sources and metadata; what is there already and right stays untouched."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        documents = {
+            "sources.json": json.dumps(list(self.plan.files)).encode(),
+            "recipe.json": json.dumps(corpus_attributes(self.plan), indent=2).encode(),
+            **metadata_documents(self.plan),
+        }
+        for key, document in documents.items():
+            target = self.root / key
+            if not target.exists() or target.read_bytes() != document:
+                write_whole(target, document)
+
+    def empty(self) -> None:
+        """Remove all that is there: only for one that holds no pair yet."""
+        for old in self.root.iterdir():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+    def entries(self) -> Entries:
+        """The ledger's entries of finished shards."""
+        return finished(self.root, self.plan)
+
+    def missing(self) -> list[Task]:
+        """The shards that are to be made."""
+        done = self.entries()
+        return [task for task in tasks_of(self.plan) if task.name not in done]
+
+    def bytes_of(self, tasks: list[Task]) -> int:
+        """Bytes on disk that shards take, nearly."""
+        total = 0
+        for task in tasks:
+            bucket = bucket_of(self.plan, task)
+            pair = bucket.pair_bytes + (bucket.maps_bytes if bucket.own_maps else 0)
+            total += (pair if task.kind == "pairs" else bucket.maps_bytes) * (task.rows[1] - task.rows[0])
+        return total
+
+    def finish(self, summary: dict[str, Any], papers: dict[str, bytes] | None = None) -> str:
+        """Write numbers, summary, attributes and `papers`, and give the corpus its name; return the content hash.
+
+        Raises CorpusError where a shard is missing from the ledger or from the disk.
+        """
+        root, entries = self.root, self.entries()
+        files = {task.name: shard_files(root, bucket_of(self.plan, task), task) for task in tasks_of(self.plan)}
+        missing = [name for name, there in files.items() if name not in entries or not all(f.exists() for f in there)]
+        if missing:
+            raise CorpusError(f"{self.path}: {len(missing)} shards are missing ({missing[0]} ...); run the build again")
+        for stray in root.rglob("*.partial"):
+            stray.unlink()
+        for file in (file for there in files.values() for file in there):
             _force_to_disk(file)
-    for bucket in plan.buckets:
-        write_numbers(root, bucket.name, entries)
-    content = content_hash(entries)
-    attributes = {**corpus_attributes(plan), "complete": True, "content_hash": content, "summary": summary}
-    for name, document in (papers or {}).items():
-        write_whole(root / name, document)
-    write_whole(root / "summary.json", json.dumps({"content_hash": content, **summary}, indent=2).encode())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zarr: consolidated metadata is not yet in the v3 specification
-        group = zarr.open_group(LocalStore(root), mode="r+", zarr_format=3, use_consolidated=False)
-        group.attrs.update({"fathom": attributes})
-        zarr.consolidate_metadata(group.store)
-    root.rename(path)
-    return content
+        for bucket in self.plan.buckets:
+            _write_numbers(root, bucket.name, entries)
+        content = content_hash(entries)
+        for name, document in (papers or {}).items():
+            write_whole(root / name, document)
+        write_whole(root / "summary.json", json.dumps({"content_hash": content, **summary}, indent=2).encode())
+        said: dict[str, Any] = {"complete": True, "content_hash": content, "summary": summary}
+        said = {**corpus_attributes(self.plan), **said}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr: consolidated metadata is not yet in the v3 specification
+            group = zarr.open_group(LocalStore(root), mode="r+", zarr_format=3, use_consolidated=False)
+            group.attrs.update({"fathom": said})
+            zarr.consolidate_metadata(group.store)
+        root.rename(self.path)
+        return content
 
 
 def _force_to_disk(file: Path) -> None:
@@ -85,7 +119,7 @@ def _force_to_disk(file: Path) -> None:
         os.close(descriptor)
 
 
-def write_numbers(root: Path, bucket: str, entries: Entries) -> None:
+def _write_numbers(root: Path, bucket: str, entries: Entries) -> None:
     """Write the numbers of pairs and of map sets as arrays, in one chunk each."""
     group = zarr.open_group(LocalStore(root), path=bucket, mode="r+", zarr_format=3)
     for name, values in named_numbers(bucket, entries).items():
