@@ -19,6 +19,7 @@ from .sources.photos import Photo
 from .stages.coil_cache import map_cache
 from .stages.coils import EspiritSpec
 from .stages.mask import Mask
+from .stages.noise import NoiseSpec
 from .stages.readout import Readout
 
 Image = NDArray[np.complex64]
@@ -83,9 +84,8 @@ def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
 
 
 def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
-    seed, coils = recipe.seed, recipe.coils
+    seed, coils, matrix = recipe.seed, recipe.coils, matrix_of(recipe, index)
     assert not isinstance(coils, EspiritSpec)  # a recipe of photographs has none
-    matrix = matrix_of(recipe, index)
     readout = recipe.target.readout(matrix)
 
     magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
@@ -95,27 +95,18 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     maps_index = int(rng(seed, "maps", index).integers(coils.sets))
     maps = map_cache.get(coils, seed, maps_index, matrix)  # [coil y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
-    packed = recipe.kspace == "packed"
-    kept = mask if packed else Mask(np.ones_like(mask.sampled), 1.0)
-    acquired = slice(None) if packed else mask.sampled.ravel()  # the part of what is kept that the SNR speaks of
+    kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
+    acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the part of what is kept that the SNR speaks of
 
     clean = readout.pad(_sampled_signal(image, maps, kept))
     noise = recipe.noise.draw_unit((len(maps), readout.samples, matrix[1]), rng(seed, "noise", index))
     heard = recipe.target.reference == "noisy"  # the reference has the noise in it, too
     kspace, combined_noise = _sampled_noise(noise, maps, kept, readout, combine=heard)
 
-    per_sigma = snr_per_sigma(
-        power=_mean_power(clean[..., acquired]),
-        samples=clean[..., acquired].size,
-        image_power=_mean_power(image),
-        combined_variance=recipe.noise.combined_variance(maps),
-    )
     wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
-    sigma = per_sigma[recipe.noise.definition] / wanted_snr
-    measured_sigma = sigma * (_mean_power(kspace[..., acquired]) / 2) ** 0.5
-    snrs = {f"snr_{name.replace('-', '_')}": value / measured_sigma for name, value in per_sigma.items() if sigma > 0}
-    if heard and sigma > 0:
-        snrs["snr_image"] = (_mean_power(image) / _mean_power(combined_noise)) ** 0.5 / sigma
+    in_reference = combined_noise if heard else None
+    levels = _levels(recipe.noise, wanted_snr, clean[..., acquired], kspace[..., acquired], image, maps, in_reference)
+    sigma = levels["sigma"]
 
     lesions: dict[str, float] = {}
     if recipe.target.lesions is not None:  # after sigma, which is that of the image without them
@@ -128,20 +119,50 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     kspace += clean
     kspace = kept.finish(kspace)
     peak = float(np.abs(target).max())
-    if not np.isfinite([peak, sigma, _mean_power(kspace)]).all():
-        raise ValueError(
-            f"pair {index}: its values are beyond single precision (sigma {sigma:g}, largest target {peak:g}); "
-            "bring noise.snr and phase.amplitude to values that a scan has"
-        )
-
+    _refuse_beyond_single_precision(index, sigma, peak, kspace)
     numbers = {
-        **{"sigma": sigma, "sigma_measured": measured_sigma, "snr_wanted": wanted_snr, **snrs},
+        **levels,
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
         **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
         **phase.numbers(),
         **lesions,
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
+
+
+def _levels(
+    spec: NoiseSpec,
+    wanted_snr: float,
+    signal: NDArray[np.complex64],
+    noise: NDArray[np.complex64],
+    image: Image,
+    maps: NDArray[np.complex64],
+    combined_noise: Image | None,
+) -> dict[str, float]:
+    """Sigma that gives the SNR wanted, and every SNR as measured on the unit noise drawn: in k-space, and in the image.
+
+    `signal` and `noise` are acquired k-space; `combined_noise` [y x] is that of a noisy reference.
+    """
+    per_sigma = snr_per_sigma(
+        power=_mean_power(signal),
+        samples=signal.size,
+        image_power=_mean_power(image),
+        combined_variance=spec.combined_variance(maps),
+    )
+    sigma = per_sigma[spec.definition] / wanted_snr
+    measured = sigma * (_mean_power(noise) / 2) ** 0.5
+    snrs = {f"snr_{name.replace('-', '_')}": value / measured for name, value in per_sigma.items() if sigma > 0}
+    if combined_noise is not None and sigma > 0:
+        snrs["snr_image"] = (_mean_power(image) / _mean_power(combined_noise)) ** 0.5 / sigma
+    return {"sigma": sigma, "sigma_measured": measured, "snr_wanted": wanted_snr, **snrs}
+
+
+def _refuse_beyond_single_precision(index: int, sigma: float, peak: float, kspace: NDArray[np.complex64]) -> None:
+    if not np.isfinite([peak, sigma, _mean_power(kspace)]).all():
+        raise ValueError(
+            f"pair {index}: its values are beyond single precision (sigma {sigma:g}, largest target {peak:g}); "
+            "bring noise.snr and phase.amplitude to values that a scan has"
+        )
 
 
 def _sampled_signal(image: Image, maps: NDArray[np.complex64], mask: Mask) -> NDArray[np.complex64]:

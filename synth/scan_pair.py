@@ -64,14 +64,7 @@ def pair_from_scan(
     sigma, wanted, per_sigma = _sigma(recipe, clean, mask, own, index)
     added = np.sqrt(max(sigma**2 - own**2, 0.0))
     noisy = clean + complex_noise(clean.shape, added, rng(seed, "noise", index)) if added > 0 else clean
-    rows, columns = mask.reference(clean.shape[1])
-    reference = (min(coils.reference, rows), min(coils.reference, columns))
-    try:
-        maps = espirit(noisy, reference=reference, kernel=coils.kernel, threshold=coils.threshold, extend=coils.extend)
-    except ValueError as error:
-        raise SourceRejectedError(str(error)) from None
-    cut = maps.soft if coils.soft else maps.cropped
-    chosen = cut(coils.crop) if coils.crop > 0 else maps.maps[0]
+    chosen = _maps(coils, noisy, mask)
     target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
     scale = float(np.abs(target).max())
     if not (np.isfinite(scale) and scale > 0):
@@ -84,9 +77,7 @@ def pair_from_scan(
         **({f"snr_{name.replace('-', '_')}": v / total for name, v in per_sigma.items()} if known else {}),
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
         **{"maps_index": index, "max_value": 1.0, "fit_turned": 0.0, "fit_resized": 1.0},
-        **{"moved_flip_y": float(moved.flip_y), "moved_flip_x": float(moved.flip_x)},
-        **{"moved_shift_y": float(moved.shift_y), "moved_shift_x": float(moved.shift_x)},
-        **{"moved_quarter_turns": float(moved.quarter_turns)},
+        **moved.numbers(),
         **({"moved_degrees": moved.degrees} if recipe.target.degrees else {}),  # older recipes' pairs stay as they were
     }
     unit = np.float32(1 / scale)
@@ -94,6 +85,19 @@ def pair_from_scan(
     packed = np.asarray(kept.pack(noisy) * unit, np.complex64)
     target = np.asarray(target * unit, np.complex64)
     return Pair(index, scan.sha256, packed, mask, index, target, numbers, np.ascontiguousarray(chosen), findings)
+
+
+def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask) -> Images:
+    """Maps [coil y x] from the reference lines that the mask leaves."""
+    rows, columns = mask.reference(kspace.shape[1])
+    reference = (min(coils.reference, rows), min(coils.reference, columns))
+    try:
+        maps = espirit(kspace, reference=reference, kernel=coils.kernel, threshold=coils.threshold, extend=coils.extend)
+    except ValueError as error:
+        raise SourceRejectedError(str(error)) from None
+    if coils.crop == 0:
+        return maps.maps[0]
+    return maps.soft(coils.crop) if coils.soft else maps.cropped(coils.crop)
 
 
 def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:

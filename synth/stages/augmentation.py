@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import scipy.fft
@@ -34,6 +34,10 @@ class Moved:
         shift_y, shift_x = (int(draw.integers(-int(target.shift * n), int(target.shift * n) + 1)) for n in matrix)
         degrees = float(draw.uniform(-target.degrees, target.degrees)) if target.degrees else 0.0
         return cls(turns, *flips, shift_y, shift_x, degrees)
+
+    def numbers(self) -> dict[str, float]:
+        """What was drawn, by name, without the degrees."""
+        return {f"moved_{name}": float(value) for name, value in asdict(self).items() if name != "degrees"}
 
     def apply(self, images: Images) -> Images:
         """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
