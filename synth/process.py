@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy.linalg  # noqa: F401 (numpy and scipy each bring a BLAS, and the controller knows those that are loaded)
+import scipy.linalg  # noqa: F401
 from threadpoolctl import ThreadpoolController
 
 
