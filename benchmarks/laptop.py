@@ -128,7 +128,7 @@ def brain(models, path, rate):
         image = image[0].numpy() if isinstance(image, torch.Tensor) else image
         return psnr_magnitude_object_max(image, reference), ssim_windowed_slice_range(image, reference)
 
-    found = {"net acceleration": round(float(batch["acceleration"][0]), 2)}
+    found = {"net acceleration": round(float(batch["acceleration_net"][0]), 2)}
     found["CG-SENSE, best iteration"] = max(score(CgSense(i)(batch)) for i in (3, 5, 8, 10, 15, 20, 30))
     found["regularised SENSE, best lam"] = max(score(RegularisedSense(lam)(batch)) for lam in LAMS)
     if shutil.which("bart"):

@@ -27,12 +27,27 @@ PATIENCE = 60.0  # seconds without any worker before a build gives up
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """Which cluster: `scheduler` is "local", "sync" or the address of a Dask scheduler."""
+    """Where tasks run.
+
+    Parameters
+    ----------
+    scheduler
+        "local" (a process per core, on the loopback), "sync" (this process), or the address of a Dask scheduler.
+    scheduler_file
+        The file that a Dask scheduler has written, in place of its address.
+    workers
+        Processes of a local cluster; by default one per core.
+    insecure
+        Allow plain tcp beyond this machine.
+    """
 
     scheduler: str = "local"
     scheduler_file: str | None = None
     workers: int | None = None
-    insecure: bool = False  # plain tcp beyond this machine
+    insecure: bool = False
+
+
+LOCAL, IN_PROCESS = ClusterSpec(), ClusterSpec("sync")
 
 
 @contextlib.contextmanager

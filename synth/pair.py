@@ -29,8 +29,26 @@ Image = NDArray[np.complex64]
 class Pair:
     """Undersampled noisy k-space, and the image that a reconstruction should give back.
 
-    `kspace` is packed: [coil y line], or [coil point] for masks of points; [coil y x] in full where the recipe
-    keeps it. `target` is [y x]. `numbers` holds every drawn and measured number by name.
+    Attributes
+    ----------
+    index
+        Its number in its recipe.
+    source_sha256
+        sha256 of the file that it was made from.
+    kspace
+        Packed: [coil y line], or [coil point] for masks of points; [coil y x] in full where the recipe keeps it.
+    mask
+        Which lines [x] or points [y x] are sampled.
+    maps_index
+        The map set that it uses.
+    target
+        The reference [y x], complex.
+    numbers
+        Every drawn and measured number, by name.
+    maps
+        Maps [coil y x] of its own, of a scan; None where pairs share map sets.
+    findings
+        Traces of its source's history, such as ``jpeg``.
     """
 
     index: int
@@ -40,8 +58,8 @@ class Pair:
     maps_index: int
     target: NDArray[np.complex64]
     numbers: dict[str, Any]
-    maps: NDArray[np.complex64] | None = None  # [coil y x], of a scan; else pairs share map sets
-    findings: tuple[SourceFinding, ...] = ()  # traces of its source's history
+    maps: NDArray[np.complex64] | None = None
+    findings: tuple[SourceFinding, ...] = ()
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:

@@ -45,12 +45,32 @@ def ifftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
 
 
 def fft2c(image: Array) -> Array:
-    """Centred orthonormal 2-D Fourier transform of an image [... y x] to k-space [... y x]."""
+    """Centred orthonormal 2-D Fourier transform of an image [... y x] to k-space [... y x].
+
+    Parameters
+    ----------
+    image
+        Complex array or tensor [... y x]; index N // 2 of both axes is the origin, for odd and even N alike.
+
+    Returns
+    -------
+    K-space [... y x] of the same kind, in the unit of the image: ||F x|| = ||x||.
+    """
     return fftc(image, (-2, -1))
 
 
 def ifft2c(kspace: Array) -> Array:
-    """Centred orthonormal inverse 2-D Fourier transform of k-space [... y x] to an image [... y x]."""
+    """Centred orthonormal inverse 2-D Fourier transform of k-space [... y x] to an image [... y x].
+
+    Parameters
+    ----------
+    kspace
+        Complex array or tensor [... y x]; the zero frequency is at index N // 2 of both axes.
+
+    Returns
+    -------
+    Image [... y x] of the same kind; inverse and adjoint of `fft2c`.
+    """
     return ifftc(kspace, (-2, -1))
 
 
@@ -89,17 +109,59 @@ def coil_combine(coil_images: Array, maps: Array) -> Array:
 
 
 def sense_forward(image: Array, maps: Array, mask: Array) -> Array:
-    """Sampled k-space [... coil y x] of an image [... y x]: P F C x, for a mask that broadcasts to [... coil y x]."""
+    """Sampled k-space of an image seen by several coils: E x = P F C x.
+
+    Parameters
+    ----------
+    image
+        Complex [... y x].
+    maps
+        Coil maps [... coil y x].
+    mask
+        0 or 1, any shape that broadcasts to [... coil y x]: [x] for lines, [y x] for points.
+
+    Returns
+    -------
+    K-space [... coil y x], zero where it was not sampled.
+    """
     return fft2c(coil_expand(image, maps)) * mask
 
 
 def sense_adjoint(kspace: Array, maps: Array, mask: Array) -> Array:
-    """Zero-filled, coil-combined image [... y x] of k-space [... coil y x]: C^H F^H P y."""
+    """Zero-filled, coil-combined image of sampled k-space: E^H y = C^H F^H P y.
+
+    Parameters
+    ----------
+    kspace
+        Complex [... coil y x].
+    maps
+        Coil maps [... coil y x].
+    mask
+        0 or 1, any shape that broadcasts to [... coil y x].
+
+    Returns
+    -------
+    Image [... y x]. It is not divided by the share of samples: R-fold undersampled data give about 1 / R of the image.
+    """
     return coil_combine(ifft2c(kspace * mask), maps)
 
 
 def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
-    """Apply E^H E = C^H F^H P F C to an image [... y x]."""
+    """Apply E^H E = C^H F^H P F C to an image.
+
+    Parameters
+    ----------
+    image
+        Complex [... y x].
+    maps
+        Coil maps [... coil y x].
+    mask
+        0 or 1, any shape that broadcasts to [... coil y x].
+
+    Returns
+    -------
+    Image [... y x].
+    """
     return sense_adjoint(sense_forward(image, maps, mask), maps, mask)
 
 

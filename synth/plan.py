@@ -66,7 +66,17 @@ class BucketPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pair `index` comes from file `index` modulo the number of files; `recipe` is resolved, its `pairs` a number."""
+    """A recipe and its list of sources: which pair comes from which file, and which pairs share a shape.
+
+    ``Plan.of(recipe)`` makes it; ``plan.pair(index)`` synthesises a pair, the same on any worker.
+
+    Attributes
+    ----------
+    recipe
+        Resolved; its `pairs` is a number.
+    files
+        Names of the sources, relative to the source's folder. Pair `index` comes from file `index` modulo their number.
+    """
 
     recipe: Recipe
     files: tuple[str, ...]

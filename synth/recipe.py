@@ -28,7 +28,23 @@ PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", 
 
 
 class Recipe(Spec):
-    """Everything that determines a corpus, besides the source files themselves."""
+    """Everything that determines a corpus, besides the source files themselves; frozen.
+
+    `load_recipe` reads one from TOML; ``fathom schema`` tells each section's keys, defaults and meaning.
+
+    Attributes
+    ----------
+    name, seed
+        The corpus's name; the seed of every draw.
+    pairs
+        How many; by default one per source, more go round again.
+    kspace
+        Whether the sampled part alone is stored, or all, so that masks can be redrawn.
+    shard_pairs
+        Pairs per file; not part of what a pair is.
+    source, target, phase, coils, noise, sampling
+        The sections, in the order of the line.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0)
@@ -142,7 +158,24 @@ def file_hash(path: Path) -> str:
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a TOML recipe, apply ``section.key=value`` overrides, validate; raises RecipeError."""
+    """Read a recipe, apply changes, validate it, and fill in what the files that it names decide.
+
+    Parameters
+    ----------
+    path
+        A TOML file.
+    overrides
+        Changes such as ``noise.snr=20``, applied in order.
+
+    Returns
+    -------
+    The resolved recipe, with absolute paths.
+
+    Raises
+    ------
+    RecipeError
+        It cannot be read or used; the message names file, line, key, value and remedy.
+    """
     try:
         return _resolved(load_settings(Recipe, path, overrides), str(path))
     except SettingsError as error:

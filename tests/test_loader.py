@@ -62,9 +62,17 @@ def test_items_have_the_shapes_that_the_docstring_says(made):
         assert item["masked_kspace"].dtype == item["target"].dtype == torch.complex64
         assert torch.equal(item["masked_kspace"] * item["mask"], item["masked_kspace"])
         assert not item["masked_kspace"].isnan().any()
-        for name in ("max_value", "scale", "sigma", "acceleration", "pair_id"):
+        for name in ("max_value", "scale", "sigma", "acceleration", "acceleration_net", "pair_id"):
             assert item[name].shape == ()
         torch.testing.assert_close(item["max_value"], item["target"].abs().max())
+
+
+def test_acceleration_is_nominal_and_its_net_value_is_the_masks(made):
+    out, recipe = made
+    for item in PairDataset(out):
+        wanted = recipe.sampling.acceleration  # of points along both axes
+        assert item["acceleration"] == (np.prod(wanted) if isinstance(wanted, tuple) else wanted)
+        assert item["acceleration_net"] == pytest.approx(item["mask"].numel() / item["mask"].sum().item())
 
 
 def test_the_input_is_the_model_of_the_target_and_noise(made):

@@ -22,14 +22,13 @@ def train_command(
 ) -> None:
     """Train a network on corpora; run again, it goes on where it was stopped. `torchrun` shares it among processes."""
     from recon.training.loop import train
-    from recon.training.settings import Training
-    from synth.settings.toml import load_settings
+    from recon.training.settings import load_training
 
     from ..display.progress import steps_shown
     from ..ready.names import named_training
 
     with kindly():
-        settings = load_settings(Training, named_training(training), changes or (), what="training")
+        settings = load_training(named_training(training), changes or ())
         with steps_shown(settings.name) as tell:
             card = train(settings, out, device=device, tell=tell)
     if os.environ.get("RANK", "0") != "0":

@@ -11,6 +11,7 @@ from .options import Device, Json, Scheduler, kindly, print_json
 
 if TYPE_CHECKING:
     from ..study.folder import StudyFolder
+    from ..study.run import Outcome
 
 
 def study_command(
@@ -28,34 +29,26 @@ def study_command(
 ) -> None:
     """Run a study: build, train, test, report; run again, it goes on where it was stopped."""
     from ..cluster import ClusterSpec
-    from ..ready.names import named_study
-    from ..study.folder import StudyFolder
-    from ..study.report import write_report
-    from ..study.run import Outcome, run
-    from ..study.settings import load_study
-    from ..study.stages import stages_of, with_needs
+    from ..study.run_study import run_study, study_folder
+
+    done: list[str] = []
+
+    def tell(outcome: Outcome, stages: int) -> None:
+        done.append(outcome.stage)
+        note = f" {outcome.message}" if outcome.message else ""
+        typer.echo(f"[{len(done)}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
 
     with kindly():
-        loaded = load_study(named_study(study))
-        stages = stages_of(loaded, scale)
-        folder = StudyFolder(out, with_needs(stages, only))
         if plan:
-            _show_plan(folder)
+            _show_plan(study_folder(study, out, scale, only))
             return
-        folder.claim(loaded.name)
-        outcomes: list[Outcome] = []
-        where = "local" if workers > 1 and scheduler == "sync" else scheduler
-        for outcome in run(folder, ClusterSpec(where, workers=workers), device):
-            outcomes.append(outcome)
-            note = f" {outcome.message}" if outcome.message else ""
-            typer.echo(f"[{len(outcomes)}/{len(folder.stages)}] {outcome.stage}: {outcome.state}{note}", err=True)
-        report = write_report(loaded, scale, folder, outcomes, device)
-    failed = [o.stage for o in outcomes if o.state in ("failed", "left out")]
+        where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
+        result = run_study(study, out, scale, only=only, cluster=where, device=device, tell=tell)
     if as_json:
-        print_json({"report": str(report), "stages": len(folder.stages), "failed": failed})
+        print_json({"report": str(result.report), "stages": len(done), "failed": result.failed})
     else:
-        typer.echo(str(report))
-    if failed:
+        typer.echo(str(result.report))
+    if result.failed:
         raise typer.Exit(1)
 
 

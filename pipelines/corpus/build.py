@@ -27,39 +27,76 @@ from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.storage.corpus_files import building_path, stored_attributes
 
-from ..cluster import ClusterSpec, open_cluster, run_tasks
+from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
 from ..errors import BuildError, CorpusExistsError
 from .damage import find_damage
 from .data_card import card_documents
+from .same_recipe import is_same, refuse_another
 from .summary import lacking, summarise
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made."""
+    """What a build made.
+
+    Attributes
+    ----------
+    corpus, content_hash
+        The corpus's path, and the hash of its pairs.
+    pairs, rejected
+        Pairs that it holds, and sources that were rejected.
+    built, seconds, pairs_per_s
+        Pairs made in this run, how long that took, and how fast it went.
+    acceleration_net
+        Positions over sampled positions, mean over the pairs.
+    status
+        "built", "resumed", "already there" or "mended".
+    notes
+        What the sources' history has done to them, and what pairs lack.
+    hash_before
+        The content hash of a corpus that was mended; another one was made on another kind of processor.
+    """
 
     corpus: str
     content_hash: str
     pairs: int
     rejected: int
-    built: int  # pairs made in this run
+    built: int
     seconds: float
     pairs_per_s: float
     acceleration_net: float
-    status: str  # built | resumed | already there | mended
-    notes: tuple[str, ...] = ()  # what the sources' history has done to them, and what pairs lack
-    hash_before: str | None = None  # of a mended corpus; another hash was mended on another kind of processor
+    status: str
+    notes: tuple[str, ...] = ()
+    hash_before: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         return asdict(self)
 
 
-def build(recipe: Recipe, out: Path, cluster: ClusterSpec) -> Built:
-    """Build `recipe` as the corpus `out`; goes on with an unfinished one, mends a damaged one, refuses any other.
+def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Built:
+    """Build a corpus; go on with an unfinished one, mend a damaged one, refuse any other.
 
-    Raises RecipeError, CorpusError, CorpusExistsError, BuildError, ClusterError, or OSError of the file system.
+    Parameters
+    ----------
+    recipe
+        The resolved recipe; `load_recipe` gives it.
+    out
+        The corpus to make.
+    cluster
+        Where shards are made; by default a process per core of this machine.
+
+    Raises
+    ------
+    CorpusExistsError
+        Something else, or a corpus of another recipe, is there; nothing was changed.
+    BuildError
+        Too many sources are rejected, a source has changed, the disk is full, or another build is at work on it.
+    RecipeError
+        A file that the recipe names cannot be used.
+    ClusterError
+        The cluster cannot be reached, or was lost.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
     if out.is_symlink():
@@ -111,10 +148,10 @@ def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, UnfinishedCorpu
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     begun = UnfinishedCorpus(out, stored)
-    if place != out and not any("/pairs/" in name for name in begun.entries()) and not _is_same(recipe, stored):
+    if place != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored):
         begun.empty()  # no pair is lost: a try that made none must not stand in a better recipe's way
         return _begin(recipe, out, place)
-    _same_recipe(recipe, stored, place)
+    refuse_another(recipe, stored, place)
     damaged = find_damage(place, stored, complete=place == out)
     if place == out and not damaged:
         return "already there", begun
@@ -159,36 +196,6 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
         status="built",
         notes=(*(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()), *lacking(summary)),
     )
-
-
-def _same_files(recipe: Recipe, stored: Plan) -> bool:
-    folder = recipe.source.folder
-    moved = folder != stored.recipe.source.folder
-    return not moved or (folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
-
-
-def _is_same(recipe: Recipe, stored: Plan) -> bool:
-    return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
-
-
-def _same_recipe(recipe: Recipe, stored: Plan, where: Path) -> None:
-    if _is_same(recipe, stored):
-        return
-    old, new = stored.recipe.model_dump(mode="json"), Plan.of(recipe, stored.files).recipe.model_dump(mode="json")
-    free = {"shard_pairs", "source.max_rejected", *(("source.path",) if _same_files(recipe, stored) else ())}
-    changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
-    raise CorpusExistsError(
-        f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
-        "choose another --out, or move the old corpus away"
-    )
-
-
-def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
-            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
-    elif old != new:
-        yield at
 
 
 def _check_space(corpus: UnfinishedCorpus, tasks: list[Task]) -> None:

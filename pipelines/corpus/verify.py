@@ -26,29 +26,61 @@ CLOSE = 1e-5  # relative: other processors and libraries round the last digits o
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found."""
+    """What was found of a corpus.
+
+    Attributes
+    ----------
+    corpus, content_hash, pairs
+        Its path, the hash of its pairs, and their number.
+    intact, problems
+        Whether all is as it should be; if not, one sentence for each thing that is not.
+    replayed, identical, close
+        Pairs that were made again; of them the same to the last bit, and the same in single precision, as on another
+        kind of processor.
+    measured, largest_error
+        Pairs whose noise was measured back, and the largest error of sigma among them, relative.
+    """
 
     corpus: str
     content_hash: str
     pairs: int
     intact: bool
     problems: list[str]
-    replayed: int  # pairs made again
-    identical: int  # of them the same to the last bit
-    close: int  # of them the same within single precision, on another processor or with other libraries
-    measured: int = 0  # pairs whose noise was measured back
-    largest_error: float = 0.0  # of sigma, relative, among them
+    replayed: int
+    identical: int
+    close: int
+    measured: int = 0
+    largest_error: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         return asdict(self)
 
 
-def verify(path: Path, replay: int = 0, measured: int = 0) -> Verified:
-    """Check every byte of a corpus against its ledger; make `replay` of its pairs again; measure noise of `measured`.
+def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
+    """Check that a corpus is whole, unchanged, and what its recipe makes.
 
-    Raises CorpusError, and UnmeasurableError where noise cannot be told from signal.
+    Parameters
+    ----------
+    path
+        The corpus.
+    replay
+        So many of its pairs are made again and compared.
+    measured
+        The noise of so many of its pairs is measured back from their arrays.
+
+    Returns
+    -------
+    What was found: damage is no error, but is named there.
+
+    Raises
+    ------
+    CorpusError
+        It is no finished corpus.
+    UnmeasurableError
+        Its noise cannot be told from its signal.
     """
+    path = Path(path)
     refuse_unfinished(path)
     plan = stored_plan(path)
     problems = list(find_damage(path, plan).values())

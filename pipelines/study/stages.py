@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.evaluation.rows import same_but_for_lesions
-from recon.training.settings import Training
+from recon.training.settings import Training, load_training
 from synth.errors import SettingsError
 from synth.recipe import Recipe, load_recipe
-from synth.settings.toml import load_settings, within
+from synth.settings.toml import within
 
 from ..ready.names import named_recipe, named_training
 from .settings import CorpusSpec, ScaleSpec, Study, TrainingSpec
@@ -101,7 +101,7 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
             needs.append(started)
         with within(f"trainings.{name}"):
             changes = [*spec.set, *how.trainings, f"seed={seed}"]
-            settings = load_settings(Training, named_training(spec.training), changes, what="training")
+            settings = load_training(named_training(spec.training), changes)
             if settings.start or settings.data.validation or any(change.startswith("data.") for change in changes):
                 raise SettingsError("data and start are the study's to say, and it validates nothing; take them out")
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})

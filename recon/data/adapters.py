@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .datasets import Pairs
+from .pairs import Pairs
 
 
 class FastmriSample(NamedTuple):
@@ -101,18 +101,61 @@ def centre_block_of(mask: Tensor) -> Tensor:
 
 
 def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:
-    """Pairs as ``fastmri``'s VarNet training takes them: tuples like ``VarNetSample``."""
+    """Pairs as ``fastmri``'s VarNet training takes them: tuples like ``VarNetSample``.
+
+    Parameters
+    ----------
+    pairs
+        Made without the readout's oversampling.
+
+    Returns
+    -------
+    A map-style dataset for ``torch.utils.data.DataLoader``; k-space is [coil y x 2].
+
+    Raises
+    ------
+    ValueError
+        The pairs keep the readout's oversampling.
+    """
     return _Fastmri(pairs, needs_maps=False)
 
 
 def as_deepinv(pairs: Pairs) -> Dataset[dict[str, Any]]:
-    """Pairs as ``deepinv``'s Trainer with ``MultiCoilMRI`` takes them: dicts of x [2 y x], y [2 coil y x] and params.
+    """Pairs as ``deepinv``'s Trainer with ``MultiCoilMRI`` takes them.
 
-    In `params`, `mask` is [1 y x] and `coil_maps` [coil y x] complex, as ``MultiCoilMRI.update`` wants them.
+    Parameters
+    ----------
+    pairs
+        Made with maps, and without the readout's oversampling.
+
+    Returns
+    -------
+    A map-style dataset of dicts: x [2 y x], y [2 coil y x], and params with `mask` [1 y x] and `coil_maps` [coil y x],
+    complex, as ``MultiCoilMRI.update`` wants them.
+
+    Raises
+    ------
+    ValueError
+        The pairs have no maps, or keep the readout's oversampling.
     """
     return _Deepinv(pairs)
 
 
 def as_direct(pairs: Pairs) -> Dataset[dict[str, Any]]:
-    """Pairs as the engines of ``direct`` take them: dicts with real pairs in the last axis."""
+    """Pairs as the engines of ``direct`` take them.
+
+    Parameters
+    ----------
+    pairs
+        Made with maps, and without the readout's oversampling.
+
+    Returns
+    -------
+    A map-style dataset of dicts, complex numbers as real pairs in the last axis: masked_kspace [coil y x 2].
+
+    Raises
+    ------
+    ValueError
+        The pairs have no maps, or keep the readout's oversampling.
+    """
     return _Direct(pairs)

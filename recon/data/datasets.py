@@ -1,32 +1,13 @@
-"""The door for training code: a corpus, or a recipe, as batches of tensors.
-
-An item is a dict of tensors with fastMRI's names (batches have one more axis in front):
-
-- ``masked_kspace`` [coil y x] complex64, zero where not sampled; the readout's oversampling is removed by default
-- ``mask``          [1 1 x] or [1 y x] bool
-- ``sens_maps``     [coil y x] complex64, sum |map|^2 = 1
-- ``target``        [y x] complex64, what a reconstruction should give back
-- ``max_value``     [] max |target|
-- ``scale``         [] the source's grey values were divided by this
-- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each; NaN of a scan without
-                    noise that can be learnt
-- ``acceleration``  [] net: positions over sampled positions
-- ``pair_id``       [] the pair's index in its recipe
-"""
+"""Training pairs from a corpus, and from a recipe: the same items, described in `recon.data.pairs`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from synth.corpus.reader import open_corpus
 from synth.corpus.tasks import padded
@@ -37,101 +18,32 @@ from synth.stages.coil_cache import map_cache
 from synth.stages.coils import EspiritSpec
 from synth.storage.shard import ShardedArray
 
-from .packed_batch import Geometry, PackedBatch, unpack
+from .packed_batch import Geometry, PackedBatch
+from .pairs import Pairs
 from .shared_memory import Empty
 
-NUMBERS = {"max_value": "max_value", "scale": "scale", "sigma": "sigma", "acceleration": "acceleration_net"}
+NUMBERS = ("max_value", "scale", "sigma", "acceleration", "acceleration_net")  # as the corpus names them, too
 PACKED = ("kspace", "mask", "target")
-MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
-
-
-class Pairs(Dataset[dict[str, Tensor]], ABC):
-    """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
-
-    recipe: Recipe  # of joined corpora there are several: see their parts
-
-    def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
-        self.with_maps, self.oversampled = with_maps, oversampled
-        self._maps: OrderedDict[tuple[int, int, torch.device], Tensor] = OrderedDict()
-
-    @property
-    @abstractmethod
-    def geometries(self) -> list[Geometry]:
-        """One per bucket."""
-
-    @property
-    @abstractmethod
-    def bucket_of(self) -> np.ndarray:
-        """Bucket number of every position."""
-
-    @property
-    @abstractmethod
-    def pair_bytes(self) -> int:
-        """Bytes of the largest pair, packed."""
-
-    @abstractmethod
-    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
-        """Packed batch of positions that share a bucket, its large arrays in memory that `empty` gives."""
-
-    @abstractmethod
-    def map_set(self, bucket: int, index: int) -> np.ndarray:
-        """Maps [coil y x] of a set."""
-
-    @property
-    def identity(self) -> str:
-        """Which pairs they are, whatever order they are read in."""
-        return self.recipe.hash()
-
-    def name_of(self, position: int) -> str:
-        """Which pair that is, for a message."""
-        return f"pair {position} of {self.recipe.name}"
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        return len(self.bucket_of)
-
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
-        return self.__getitems__([range(len(self))[position]])[0]
-
-    def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:
-        """Items of several positions, each read in one go with those of its bucket."""
-        found: dict[int, dict[str, Tensor]] = {}
-        where = np.asarray(positions)
-        for bucket in np.unique(self.bucket_of[where]):
-            mine = np.flatnonzero(self.bucket_of[where] == bucket)
-            items = self.unpacked(self.packed([positions[k] for k in mine]))
-            found.update({int(k): {name: t[n] for name, t in items.items()} for n, k in enumerate(mine)})
-        return [found[k] for k in range(len(positions))]
-
-    def unpacked(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Items of a packed batch, on the device where it is."""
-        maps = self._batch_maps(batch) if self.with_maps else None
-        return unpack(batch, maps, oversampled=self.oversampled)
-
-    def _batch_maps(self, batch: PackedBatch) -> Tensor:
-        sets = [self._maps_on(batch.geometry.bucket, int(k), batch.kspace.device) for k in batch.maps_index.tolist()]
-        return sets[0][None] if len(sets) == 1 else torch.stack(sets)
-
-    def _maps_on(self, bucket: int, index: int, device: torch.device) -> Tensor:
-        key = (bucket, index, device)
-        if key not in self._maps:
-            self._maps[key] = torch.tensor(self.map_set(bucket, index), device=device)
-            while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > MAPS_BYTES:
-                self._maps.popitem(last=False)
-        self._maps.move_to_end(key)
-        return self._maps[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel to other processes without the cached maps."""
-        return {**self.__dict__, "_maps": OrderedDict()}
 
 
 class PairDataset(Pairs):
-    """The pairs of a finished corpus; raises CorpusError where it is not one.
+    """The pairs of a finished corpus, by position; an item is a dict of tensors, see `recon.data.pairs`.
 
-    `with_maps` = False leaves ``sens_maps`` out; `oversampled` = True keeps the readout's oversampling, and pads the
-    maps with zeros to its rows. Safe in forked and spawned workers, also after the parent has read.
+    Safe in forked and spawned workers, also after the parent has read.
+
+    Parameters
+    ----------
+    path
+        The corpus.
+    with_maps
+        False leaves ``sens_maps`` out.
+    oversampled
+        True keeps the readout's oversampling, and pads the maps with zeros to its rows.
+
+    Raises
+    ------
+    CorpusError
+        It is no finished corpus, or damaged.
     """
 
     def __init__(self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False) -> None:
@@ -145,7 +57,7 @@ class PairDataset(Pairs):
         self._bucket_of = np.array([k for k, _ in self._where], np.int64)
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]
-        columns = {**NUMBERS, "pair_id": "index"}
+        columns = {**{name: name for name in NUMBERS}, "pair_id": "index"}
         self._numbers = [
             {**{name: b.numbers(column) for name, column in columns.items()}, "maps_index": b.map_rows}
             for b, _ in buckets
@@ -226,9 +138,21 @@ class PairDataset(Pairs):
 
 
 class VirtualPairs(Pairs):
-    """The pairs of a recipe, synthesised by index when they are asked for: the same items without a store.
+    """The pairs of a recipe, synthesised when they are asked for: the same items as `PairDataset`, without a store.
 
-    Raises RecipeError for a recipe that cannot be used, and SourceRejectedError for an item whose source cannot.
+    Parameters
+    ----------
+    recipe
+        The recipe; `load_recipe` gives it.
+    with_maps
+        False leaves ``sens_maps`` out.
+    oversampled
+        True keeps the readout's oversampling, and pads the maps with zeros to its rows.
+
+    Raises
+    ------
+    RecipeError
+        The recipe cannot be used; an item whose source cannot raises SourceRejectedError.
     """
 
     def __init__(self, recipe: Recipe, *, with_maps: bool = True, oversampled: bool = False) -> None:
@@ -260,10 +184,7 @@ class VirtualPairs(Pairs):
         number = int(self.bucket_of[positions[0]])
         capacity = self.plan.buckets[number].capacity
         pairs = [self.plan.pair(p) for p in positions]
-        floats = {
-            name: torch.tensor([p.numbers[column] for p in pairs], dtype=torch.float32)
-            for name, column in NUMBERS.items()
-        }
+        floats = {name: torch.tensor([p.numbers[name] for p in pairs], dtype=torch.float32) for name in NUMBERS}
         return PackedBatch(
             geometry=self.geometries[number],
             kspace=torch.from_numpy(np.stack([padded(p.kspace, capacity) for p in pairs])),

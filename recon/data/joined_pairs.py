@@ -11,8 +11,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from .datasets import Pairs
 from .packed_batch import Geometry, PackedBatch
+from .pairs import Pairs
 from .shared_memory import Empty
 
 

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from synth.rng import rng
 
-from .datasets import Pairs
 from .packed_batch import PackedBatch
-from .shared_memory import SLACK, Layout, Slots
+from .pairs import Pairs
+from .shared_memory import NUMBERS_BYTES, SLACK, Layout, Slots
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,19 @@ class PairLoader:
 
     Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each ``iter`` is a new
     epoch, unless `load_state_dict` has put it in the middle of one. One iterator at a time.
+
+    Parameters
+    ----------
+    order
+        Which pairs make which batch.
+    device
+        Where batches are.
+    threads, workers
+        How many read ahead, in this process or in others.
+    ahead
+        Batches in flight.
+    context
+        How worker processes start: "fork", "forkserver" or "spawn".
     """
 
     def __init__(
@@ -134,7 +147,9 @@ class PairLoader:
     def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
         each = max(1, self._ahead // self._workers)
         # DataLoader asks for a batch when it gives one out, so beyond what it has in flight only one is in use.
-        slots = Slots(each * self._workers + 1, self.order.batch_size * self.order.pairs.pair_bytes + SLACK)
+        slots = Slots(
+            each * self._workers + 1, self.order.batch_size * (self.order.pairs.pair_bytes + NUMBERS_BYTES) + SLACK
+        )
         loader: DataLoader[Layout] = DataLoader(
             BatchesInSlots(self.order.pairs, batches, slots),
             batch_size=None,
@@ -179,12 +194,41 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> PairLoader:
-    """Loader of batches on `device` (default: the GPU where there is one), in an order that `seed` decides.
+    """A loader of batches, in an order that a seed decides, resumable in the middle of an epoch.
 
-    `threads` read ahead in this process (default: one per two cores, up to 4). `workers` > 0 reads in as many processes
-    instead, started by `context` ("fork", "forkserver" or "spawn"): that pays only for `VirtualPairs`, whose synthesis
-    is work for a core; what crosses to this process is packed. `ahead` batches are in flight (default: twice the
-    threads or workers). `rank` and `world_size` share an epoch among the processes of data-parallel training.
+    Parameters
+    ----------
+    pairs
+        `PairDataset` or `VirtualPairs`.
+    batch_size
+        Pairs of one shape per batch; the last batch of a shape may be smaller.
+    shuffle
+        Whether each epoch has an order of its own.
+    seed
+        Decides the orders.
+    device
+        Where batches are; by default the GPU where there is one.
+    threads
+        Threads that read ahead in this process; by default one per two cores, up to 4.
+    workers
+        Processes that read instead, which pays only for `VirtualPairs`; what crosses to this process is packed.
+    ahead
+        Batches in flight; by default twice the threads or workers.
+    context
+        How worker processes start: "fork", "forkserver" or "spawn".
+    drop_last
+        Leave out batches that are smaller than `batch_size`.
+    rank, world_size
+        Share an epoch among the processes of data-parallel training.
+
+    Returns
+    -------
+    The loader: iterate it for an epoch; ``state_dict`` and ``load_state_dict`` keep its place.
+
+    Raises
+    ------
+    ValueError
+        A number is out of its range.
     """
     for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
         if value is not None and value < least:

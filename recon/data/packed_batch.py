@@ -12,7 +12,7 @@ from synth.physics import fftc, ifftc
 from synth.stages.readout import Readout
 
 Batch = dict[str, Tensor]
-"""Items with a batch axis in front, as `datasets` describes them: what every reconstruction is called with."""
+"""Items with a batch axis in front, as `pairs` describes them: what every reconstruction is called with."""
 
 
 def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
@@ -52,6 +52,7 @@ class PackedBatch:
     scale: Tensor
     sigma: Tensor
     acceleration: Tensor
+    acceleration_net: Tensor
     pair_id: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PackedBatch:
@@ -69,7 +70,7 @@ class PackedBatch:
 
 
 def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
-    """Items of a batch, as `recon.data.datasets` describes them, with a batch axis in front.
+    """Items of a batch, as `recon.data.pairs` describes them, with a batch axis in front.
 
     `maps` is [batch coil y x], or None for items without maps. The readout's oversampling is removed (by transforming
     y, cropping, and transforming back, on the sampled lines alone) unless `oversampled` keeps it.
@@ -87,6 +88,7 @@ def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False
         "scale": batch.scale,
         "sigma": batch.sigma,
         "acceleration": batch.acceleration,
+        "acceleration_net": batch.acceleration_net,
         "pair_id": batch.pair_id,
     }
     if maps is not None:

@@ -74,6 +74,7 @@ def batch_of(
         "masked_kspace": full * mask,
         "sens_maps": maps,
         "sigma": np.float32(np.nan if profile is None else 1.0),
-        "acceleration": np.float32(mask.size / mask.sum()),
+        "acceleration": np.float32(how.acceleration if how.acceleration > 1 else np.nan),  # no file says it
+        "acceleration_net": np.float32(mask.size / mask.sum()),
     }
     return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference

@@ -19,7 +19,8 @@ from torch import Tensor
 from .packed_batch import Geometry, PackedBatch
 
 ALIGNMENT = 128
-SLACK = 4096  # of a slot, for a batch's numbers and for alignment
+SLACK = 4096  # bytes of a slot, for alignment
+NUMBERS_BYTES = 64  # of a pair, for its numbers
 
 Empty = Callable[[Sequence[int], Any], NDArray[Any]]
 """An allocator: (shape, dtype) to an array, as `numpy.empty`."""

@@ -41,7 +41,7 @@ def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place
             raise ValueError("errors are compared with noise, and this corpus has none")
         g = block_g(item["sens_maps"].numpy(), item["mask"][0].numpy())
         levels.append(g[g > 0])
-        noise.append(float(item["acceleration"]) ** 0.5 * g[g > 0])
+        noise.append(float(item["acceleration_net"]) ** 0.5 * g[g > 0])
         for name, model in models.items():
             errors[name].append(np.abs(image_of(model, item, place) - target)[g > 0] / (2**0.5 * sigma))
     order = np.argsort(np.concatenate(levels), kind="stable")

@@ -127,5 +127,17 @@ SLICE_METRICS = (
 
 
 def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
-    """Every metric of a slice, by its name."""
+    """Every metric of a slice, by its name; each name says in which data range.
+
+    Parameters
+    ----------
+    image
+        The reconstruction, complex [y x].
+    reference
+        The reference, complex [y x], which gives every data range.
+
+    Returns
+    -------
+    NRMSE of complex images and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
+    """
     return {metric.__name__: metric(image, reference) for metric in SLICE_METRICS}

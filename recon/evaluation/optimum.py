@@ -65,7 +65,7 @@ def predicted_lam(corpus: Path) -> float | None:
     found = []
     for position in range(len(pairs)):
         item = pairs[position]
-        noise = 2 * float(item["sigma"]) ** 2 * float(item["acceleration"])
+        noise = 2 * float(item["sigma"]) ** 2 * float(item["acceleration_net"])
         if not noise > 0:
             return None
         found.append((float(item["target"].abs().square().mean()) / noise) ** 0.5 / 2)

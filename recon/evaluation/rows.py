@@ -46,6 +46,35 @@ def reconstructions(
         yield batch, images  # outside: the loop's body keeps its own mode
 
 
+def evaluate(
+    model: Reconstruction, pairs: PairDataset, batch_size: int = 4, device: torch.device | str | None = None
+) -> list[Row]:
+    """Test a reconstruction on every pair of a corpus.
+
+    Parameters
+    ----------
+    model
+        Called as ``model(batch) -> image``, complex [batch y x]; a network must be on `device` already.
+    pairs
+        The corpus.
+    batch_size
+        Pairs that are reconstructed at once.
+    device
+        Where batches are; by default the GPU where there is one.
+
+    Returns
+    -------
+    A row per pair, in the order of the pairs' indices: its index, net acceleration and sigma, and every metric.
+
+    Raises
+    ------
+    ValueError
+        An image is not finite.
+    """
+    made = reconstructions(model, pairs, batch_size, device)
+    return sorted((row for batch, images in made for row in rows_of(batch, images, pairs)), key=lambda row: row["pair"])
+
+
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
     """A row per pair: which it is, its SNR and acceleration, and every metric of `recon.evaluation.metrics`.
 
@@ -65,7 +94,7 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
         reference = batch["target"][k].cpu().numpy()
         row: Row = {
             "pair": int(batch["pair_id"][k]),
-            "acceleration_net": float(batch["acceleration"][k]),
+            "acceleration_net": float(batch["acceleration_net"][k]),
             "sigma": float(batch["sigma"][k]),
             **slice_metrics(image, reference),
         }

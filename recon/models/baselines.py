@@ -1,6 +1,6 @@
 """What learned reconstructions are compared with, all called alike: ``model(batch) -> image`` [batch y x].
 
-A batch is what `recon.data.datasets` gives: ``masked_kspace``, ``mask``, ``sens_maps``.
+A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from .sense import Convention, Sense, cg_sense, regularised_sense
 
 @dataclass(frozen=True)
 class ZeroFilled:
-    """E^H y over R: the coil-combined image of k-space with zeros where nothing was sampled."""
+    """E^H y over R: the coil-combined image of k-space with zeros where nothing was sampled.
+
+    Called as ``model(batch) -> image`` [batch y x], as all models are.
+    """
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
@@ -30,7 +33,13 @@ class ZeroFilled:
 
 @dataclass(frozen=True)
 class CgSense:
-    """Unregularised SENSE, stopped after `iterations`."""
+    """Unregularised SENSE by conjugate gradients, stopped after some iterations.
+
+    Parameters
+    ----------
+    iterations
+        Many more than 30 amplify noise.
+    """
 
     iterations: int = 30
 
@@ -41,7 +50,17 @@ class CgSense:
 
 @dataclass(frozen=True)
 class RegularisedSense:
-    """Regularised SENSE with prior 0; `lam` bounds the noise amplification (see `recon.models.sense`)."""
+    """Regularised SENSE with prior 0.
+
+    Parameters
+    ----------
+    lam
+        Bounds the noise amplification at every voxel (`recon.models.sense`).
+    convention
+        Whether lam is Nickel's, or one of the others' that `recon.models.sense` converts.
+    iterations, tolerance
+        Of conjugate gradients: at most so many; ends at this residual, relative to the right-hand side.
+    """
 
     lam: float = 4.0
     convention: Convention = "A"
@@ -64,7 +83,15 @@ class RegularisedSense:
 
 @dataclass(frozen=True)
 class Wavelet:
-    """l1-wavelet SENSE (Lustig 2007) by sigpy, on the CPU; `lam` is relative to the zero-filled image's maximum."""
+    """l1-wavelet SENSE (Lustig et al., Magn Reson Med 58:1182, 2007) by sigpy, on the CPU.
+
+    Parameters
+    ----------
+    lam
+        Weight of the wavelet coefficients, relative to the zero-filled image's largest magnitude.
+    iterations
+        Of sigpy's solver.
+    """
 
     lam: float = 1e-3
     iterations: int = 100
@@ -90,9 +117,15 @@ class Wavelet:
 
 @dataclass(frozen=True)
 class Grappa:
-    """GRAPPA (Griswold 2002) by pygrappa, if that is installed, calibrated on the sampled block at k-space's centre.
+    """GRAPPA (Griswold et al., Magn Reson Med 47:1202, 2002) by pygrappa, calibrated on the sampled centre of k-space.
 
-    Coils are combined with the maps. Raises ValueError where the mask has no such block of at least `kernel` samples.
+    Coils are combined with the maps. When called it raises ValueError where pygrappa is not installed, or fewer than
+    `kernel` samples at the centre of k-space are sampled.
+
+    Parameters
+    ----------
+    kernel
+        y, x of its kernels, in samples.
     """
 
     kernel: tuple[int, int] = (5, 5)

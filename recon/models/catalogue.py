@@ -39,7 +39,19 @@ _BASELINES: dict[str, Callable[..., Reconstruction]] = {
 
 
 def make_model(spec: VariationalSpec | UnrolledSpec | DenoiserSpec, seed: int = 0) -> nn.Module:
-    """A network that is not trained yet; `seed` draws its weights."""
+    """A network that is not trained yet.
+
+    Parameters
+    ----------
+    spec
+        Its settings: UnrolledSpec, VariationalSpec or DenoiserSpec.
+    seed
+        Draws its weights.
+
+    Returns
+    -------
+    A torch module, called as ``model(batch) -> image`` [batch y x].
+    """
     if isinstance(spec, VariationalSpec):
         return VariationalNetwork(spec, seed)
     if isinstance(spec, UnrolledSpec):

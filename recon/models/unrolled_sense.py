@@ -35,7 +35,27 @@ USUAL = 20.0  # of SNR / (2 sqrt(R)) with an image's maximum as the signal
 
 
 class UnrolledSpec(Spec):
-    """``[model] kind = "unrolled-sense"``; six iterations are the paper's."""
+    """``[model] kind = "unrolled-sense"``; six iterations are the paper's.
+
+    Attributes
+    ----------
+    iterations
+        SENSE steps, each followed by a net.
+    channels, levels
+        Of the U-nets: channels of the first level, and how often the image is halved.
+    lam
+        Of every step, at first.
+    cg_iterations, cg_tolerance
+        Of a SENSE step's conjugate gradients; too few iterations regularise in lam's stead.
+    gradients
+        "implicit", or those of the iterations.
+    noise_aware
+        Whether it is told each pair's sigma.
+    bf16
+        Convolutions in bfloat16.
+    shrinkage
+        Nets correct shrunk Haar coefficients; see the module.
+    """
 
     kind: Literal["unrolled-sense"] = "unrolled-sense"
     iterations: int = Field(default=6, ge=1, le=50)
@@ -65,7 +85,19 @@ class UnrolledSpec(Spec):
 
 
 class DenoiserSpec(Spec):
-    """``[model] kind = "denoiser"``: one U-net after CG-SENSE."""
+    """``[model] kind = "denoiser"``: one U-net after CG-SENSE.
+
+    Attributes
+    ----------
+    channels, levels
+        Of the U-net: channels of the first level, and how often the image is halved.
+    cg_iterations
+        Of CG-SENSE.
+    noise_aware
+        Whether it is told each pair's sigma.
+    bf16
+        Convolutions in bfloat16.
+    """
 
     kind: Literal["denoiser"] = "denoiser"
     channels: int = Field(default=32, ge=1, le=1024)
@@ -76,12 +108,19 @@ class DenoiserSpec(Spec):
 
 
 class UnrolledSense(nn.Module):
-    """``model(batch) -> image`` [batch y x] of batches as `recon.data.datasets` gives them; `seed` draws the weights.
+    """Nickel's network; called as ``model(batch) -> image`` [batch y x].
 
     Noise-aware, each U-net is told sigma, and step n has lam_n u (s / u)^(p_n): s is the optimum for a white prior,
     SNR / (2 sqrt(R)) with SNR = 1 / sigma in the normalised image's units, `USUAL` u a common value of it, and p_n is
     trained from 1, what a white prior would have; the better the prior is, the less lam needs to follow the SNR. One
     model for every SNR. It needs the batch's ``sigma``, and raises ValueError where that is not known.
+
+    Parameters
+    ----------
+    spec
+        Its settings; by default the paper's.
+    seed
+        Draws the weights.
     """
 
     def __init__(self, spec: UnrolledSpec | None = None, seed: int = 0) -> None:
@@ -151,7 +190,17 @@ class UnrolledSense(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """CG-SENSE, then a U-net: the post-processing that Nickel argues against, of as many parameters as one asks for."""
+    """CG-SENSE, then a U-net: the post-processing that Nickel argues against.
+
+    Called as ``model(batch) -> image`` [batch y x].
+
+    Parameters
+    ----------
+    spec
+        Its settings.
+    seed
+        Draws the weights.
+    """
 
     def __init__(self, spec: DenoiserSpec | None = None, seed: int = 0) -> None:
         super().__init__()

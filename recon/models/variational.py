@@ -32,7 +32,21 @@ USUAL_NOISE = 0.02  # over the largest magnitude; so that powers near 0 change l
 
 
 class VariationalSpec(Spec):
-    """``[model] kind = "variational"``; the defaults are Knoll 2019's, 65,530 parameters."""
+    """``[model] kind = "variational"``; the defaults are Knoll 2019's, 65,530 parameters.
+
+    Attributes
+    ----------
+    stages
+        Gradient steps.
+    filters, kernel
+        Complex filters of each stage, and their side in pixels, odd.
+    nodes, rbf
+        Radial basis functions of an activation, and their width: the papers' ("icg"), or a later code's.
+    lam
+        Of the data term, at first.
+    noise_aware
+        Whether it is told each pair's sigma.
+    """
 
     kind: Literal["variational"] = "variational"
     stages: int = Field(default=10, ge=1, le=100)
@@ -89,7 +103,15 @@ class VariationalStage(nn.Module):
 
 
 class VariationalNetwork(nn.Module):
-    """``model(batch) -> image`` [batch y x] of batches as the loader gives them; `seed` draws the kernels."""
+    """Knoll's variational network; called as ``model(batch) -> image`` [batch y x].
+
+    Parameters
+    ----------
+    spec
+        Its settings; by default the paper's.
+    seed
+        Draws the kernels.
+    """
 
     def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
         super().__init__()

@@ -28,11 +28,34 @@ Tell = Callable[[int, int, float], None]  # step, steps, loss
 
 
 def train(settings: Training, out: Path, *, device: str | None = None, tell: Tell = lambda *_: None) -> dict[str, Any]:
-    """Train as the settings say, with everything in the folder `out`; return the model's card.
+    """Train a network, with everything in one folder; what was stopped goes on where it was.
 
-    Raises TrainingError, CheckpointError, or CorpusError of a corpus that cannot be used. On a CPU the same settings
-    give the same weights to the last bit, however often it was stopped; started by ``torchrun``, processes share each
-    step, and `out` must be a folder that all of them see.
+    On a CPU the same settings give the same weights to the last bit, however often it was stopped. Started by
+    ``torchrun``, processes share each step, and `out` must be a folder that all of them see.
+
+    Parameters
+    ----------
+    settings
+        What to train, on what, and how.
+    out
+        The folder; it must be new, or this training's.
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``; by default the GPU where there is one.
+    tell
+        Called after each step with step, steps and loss.
+
+    Returns
+    -------
+    The model's card: settings, corpora with their hashes, parameters, lam, versions.
+
+    Raises
+    ------
+    TrainingError
+        `out` holds something else, another process is at work on it, or values are no longer finite.
+    CheckpointError
+        A checkpoint, or the model that it starts from, is damaged or another network's.
+    CorpusError
+        A corpus cannot be used.
     """
     keep_memory()
     place = local_device(device)

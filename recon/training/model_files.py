@@ -44,7 +44,24 @@ def weights_file(path: str | Path) -> Path:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """A trained network, ready to reconstruct, and its card; raises CheckpointError."""
+    """A trained network, ready to reconstruct, and its card.
+
+    Parameters
+    ----------
+    path
+        The folder of its training, or the weights' file.
+    device
+        Where the network is put.
+
+    Returns
+    -------
+    The network, called as ``model(batch) -> image`` [batch y x], in evaluation mode; and its card.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, its training has not ended, or its files are damaged.
+    """
     file = weights_file(path)
     weights, card = load_tensors(file)
     try:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.datasets import PairDataset, Pairs
+from ..data.datasets import PairDataset
 from ..data.joined_pairs import joined
 from ..data.loader import PairLoader, make_loader
 from ..data.packed_batch import Batch
+from ..data.pairs import Pairs
 from ..errors import TrainingError
 from ..models.catalogue import make_model
 from ..models.variational import VariationalNetwork

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from synth.settings.spec import Spec
+from synth.settings.toml import load_settings
 
 from ..models.catalogue import ModelSpec
 from ..models.unrolled_sense import UnrolledSpec
@@ -82,7 +84,23 @@ class LengthSpec(Spec):
 
 
 class Training(Spec):
-    """A whole training; `start` names a trained model whose weights it goes on from (fine-tuning)."""
+    """The settings of a whole training; `load_training` reads them from TOML.
+
+    Attributes
+    ----------
+    name, seed
+        The network's name; the seed of its weights and of the order of batches.
+    start
+        A trained model whose weights it goes on from (fine-tuning).
+    data
+        Corpora that are trained on jointly, and those that tell when to stop.
+    model
+        The network: UnrolledSpec, VariationalSpec or DenoiserSpec.
+    optimiser
+        Adam or iPALM.
+    training
+        How long, how much at a time, and how often it is looked at.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -124,3 +142,21 @@ class Training(Spec):
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def load_training(path: str | Path, changes: Iterable[str] = ()) -> Training:
+    """Read the settings of a training.
+
+    Parameters
+    ----------
+    path
+        A TOML file.
+    changes
+        Overrides such as ``training.steps=50``, applied in order.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, or a key or value is wrong; the message names line, key, value and remedy.
+    """
+    return load_settings(Training, path, changes, what="training")

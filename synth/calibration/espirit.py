@@ -32,7 +32,15 @@ TINY = np.float32(1e-12)
 
 @dataclass(frozen=True, eq=False)
 class EspiritMaps:
-    """Maps [set coil y x] with sum |map|^2 = 1 in each set, and their eigenvalues [set y x]: near 1 in the object."""
+    """Coil maps, and how well the reference lines agree with them at each pixel.
+
+    Attributes
+    ----------
+    maps
+        [set coil y x] with sum |map|^2 = 1 over the coils of each set.
+    eigenvalues
+        [set y x]: near 1 in the object, lower in the air.
+    """
 
     maps: Complex
     eigenvalues: NDArray[np.float32]
@@ -57,12 +65,35 @@ def espirit(
     sets: int = 1,
     extend: bool = False,
 ) -> EspiritMaps:
-    """Coil maps of `shape` (default: that of the k-space) from the centre `reference` [y x] of k-space [coil y x].
+    """Coil maps from the fully sampled centre of k-space: ESPIRiT (Uecker et al., Magn Reson Med 71:990, 2014).
 
-    `kernel` is the patches' side; singular vectors with a value above `threshold` of the largest are kept (sigpy's
-    default; BART's .001 is on the square, .032). `extend` continues the maps smoothly beyond the object, for images
-    that fill the field of view. The phase is as smooth as can be, without reference to a coil; its constant is that of
-    the strongest channel of all. Raises ValueError for a reference that is too small, or empty.
+    Parameters
+    ----------
+    kspace
+        Complex [coil y x], best whitened; outside of the reference it may be empty.
+    shape
+        y, x of the maps; by default those of the k-space.
+    reference
+        y, x of the fully sampled block at k-space's centre.
+    kernel
+        Side of the patches, in samples.
+    threshold
+        Singular vectors of the patches with a value above this share of the largest are kept. It is sigpy's default;
+        BART's .001 is on the square, .032.
+    sets
+        How many sets of maps; a second one describes what wraps around.
+    extend
+        Continue the maps smoothly beyond the object, for images that fill the field of view.
+
+    Returns
+    -------
+    The maps. Their phase is as smooth as can be, without reference to a coil; its constant is that of the strongest
+    channel of all.
+
+    Raises
+    ------
+    ValueError
+        The reference is too small for the kernel, or not fully sampled.
     """
     shape = shape or (kspace.shape[1], kspace.shape[2])
     block = _reference_block(kspace, reference, kernel)

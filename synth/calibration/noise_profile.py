@@ -25,13 +25,31 @@ LEAST_SAMPLES = 100
 
 @dataclass(frozen=True, eq=False)
 class NoiseProfile:
-    """The noise of a receive chain: covariance [coil coil] = E[n n^H], and how far to believe it."""
+    """The noise of a receive chain, and how far to believe it.
+
+    Attributes
+    ----------
+    covariance
+        Psi [coil coil] = E[n n^H], complex; its diagonal is 2 sigma^2, sigma in the unit of the k-space.
+    place
+        Where it was learnt: noise scan, background or k-space edge.
+    samples
+        Independent complex samples per coil that it rests on.
+    lag_correlation
+        Of neighbouring samples; 0 where noise is white.
+    excess_kurtosis
+        Of whitened real and imaginary parts; 0 for a Gaussian.
+    source
+        The file.
+    notes
+        What limits it, one sentence each.
+    """
 
     covariance: NDArray[np.complex128]
     place: Place
-    samples: int  # independent complex samples per coil
-    lag_correlation: float  # of neighbouring samples, 0 where noise is white
-    excess_kurtosis: float  # of whitened real and imaginary parts; 0 for a Gaussian
+    samples: int
+    lag_correlation: float
+    excess_kurtosis: float
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -80,7 +98,18 @@ class NoiseProfile:
 
 
 def load_profile(path: str | Path) -> NoiseProfile:
-    """Read a profile that `save` wrote; raises CalibrationError where it is none."""
+    """Read a noise profile.
+
+    Parameters
+    ----------
+    path
+        The JSON file of `fathom calibrate` or `NoiseProfile.save`; or a covariance [coil coil] alone, as .npy.
+
+    Raises
+    ------
+    CalibrationError
+        The file holds no profile.
+    """
     try:
         if str(path).endswith(".npy"):  # a covariance alone, which recipes take, too
             psi = np.asarray(np.load(path, allow_pickle=False), np.complex128)
@@ -172,7 +201,24 @@ def whitening_of(psi: NDArray[np.complex128]) -> NDArray[np.complex128]:
 
 
 def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArray[np.complex64]:
-    """K-space or images [coil ...] with unit noise: sigma 1 in every coil, uncorrelated; raises CalibrationError."""
+    """Mix coils such that noise has sigma 1 in each, and none correlates with another.
+
+    Parameters
+    ----------
+    kspace
+        K-space or images [coil ...].
+    profile
+        The noise of these coils.
+
+    Returns
+    -------
+    W times the data, with W Psi W^H = 2 I.
+
+    Raises
+    ------
+    CalibrationError
+        The profile is of another number of coils, or its covariance cannot be inverted.
+    """
     if len(kspace) != profile.coils:
         raise CalibrationError(f"the profile is of {profile.coils} coils, the data have {len(kspace)}")
     return np.tensordot(whitening_matrix(profile), kspace, axes=1).astype(np.complex64)
@@ -196,10 +242,24 @@ def profile_of_decorrelation(matrix: NDArray[np.complexfloating], source: str = 
 
 
 def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[str, float]:
-    """Every named SNR of noisy k-space [coil y x], after whitening; the noise's own power is taken off.
+    """Every named SNR of noisy k-space after whitening; the noise's own power is taken off.
 
-    Definitions: `synth.snr`. `image` takes sum |image|^2 over coils as the combined image, which holds for maps with
-    sum |map|^2 = 1, and 2 as its noise.
+    Parameters
+    ----------
+    kspace
+        Complex [coil y x], not whitened.
+    profile
+        Its noise.
+
+    Returns
+    -------
+    ``rms``, ``knoll``, ``knoll-rms`` and ``image`` as `synth.snr` defines them. ``image`` takes sum |image|^2 over
+    coils as the combined image, which holds for maps with sum |map|^2 = 1, and 2 as its noise.
+
+    Raises
+    ------
+    CalibrationError
+        The profile does not fit the coils.
     """
     white = whiten(kspace, profile)
     power = max(float(np.mean(np.abs(white.astype(np.complex128)) ** 2)) - 2.0, 0.0)

@@ -22,9 +22,25 @@ CORNER = 0.85  # of the way from the centre to the edge, along both axes
 
 
 def calibrate(scan: Scan, number: int | None = None, place: Place | None = None) -> NoiseProfile:
-    """The noise of a scan from `place`; None tries the noise scan, the background and the edge of k-space in turn.
+    """Learn the noise of a scan: sigma, and the covariance between coils.
 
-    Slice `number` (default: the middle one) is looked at. Raises CalibrationError with every reason if all would lie.
+    Parameters
+    ----------
+    scan
+        The scan; `open_scan` gives it.
+    number
+        The slice that is looked at; by default the middle one.
+    place
+        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default each in turn.
+
+    Returns
+    -------
+    The profile; its `place` says where it was learnt, its `notes` what limits it.
+
+    Raises
+    ------
+    CalibrationError
+        Noise cannot be learnt there: padding, filters, signal in the way; the message gives the reason for each place.
     """
     number = len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {

@@ -18,7 +18,17 @@ from .tasks import finished
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished corpus, opened for reading; raises nothing that opening did not."""
+    """A finished corpus, opened for reading; `open_corpus` makes it.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    attributes
+        What its root group says: name, recipe, hashes, summary.
+    buckets
+        Its arrays, by the shape of the pairs: zarr arrays whose first axis is the pair (of ``maps``, the map set).
+    """
 
     path: Path
     attributes: dict[str, Any]
@@ -71,7 +81,24 @@ def stored_plan(root: Path) -> Plan:
 
 
 def open_corpus(path: str | Path) -> Corpus:
-    """Open a finished corpus; raises CorpusError, or UnfinishedCorpusError, with the remedy."""
+    """Open a finished corpus for reading.
+
+    Parameters
+    ----------
+    path
+        The folder that `fathom build` made.
+
+    Returns
+    -------
+    The corpus, with its recipe, its list of sources, and its arrays by bucket.
+
+    Raises
+    ------
+    CorpusError
+        It is no corpus, damaged, or of another schema.
+    UnfinishedCorpusError
+        Its build has not ended.
+    """
     path = Path(path)
     refuse_unfinished(path)
     attributes = stored_attributes(path)

@@ -28,9 +28,25 @@ def open_scan(
 ) -> Scan:
     """Open a scan: .h5 (fastMRI, MRD), .mrd, .cfl, .npy, .npz, .mat, .dat (Siemens twix).
 
-    `variable` names the array in a .mat, .npz or .h5 that holds several; `axes` its axes in order, such as
-    "y x slice coil" or, for a noise scan, "sample coil"; `shape` that of a .cfl without .hdr. What a file does not say
-    is guessed, and each guess is in `notes`. Raises ScanError.
+    Parameters
+    ----------
+    path
+        The file. Nothing in it is executed, and links out of it are not followed.
+    variable
+        Name of the array, for a .mat, .npz or .h5 file that holds several.
+    axes
+        Names of its axes in order, of slice, coil, y and x, such as "y x slice coil"; "sample coil" for a noise scan.
+    shape
+        Sizes of a .cfl that has no .hdr beside it.
+
+    Returns
+    -------
+    The scan; what the file does not say is guessed, and each guess is in its `notes`.
+
+    Raises
+    ------
+    ScanError
+        The file is not there, damaged, or no k-space that Fathom reads.
     """
     path = Path(path)
     if not path.is_file():

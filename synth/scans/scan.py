@@ -31,22 +31,44 @@ class Choice:
 class Scan:
     """K-space [slice coil y x] of one file, y the readout, and what is known of it; slices are read one by one.
 
-    `scan[k]` is slice k as [coil y x] complex64, the readout's oversampling and padded columns removed.
+    ``scan[k]`` is slice k as complex64 [coil y x], the readout's oversampling and padded columns removed; it raises
+    ScanError for NaN, infinity or nothing but zeros. ``len(scan)`` is the number of slices, 0 for noise alone.
+
+    Attributes
+    ----------
+    path, format
+        The file, and the format it was read as.
+    stored
+        slice, coil, y, x as the file has them; `shape` is what ``scan[k]`` gives.
+    load
+        Reads slice k [coil y x] as stored.
+    oversampling
+        Of the readout in the file.
+    padding
+        Zero columns left and right in the file, which are stripped.
+    noise
+        Samples [coil sample] of a noise scan in the file, at the bandwidth of its lines; None without.
+    averages
+        Of how many acquisitions the lines are the mean; None where lines differ.
+    maps
+        Reads coil maps [coil y x] of slice k, where the file holds some.
+    field_of_view_mm
+        y, x of the image, in mm.
+    notes
+        What was guessed or left out, one sentence each.
     """
 
     path: Path
     format: str
-    stored: tuple[int, int, int, int]  # slice coil y x in the file
-    load: Callable[[int], NDArray[Any]]  # slice [coil y x] as stored
-    oversampling: int = 1  # of the readout in the file
-    padding: tuple[int, int] = (0, 0)  # zero columns in the file, left and right, that are stripped
-    noise: NDArray[np.complex64] | None = (
-        None  # [coil sample] of a noise scan in the file, at the bandwidth of its lines
-    )
-    averages: int | None = 1  # of which the lines are the mean; None where lines differ
-    maps: Callable[[int], NDArray[Any]] | None = None  # coil maps in the same file, [coil y x]
-    field_of_view_mm: tuple[float, float] | None = None  # y, x of the image
-    notes: tuple[str, ...] = field(default=())  # what was guessed or left out, one sentence each
+    stored: tuple[int, int, int, int]
+    load: Callable[[int], NDArray[Any]]
+    oversampling: int = 1
+    padding: tuple[int, int] = (0, 0)
+    noise: NDArray[np.complex64] | None = None
+    averages: int | None = 1
+    maps: Callable[[int], NDArray[Any]] | None = None
+    field_of_view_mm: tuple[float, float] | None = None
+    notes: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         """Number of slices; 0 where there is only noise."""

@@ -1,0 +1,21 @@
+from .cluster import ClusterSpec
+from .corpus.build import Built, build
+from .corpus.verify import Verified, verify
+from .errors import BuildError, ClusterError, CorpusExistsError, ManifestError, StageError
+from .study.run_study import StudyResult, run_study
+from .version import __version__ as __version__
+
+__all__ = [
+    "BuildError",
+    "Built",
+    "ClusterError",
+    "ClusterSpec",
+    "CorpusExistsError",
+    "ManifestError",
+    "StageError",
+    "StudyResult",
+    "Verified",
+    "build",
+    "run_study",
+    "verify",
+]

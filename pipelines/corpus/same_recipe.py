@@ -1,0 +1,44 @@
+"""Is a recipe the one that a corpus was begun with? What differs, if not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from synth.plan import Plan
+from synth.recipe import Recipe
+
+from ..errors import CorpusExistsError
+
+
+def _same_files(recipe: Recipe, stored: Plan) -> bool:
+    folder = recipe.source.folder
+    moved = folder != stored.recipe.source.folder
+    return not moved or (folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
+
+
+def is_same(recipe: Recipe, stored: Plan) -> bool:
+    """Whether a recipe makes the pairs of a plan, from the same files."""
+    return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
+
+
+def refuse_another(recipe: Recipe, stored: Plan, where: Path) -> None:
+    """Raise CorpusExistsError, which names the keys that differ, where a corpus is of another recipe."""
+    if is_same(recipe, stored):
+        return
+    old, new = stored.recipe.model_dump(mode="json"), Plan.of(recipe, stored.files).recipe.model_dump(mode="json")
+    free = {"shard_pairs", "source.max_rejected", *(("source.path",) if _same_files(recipe, stored) else ())}
+    changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
+    raise CorpusExistsError(
+        f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
+        "choose another --out, or move the old corpus away"
+    )
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+    elif old != new:
+        yield at

@@ -1,0 +1,91 @@
+"""A whole study in one call: its stages are made, then its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cluster import IN_PROCESS, ClusterSpec
+from ..ready.names import named_study
+from .folder import StudyFolder
+from .report import write_report
+from .run import Outcome, run
+from .settings import load_study
+from .stages import stages_of, with_needs
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What came of a study.
+
+    Attributes
+    ----------
+    report
+        The HTML report; ``rows.csv``, ``findings.json`` and ``optima.json`` lie beside it.
+    outcomes
+        What became of each stage.
+    """
+
+    report: Path
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of stages that could not be made, or were left out because they need such a stage."""
+        return [outcome.stage for outcome in self.outcomes if outcome.state in ("failed", "left out")]
+
+
+def study_folder(study: str, out: str | Path, scale: str, only: str | None = None) -> StudyFolder:
+    """The stages of a study and the folder where they lie or will lie; raises SettingsError."""
+    return StudyFolder(Path(out), with_needs(stages_of(load_study(named_study(study)), scale), only))
+
+
+def run_study(
+    study: str,
+    out: str | Path,
+    scale: str = "smoke",
+    *,
+    only: str | None = None,
+    cluster: ClusterSpec = IN_PROCESS,
+    device: str | None = None,
+    tell: Callable[[Outcome, int], None] = lambda *_: None,
+) -> StudyResult:
+    """Make every stage of a study that is not there yet, and write the report.
+
+    A stage that fails leaves out those that need it; the others go on. Called again, it goes on where it was stopped.
+
+    Parameters
+    ----------
+    study
+        The name of a ready study, or the path of a TOML file.
+    out
+        Folder for everything that is made; it must be new, or this study's.
+    scale
+        One of the study's scales: smoke, laptop, gpu or paper.
+    only
+        A pattern of stage names, such as ``test/*``; what they need is made, too.
+    cluster
+        Where stages run, and how many at a time.
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``; by default the GPU where there is one.
+    tell
+        Called after each stage with its outcome and the number of all stages.
+
+    Raises
+    ------
+    SettingsError
+        The study, or a recipe or training that it names, cannot be used.
+    ValueError
+        `out` holds something else.
+    ClusterError
+        The cluster cannot be reached, or was lost.
+    """
+    loaded = load_study(named_study(study))
+    folder = study_folder(study, out, scale, only)
+    folder.claim(loaded.name)
+    outcomes: list[Outcome] = []
+    for outcome in run(folder, cluster, device):
+        outcomes.append(outcome)
+        tell(outcome, len(folder.stages))
+    return StudyResult(write_report(loaded, scale, folder, outcomes, device), outcomes)

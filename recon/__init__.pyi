@@ -1,0 +1,44 @@
+from .data.adapters import as_deepinv, as_direct, as_fastmri
+from .data.datasets import PairDataset, VirtualPairs
+from .data.loader import PairLoader, make_loader
+from .errors import CheckpointError, TrainingError, UnmeasurableError
+from .evaluation.metrics import slice_metrics
+from .evaluation.rows import evaluate
+from .models.baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
+from .models.catalogue import make_model
+from .models.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
+from .models.variational import VariationalNetwork, VariationalSpec
+from .training.loop import train
+from .training.model_files import load_model
+from .training.settings import Training, load_training
+
+__all__ = [
+    "CgSense",
+    "CheckpointError",
+    "Denoiser",
+    "DenoiserSpec",
+    "Grappa",
+    "PairDataset",
+    "PairLoader",
+    "RegularisedSense",
+    "Training",
+    "TrainingError",
+    "UnmeasurableError",
+    "UnrolledSense",
+    "UnrolledSpec",
+    "VariationalNetwork",
+    "VariationalSpec",
+    "VirtualPairs",
+    "Wavelet",
+    "ZeroFilled",
+    "as_deepinv",
+    "as_direct",
+    "as_fastmri",
+    "evaluate",
+    "load_model",
+    "load_training",
+    "make_loader",
+    "make_model",
+    "slice_metrics",
+    "train",
+]

@@ -1,0 +1,117 @@
+"""Training pairs by position, as dicts of tensors.
+
+An item is a dict of tensors with fastMRI's names (batches have one more axis in front):
+
+- ``masked_kspace`` [coil y x] complex64, zero where not sampled; the readout's oversampling is removed by default
+- ``mask``          [1 1 x] or [1 y x] bool
+- ``sens_maps``     [coil y x] complex64, sum |map|^2 = 1
+- ``target``        [y x] complex64, what a reconstruction should give back
+- ``max_value``     [] max |target|
+- ``scale``         [] the source's grey values were divided by this
+- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each; NaN of a scan without
+                    noise that can be learnt
+- ``acceleration``  [] nominal, as the recipe asks for it
+- ``acceleration_net`` [] positions over sampled positions
+- ``pair_id``       [] the pair's index in its recipe
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from synth.recipe import Recipe
+
+from .packed_batch import Geometry, PackedBatch, unpack
+from .shared_memory import Empty
+
+MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
+
+
+class Pairs(Dataset[dict[str, Tensor]], ABC):
+    """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
+
+    recipe: Recipe  # of joined corpora there are several: see their parts
+
+    def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
+        self.with_maps, self.oversampled = with_maps, oversampled
+        self._maps: OrderedDict[tuple[int, int, torch.device], Tensor] = OrderedDict()
+
+    @property
+    @abstractmethod
+    def geometries(self) -> list[Geometry]:
+        """One per bucket."""
+
+    @property
+    @abstractmethod
+    def bucket_of(self) -> np.ndarray:
+        """Bucket number of every position."""
+
+    @property
+    @abstractmethod
+    def pair_bytes(self) -> int:
+        """Bytes of the largest pair, packed."""
+
+    @abstractmethod
+    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
+        """Packed batch of positions that share a bucket, its large arrays in memory that `empty` gives."""
+
+    @abstractmethod
+    def map_set(self, bucket: int, index: int) -> np.ndarray:
+        """Maps [coil y x] of a set."""
+
+    @property
+    def identity(self) -> str:
+        """Which pairs they are, whatever order they are read in."""
+        return self.recipe.hash()
+
+    def name_of(self, position: int) -> str:
+        """Which pair that is, for a message."""
+        return f"pair {position} of {self.recipe.name}"
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.bucket_of)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
+        return self.__getitems__([range(len(self))[position]])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:
+        """Items of several positions, each read in one go with those of its bucket."""
+        found: dict[int, dict[str, Tensor]] = {}
+        where = np.asarray(positions)
+        for bucket in np.unique(self.bucket_of[where]):
+            mine = np.flatnonzero(self.bucket_of[where] == bucket)
+            items = self.unpacked(self.packed([positions[k] for k in mine]))
+            found.update({int(k): {name: t[n] for name, t in items.items()} for n, k in enumerate(mine)})
+        return [found[k] for k in range(len(positions))]
+
+    def unpacked(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Items of a packed batch, on the device where it is."""
+        maps = self._batch_maps(batch) if self.with_maps else None
+        return unpack(batch, maps, oversampled=self.oversampled)
+
+    def _batch_maps(self, batch: PackedBatch) -> Tensor:
+        sets = [self._maps_on(batch.geometry.bucket, int(k), batch.kspace.device) for k in batch.maps_index.tolist()]
+        return sets[0][None] if len(sets) == 1 else torch.stack(sets)
+
+    def _maps_on(self, bucket: int, index: int, device: torch.device) -> Tensor:
+        key = (bucket, index, device)
+        if key not in self._maps:
+            self._maps[key] = torch.tensor(self.map_set(bucket, index), device=device)
+            while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > MAPS_BYTES:
+                self._maps.popitem(last=False)
+        self._maps.move_to_end(key)
+        return self._maps[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to other processes without the cached maps."""
+        return {**self.__dict__, "_maps": OrderedDict()}
