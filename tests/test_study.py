@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.ready.names import STUDIES
+from pipelines.study.folder import StudyFolder
 from pipelines.study.settings import load_study
 from pipelines.study.stages import stages_of
 from pipelines.study.timing import Timings
@@ -172,17 +173,18 @@ def test_a_plan_tells_how_long(study, tmp_path):
     plan = done(study, out, "--plan").output
     assert re.search(r"train/vn/1 +there +\d+ s ", plan)
     stages = stages_of(load_study(study), "smoke")
-    timings = Timings(out, stages)
+    folder = StudyFolder(out, stages)
+    timings = Timings(folder)
     assert timings.taken("train/vn/1") > 0
     assert timings.expected("train/tuned/1") == pytest.approx(timings.taken("train/vn/1"))  # as many steps
     per_pair = timings.taken("test/vn/1/on/test")
     assert timings.expected("test/zero-filled/on/test") == pytest.approx(per_pair)  # the only test there is yet
     with (out / "seconds.jsonl").open("a") as file:
         file.write('{"key": "cut')
-    again = Timings(out, stages)
+    again = Timings(folder)
     again.note("train/tuned/1", 7.0)
-    assert Timings(out, stages).taken("train/vn/1") == timings.taken("train/vn/1")
-    assert Timings(out, stages).taken("train/tuned/1") == 7
+    assert Timings(folder).taken("train/vn/1") == timings.taken("train/vn/1")
+    assert Timings(folder).taken("train/tuned/1") == 7
 
 
 def test_several_stages_at_a_time_give_the_same_rows(study, finished, tmp_path):

@@ -19,11 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 WORKER = """
 import sys, torch
-from recon.train import train
-from recon.training import Training
-from synth.settings.toml import load_settings
+from recon import load_training, train
 torch.set_num_threads(1)
-train(load_settings(Training, sys.argv[1]), __import__("pathlib").Path(sys.argv[2]), device="cpu")
+train(load_training(sys.argv[1]), sys.argv[2], device="cpu")
 """
 
 

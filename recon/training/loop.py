@@ -27,7 +27,9 @@ from .settings import Training
 Tell = Callable[[int, int, float], None]  # step, steps, loss
 
 
-def train(settings: Training, out: Path, *, device: str | None = None, tell: Tell = lambda *_: None) -> dict[str, Any]:
+def train(
+    settings: Training, out: str | Path, *, device: str | None = None, tell: Tell = lambda *_: None
+) -> dict[str, Any]:
     """Train a network, with everything in one folder; what was stopped goes on where it was.
 
     On a CPU the same settings give the same weights to the last bit, however often it was stopped. Started by
@@ -58,7 +60,7 @@ def train(settings: Training, out: Path, *, device: str | None = None, tell: Tel
         A corpus cannot be used.
     """
     keep_memory()
-    place = local_device(device)
+    out, place = Path(out), local_device(device)
     world = ProcessGroup.join(place)
     corpora = [PairDataset(path) for path in settings.data.corpora]
     validation = [PairDataset(path) for path in settings.data.validation]
