@@ -23,7 +23,7 @@ demo: venv
 	@echo "The corpus is demo/demo.zarr; look at demo/report/report.html and demo/study/report.html"
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 check: venv
 	$(BIN)/ruff check .

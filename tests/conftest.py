@@ -11,7 +11,8 @@ from synth.physics import fft2c
 from synth.recipe import parse_recipe
 from synth.stages.coils import LoopsSpec, draw_coils
 
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT / ".." / "shared" / "data"
 
 
 def shared(name):
@@ -19,6 +20,19 @@ def shared(name):
     if not (SHARED / name).exists():
         pytest.skip(f"../shared/data/{name} is not here")
     return (SHARED / name).resolve()
+
+
+def pytest_collection_modifyitems(items):
+    """Where processes share the suite (pytest-xdist), a file's tests stay together, for they share what they make.
+
+    Tests marked ``xdist_group("processes")`` start clusters, torchrun or browsers: one process runs them, one by one.
+    They take longest, so they come first, and studies next.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+    items.sort(key=lambda item: "study" not in item.path.parts)
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "processes")
 
 
 @pytest.fixture

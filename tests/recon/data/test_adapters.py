@@ -109,7 +109,7 @@ def test_fastmri_transforms_agree(clean):
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 def test_deepinv_checks_and_its_physics_agrees(clean):
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
     import torchvision_standin
 
     torchvision_standin.install()

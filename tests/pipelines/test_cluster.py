@@ -29,6 +29,7 @@ from pipelines.errors import ClusterError
 from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")
+pytestmark = pytest.mark.xdist_group("processes")
 TOML = """
 name = "large"
 seed = 5

@@ -15,7 +15,7 @@ from recon.models.catalogue import make_model
 from recon.training.loop import train
 from recon.training.losses import loss_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 WORKER = """
 import sys, torch
@@ -25,6 +25,7 @@ train(load_training(sys.argv[1]), sys.argv[2], device="cpu")
 """
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
     """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
     how = settings(corpus)
