@@ -17,9 +17,10 @@ from synth.storage.whole import write_whole
 from ..corpus.leakage import shared, sources_of
 from ..display.csv_table import write_table
 from ..display.html_page import page
+from .answers import Results, answers
 from .comparison_figures import figures
 from .curves import drawings
-from .findings import Finding, judge, matrix
+from .findings import judge, matrix
 from .folder import Row, StudyFolder
 from .run import Outcome
 from .settings import Study, TableSpec
@@ -43,11 +44,12 @@ def write_report(
     """Write ``rows.csv``, ``findings.json``, ``optima.json`` and ``report.html``; returns the path of the last."""
     folder.alerts.extend(f"{o.stage}: {o.state}. {o.message}" for o in outcomes if o.state in ("failed", "left out"))
     rows = folder.rows()
-    findings, moves, best = [judge(expected, rows) for expected in study.expected], _moves(folder), optima(rows, folder)
+    findings = [judge(expected, rows) for expected in study.expected]
+    results = Results(study, rows, findings, _moves(folder), optima(rows, folder))
     write_table(rows, folder.path / "rows.csv")
     _write_json(folder.path / "findings.json", [finding.as_dict() for finding in findings])
-    _write_json(folder.path / "optima.json", [optimum.as_dict() for optimum in best])
-    pictures = [*figures(study.figures, rows, folder, device), *_sweeps(rows, best), *_pictures(rows, folder)]
+    _write_json(folder.path / "optima.json", [optimum.as_dict() for optimum in results.optima])
+    pictures = [*figures(study.figures, rows, folder, device), *_sweeps(rows, results.optima), *_pictures(rows, folder)]
     lams, leaks = _lams(folder.cards()), _leaks(folder)
     told = {outcome.stage: outcome for outcome in outcomes}
     html = page(
@@ -55,7 +57,7 @@ def write_report(
         pictures,
         study=study,
         scale=scale,
-        answers=answers(study, rows, findings, moves, best),
+        answers=answers(results),
         alerts=[*folder.alerts, *leaks],
         findings=findings,
         tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
@@ -64,8 +66,8 @@ def write_report(
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in folder.stages.items()
         ],
-        moves=moves,
-        optima=best,
+        moves=results.moves,
+        optima=results.optima,
         lams=lams,
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
@@ -91,41 +93,6 @@ def _lams(cards: dict[str, dict[str, Any]]) -> list[tuple[str, list[float]]]:
         for key, said in (("lam", ""), ("powers", ": power of the SNR"))
         if card.get(key)
     ]
-
-
-def answers(
-    study: Study,
-    rows: Sequence[Row],
-    findings: Sequence[Finding],
-    moves: Sequence[tuple[str, dict[str, float]]],
-    peaks: Sequence[Optimum] = (),
-) -> list[str]:
-    """Sentences with numbers, made from the rows."""
-    if not rows:
-        return ["No test has been made yet."]
-    lines = []
-    for corpus in study.tests.corpora[:3]:
-        (column,) = np.transpose(np.array(matrix(rows, study.tests.models, [corpus], SHOWN[0]), dtype=object))
-        there = [(cell["mean"], model) for cell, model in zip(column, study.tests.models, strict=True) if cell]
-        if there:
-            (best, first), (worst, last) = max(there), min(there)
-            lines.append(f"On {corpus}, {first} comes closest (SSIM {best:.3f}) and {last} least ({worst:.3f}).")
-    counted = {
-        verdict: sum(f.verdict == verdict for f in findings) for verdict in dict.fromkeys(f.verdict for f in findings)
-    }
-    if findings:
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
-        lines.append(f"Of {len(findings)} expectations: {told}.")
-    for optimum in peaks:
-        if optimum.metric == "psnr_magnitude_slice_max" and optimum.interior and optimum.predicted is not None:
-            told = f"{optimum.best:.2f} [{optimum.low:.2f}, {optimum.high:.2f}], predicted {optimum.predicted:.2f}"
-            lines.append(f"On {optimum.corpus}, the best lam of {optimum.kind} by PSNR is {told}.")
-    for name, kinds in moves:
-        told = ", ".join(f"{kind} by {100 * value:.1f} %" for kind, value in kinds.items())
-        lines.append(f"From {name} training moved {told}.")
-    pairs = len({(row["corpus"], row["pair"]) for row in rows})
-    lines.append(f"{len(rows)} rows, {pairs} test pairs, {len({row['model'] for row in rows})} models.")
-    return lines
 
 
 def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:

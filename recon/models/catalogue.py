@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
+
+from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch
 from .baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
@@ -15,6 +17,11 @@ from .variational import VariationalNetwork, VariationalSpec
 
 Reconstruction = Callable[[Batch], Tensor]
 ModelSpec = Annotated[VariationalSpec | UnrolledSpec | DenoiserSpec, Field(discriminator="kind")]
+_NETWORKS: dict[type[Spec], Callable[[Any, int], nn.Module]] = {
+    VariationalSpec: VariationalNetwork,
+    UnrolledSpec: UnrolledSense,
+    DenoiserSpec: Denoiser,
+}
 
 
 def _positive(number: str | float) -> float:
@@ -38,7 +45,7 @@ _BASELINES: dict[str, Callable[..., Reconstruction]] = {
 }
 
 
-def make_model(spec: VariationalSpec | UnrolledSpec | DenoiserSpec, seed: int = 0) -> nn.Module:
+def make_model(spec: Spec, seed: int = 0) -> nn.Module:
     """A network that is not trained yet.
 
     Parameters
@@ -52,11 +59,7 @@ def make_model(spec: VariationalSpec | UnrolledSpec | DenoiserSpec, seed: int = 
     -------
     A torch module, called as ``model(batch) -> image`` [batch y x].
     """
-    if isinstance(spec, VariationalSpec):
-        return VariationalNetwork(spec, seed)
-    if isinstance(spec, UnrolledSpec):
-        return UnrolledSense(spec, seed)
-    return Denoiser(spec, seed)
+    return _NETWORKS[type(spec)](spec, seed)
 
 
 def named_baseline(name: str) -> Reconstruction | None:
