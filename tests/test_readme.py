@@ -1,11 +1,11 @@
-"""The README's Python runs, its commands exist, and its files are there."""
+"""The Python of the README and its pages runs, their commands exist, and the files that they name are there."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
+from conftest import ROOT
 from properties import complex_normal
 from typer.testing import CliRunner
 
@@ -19,12 +19,13 @@ from synth.recipe import load_recipe
 from synth.settings.toml import load_settings
 from synth.stages.coils import LoopsSpec, draw_coils
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WORKED = ROOT / "docs" / "extending.md"  # its examples have a test of their own
+TEXT = "\n".join(page.read_text() for page in PAGES if page != WORKED)
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 def write_scan(path):
@@ -89,10 +90,10 @@ def test_ready_trainings_are_valid(file):
 
 
 def test_commands_and_options_exist():
-    commands = re.findall(r"^fathom (\w+)(.*)$", "\n".join(blocks("sh")), re.MULTILINE)
-    assert len(commands) >= 4
+    commands = re.findall(r"^fathom (manifest \w+|\w+)(.*)$", "\n".join(blocks("sh")), re.MULTILINE)
+    assert len(commands) >= 20
     for name, rest in commands:
-        shown = CliRunner().invoke(app, [name, "--help"])
+        shown = CliRunner().invoke(app, [*name.split(), "--help"])
         assert shown.exit_code == 0, name
         for option in re.findall(r"--[a-z-]+", rest):
             assert option in shown.output, f"fathom {name} {option}"
@@ -100,12 +101,20 @@ def test_commands_and_options_exist():
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE):
+    for target in re.findall(r"(?:^|`)make (\w+)", TEXT, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
-    for path in re.findall(r"`((?:synth|recon|pipelines|tests|benchmarks|data_manifests)/[\w./-]*)`", README):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+    for path in re.findall(r"`((?:synth|recon|pipelines|tests|benchmarks|data_manifests)/[\w./-]*)`", page.read_text()):
         assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_linked():
+    linked = {
+        (page.parent / link).resolve() for page in PAGES for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    }
+    assert {page for page in PAGES if page.name != "README.md"} <= linked
