@@ -144,3 +144,9 @@ def scans(tmp_path_factory):
         ]
         np.save(folder / name, np.stack(made))
     return folder
+
+
+@pytest.fixture
+def kspace(rng):
+    """A scan of noise [slice coil y x]."""
+    return complex_normal(rng, 3, 4, 24, 20)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import shared
 from properties import complex_normal
+from scan_files import header, write_mrd
 
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
@@ -294,8 +295,6 @@ def test_soft_maps_fade_and_cropped_ones_end(scans):
 
 
 def test_a_readout_that_was_cut_is_a_finding(scans, tmp_path):
-    from test_scans import header, write_mrd
-
     kspace = np.load(scans / "a.npy")[0]
     lines = [(kspace[:, :, x], x, 0, 0, {}) for x in range(80)]
     xml = header(encoded=(96, 80), recon=(96, 80), fov=(400, 200), centre=40, last=79)
