@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]
+ROUNDING = 8  # times the precision: the residual of a solution that was rounded
+NULL = 1e-6  # well below the smallest eigenvalues that matter, well above single precision's rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,27 +31,36 @@ def conjugate_gradient(
     tolerance: float = 1e-6,
     precondition: Operator | None = None,
 ) -> Solved:
-    """Solve operator(x) = right [batch ...] for a Hermitian positive definite operator (Hestenes and Stiefel 1952).
+    """Solve operator(x) = right [batch ...] for a Hermitian positive operator A (Hestenes and Stiefel 1952).
 
     Ends after `iterations`, or where ||right - operator(x)|| <= tolerance ||right|| in every sample (by the recursion,
-    not computed anew), and at the latest where that is rounding error, from which more iterations only lead away; a
-    sample that is done stays as it is. `precondition` applies an approximate inverse. Where the operator is
-    differentiable so is this: gradients are those of the iterations that were made.
+    not computed anew), and at the latest where that is rounding error. A sample that is done stays as it is.
+
+    A may be singular, if `right` lies in its range. Rounding errors do not, and steps along them have no bound: so a
+    sample ends, too, where <p, A p> / <p, p> of a direction p is below `NULL` of the largest so far.
+
+    `precondition` applies an approximate inverse. Where the operator is differentiable so is this: gradients are those
+    of the iterations that were made.
     """
     scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
-    tolerance = max(tolerance, torch.finfo(right.real.dtype).eps)
+    tolerance = max(tolerance, ROUNDING * torch.finfo(right.real.dtype).eps)
     x = torch.zeros_like(right) if start is None else start
     r = right if start is None else right - operator(x)
     z = r if precondition is None else precondition(r)
     p, rz = z, _inner(r, z)
-    done = 0
+    done, largest, live = 0, torch.zeros_like(rz), torch.ones_like(rz, dtype=torch.bool)
     for done in range(1, iterations + 1):
-        active = _norm(r) > tolerance * scale
+        active = live & (_norm(r) > tolerance * scale)
         if not bool(active.any()):
             done -= 1
             break
         q = operator(p)
         curvature = _inner(p, q)
+        with torch.no_grad():  # it only decides
+            square = _inner(p, p)
+            largest = torch.maximum(largest, _ratio(curvature, square, active))
+            live = live & (curvature > NULL * largest * square)
+            active = active & live
         step = _ratio(rz, curvature, active)
         x = x + _wide(step, x) * p
         r = r - _wide(step, r) * q

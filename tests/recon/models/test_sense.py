@@ -7,6 +7,7 @@ import torch
 from conftest import shared
 from properties import assert_adjoint, complex_normal
 
+from recon.models.baselines import CgSense, ZeroFilled
 from recon.models.gfactor import alias_shifts, block_g, replica_g
 from recon.models.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
 from recon.models.solvers import conjugate_gradient
@@ -258,3 +259,33 @@ def test_on_a_gpu_as_on_a_cpu(rng):
     here = regularised_sense(kspace, maps, mask)
     there = regularised_sense(kspace.cuda(), maps.cuda(), mask.cuda()).cpu()
     torch.testing.assert_close(there, here, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("iterations", [1, 10, 500])
+@pytest.mark.parametrize("lines", [True, False], ids=["lines", "points"])
+def test_one_coil_is_zero_filling_however_long_it_is_solved(iterations, lines):
+    draw = torch.Generator().manual_seed(3)
+    maps = torch.randn(2, 1, 32, 24, dtype=torch.complex64, generator=draw)
+    maps = maps / maps.abs()
+    mask = torch.rand(2, 1, 1 if lines else 32, 24, generator=draw) < 0.4
+    kspace = torch.randn(2, 1, 32, 24, dtype=torch.complex64, generator=draw) * mask
+    batch = {"masked_kspace": kspace, "sens_maps": maps, "mask": mask}
+    torch.testing.assert_close(CgSense(iterations)(batch), ZeroFilled()(batch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_singular_systems_never_grow(rank):
+    """A = Q Q^H in single precision: whatever lies beyond its span, x stays at the size of the solution Q^H b."""
+    draw = torch.Generator().manual_seed(rank)
+    basis = torch.linalg.qr(torch.randn(4, 16, rank, dtype=torch.complex64, generator=draw))[0]
+    right = torch.randn(4, 16, dtype=torch.complex64, generator=draw)
+
+    def operator(x):
+        return (basis @ (basis.mH @ x[..., None]))[..., 0]
+
+    inside = operator(right)
+    for iterations in (1, 5, 50, 500):
+        x = conjugate_gradient(operator, inside, iterations=iterations, tolerance=0).x
+        torch.testing.assert_close(x, inside, rtol=1e-3, atol=1e-4)
+    few, many = (conjugate_gradient(operator, right, iterations=n, tolerance=0).x for n in (5, 500))
+    torch.testing.assert_close(many, few)  # there is no solution, and nothing to run after
