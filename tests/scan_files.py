@@ -46,6 +46,8 @@ def mrd_types():
             ("flags", "<u8"),
             ("number_of_samples", "<u2"),
             ("active_channels", "<u2"),
+            ("discard_pre", "<u2"),
+            ("discard_post", "<u2"),
             ("center_sample", "<u2"),
             ("encoding_space_ref", "<u2"),
             ("sample_time_us", "<f4"),

@@ -50,6 +50,9 @@ class Scan:
         Samples [coil sample] of a noise scan in the file, at the bandwidth of its lines; None without.
     averages
         Of how many acquisitions the lines are the mean; None where lines differ.
+    calibration
+        K-space [slice coil y x] of a calibration scan in the file, as stored, zero where it was not measured; None
+        without. Lines that were measured for calibration alone, but fit the image, are in the image.
     maps
         Reads coil maps [coil y x] of slice k, where the file holds some.
     field_of_view_mm
@@ -62,10 +65,11 @@ class Scan:
     format: str
     stored: tuple[int, int, int, int]
     load: Callable[[int], NDArray[Any]]
-    oversampling: int = 1
+    oversampling: float = 1
     padding: tuple[int, int] = (0, 0)
     noise: NDArray[np.complex64] | None = None
     averages: int | None = 1
+    calibration: NDArray[np.complex64] | None = None
     maps: Callable[[int], NDArray[Any]] | None = None
     field_of_view_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
@@ -82,7 +86,7 @@ class Scan:
     @property
     def matrix(self) -> tuple[int, int]:
         """y, x of a slice."""
-        return self.stored[2] // self.oversampling, self.stored[3] - sum(self.padding)
+        return round(self.stored[2] / self.oversampling), self.stored[3] - sum(self.padding)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

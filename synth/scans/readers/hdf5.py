@@ -15,8 +15,8 @@ from ...errors import ScanError
 from ..scan import Choice, Scan
 from .axes import named_axes, refuse_empty_promises, sizes, slice_of
 from .isolated import read_apart
-from .mrd import read_acquisitions
-from .mrd_header import header_of, number_in, readout_of
+from .mrd import groups_of_acquisitions, read_acquisitions
+from .mrd_header import encoding_of, header_of, number_in, readout_of
 
 
 def read(path: Path, choice: Choice) -> Scan:
@@ -25,10 +25,9 @@ def read(path: Path, choice: Choice) -> Scan:
         raise ScanError(f"{path}: is no HDF5 file, whatever its name says")
     with h5py.File(path, "r") as file:
         datasets = datasets_of(path, file)
-        acquisitions = [name for name, d in datasets.items() if d.dtype.names and "head" in d.dtype.names]
-        if acquisitions and choice.variable is None:
-            group = acquisitions[0].rpartition("/")[0]
-            return read_acquisitions(path, datasets, group)
+        groups = groups_of_acquisitions(datasets)
+        if groups and choice.variable in (None, *groups, *(group.strip("/") for group in groups)):
+            return read_acquisitions(path, datasets, choice.variable)
         name = choice.variable or ("/kspace" if "/kspace" in datasets else _only_complex(path, datasets))
         dataset = datasets.get("/" + name.strip("/"))
         if dataset is None:
@@ -100,19 +99,19 @@ def _with_header(scan: Scan, xml: bytes) -> Scan:
     fastMRI pads k-space to the encoded width: left = N // 2 - centre, and all right of left + maximum + 1
     (fastmri.data.mri_data.SliceDataset).
     """
-    root = header_of(scan.path, xml)
+    encoding = encoding_of(header_of(scan.path, xml))
     columns = scan.stored[3]
-    limits = "encoding/encodingLimits/kspace_encoding_step_1/"
-    wide = int(number_in(root, "encoding/encodedSpace/matrixSize/y", columns))
-    left = wide // 2 - int(number_in(root, limits + "center", wide // 2))
-    last = left + int(number_in(root, limits + "maximum", wide - 1)) + 1
+    limits = "encodingLimits/kspace_encoding_step_1/"
+    wide = int(number_in(encoding, "encodedSpace/matrixSize/y", columns))
+    left = wide // 2 - int(number_in(encoding, limits + "center", wide // 2))
+    last = left + int(number_in(encoding, limits + "maximum", wide - 1)) + 1
     padding = (0, 0)
     if wide == columns and left > 0 and last <= columns:
         padding = strip_of(max(left, 0), columns - last, columns)
         inside: NDArray[np.bool_] = np.any(scan.as_stored(0), axis=(0, 1))
         if inside[: padding[0]].any() or inside[columns - padding[1] :].any():
             padding = (0, 0)
-    oversampling, field_of_view = readout_of(root, scan.stored[2])
+    oversampling, field_of_view = readout_of(encoding, scan.stored[2])
     return replace(scan, padding=padding, oversampling=oversampling, field_of_view_mm=field_of_view)
 
 

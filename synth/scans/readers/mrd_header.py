@@ -21,17 +21,50 @@ def header_of(path: Path, xml: bytes) -> ET.Element:
         raise ScanError(f"{path}: its MRD header is no XML ({error}); export it anew") from None
 
 
-def number_in(root: ET.Element, place: str, default: float = 0.0) -> float:
-    """The number at a place such as 'encoding/reconSpace/matrixSize/x'."""
-    text = root.findtext("/".join(NAMESPACE + part for part in place.split("/")))
-    return default if text is None else float(text)
+def encoding_of(root: ET.Element, number: int = 0) -> ET.Element:
+    """The encoding of this number, or the first; the root itself where a header has none."""
+    found = root.findall(f"{NAMESPACE}encoding")
+    return found[number] if number < len(found) else found[0] if found else root
 
 
-def readout_of(root: ET.Element, samples: int) -> tuple[int, tuple[float, float] | None]:
-    """Oversampling of a readout of `samples`, by its two fields of view; and the image's, y (readout) and x, in mm."""
+def text_in(element: ET.Element, path: str) -> str:
+    """The text at a path such as 'parallelImaging/calibrationMode'; empty where there is none."""
+    return (element.findtext("/".join(NAMESPACE + part for part in path.split("/"))) or "").strip().lower()
+
+
+def number_in(element: ET.Element, path: str, default: float = 0.0) -> float:
+    """The number at a path such as 'reconSpace/matrixSize/x' of an encoding."""
+    text = text_in(element, path)
+    return float(text) if text else default
+
+
+def readout_of(encoding: ET.Element, samples: int) -> tuple[float, tuple[float, float] | None]:
+    """Oversampling of a readout of `samples`, by its two fields of view; and the image's, y (readout) and x, in mm.
+
+    The image has a whole number of rows: other ratios are 1, as if nothing was oversampled.
+    """
     encoded, y, x = (
-        number_in(root, f"encoding/{place}")
-        for place in ("encodedSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/y")
+        number_in(encoding, path)
+        for path in ("encodedSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/x", "reconSpace/fieldOfView_mm/y")
     )
-    oversampling = 2 if y > 0 and abs(encoded / y - 2) < 0.05 and samples % 2 == 0 else 1
+    oversampling = 1.0
+    if y > 0 and encoded > 1.05 * y:
+        rows = round(samples * y / encoded)
+        near_two = abs(encoded / y - 2) < 0.05 and samples % 2 == 0
+        if near_two or abs(samples * y / encoded - rows) < 0.1:
+            oversampling = 2.0 if near_two else samples / rows
     return oversampling, (y, x) if min(y, x) > 0 else None
+
+
+def oversampling_note(encoding: ET.Element) -> list[str]:
+    """A doubt about the readout: a wider encoded matrix than the image's over the same field of view."""
+    (wide, narrow), (encoded, image) = (
+        [number_in(encoding, f"{space}/{what}/x") for space in ("encodedSpace", "reconSpace")]
+        for what in ("matrixSize", "fieldOfView_mm")
+    )
+    if narrow > 0 and wide >= 1.5 * narrow and image > 0 and abs(encoded / image - 1) < 0.05:
+        return [
+            f"its header has {wide:g} samples and {narrow:g} rows over the same field of view: if the readout is "
+            "oversampled, its image is too wide"
+        ]
+    return []
