@@ -1,15 +1,17 @@
-"""What a training pair is: image, phase, coil maps, k-space, noise, mask.
+"""Synthesis of training pairs: image, phase, coil maps, k-space, noise, mask.
 
-The names of ``synth.__all__`` are for use from outside; all else may change. They are loaded when they are asked for.
+The names in ``synth.__all__`` are the public interface; all other names may change. A name is imported on first use.
 
 Conventions, the same in every file:
 
 - Axes are ``[batch coil y x]``: y is the readout, x the phase encoding. Complex numbers have a complex dtype.
 - The FFT is centred and orthonormal, always.
-- ``sigma`` is the standard deviation of the real part and of the imaginary part, each: E|n|^2 = 2 sigma^2.
-- An SNR has a name (``rms``, ``knoll``, ``knoll-rms``, ``image``); the formulas stand in ``synth.snr``.
+- ``sigma`` is the standard deviation of the noise n in the real part, and the same in the imaginary part:
+  E|n|^2 = 2 sigma^2.
+- There are four definitions of SNR (``rms``, ``knoll``, ``knoll-rms``, ``image``); ``synth.snr`` gives their formulas.
 - A mask is ``[x]`` (whole readout lines) or ``[y x]`` (points, where y is a second phase encoding).
-- A pair is a pure function of (recipe, source, index): every draw has an address, see ``synth.rng``.
+- A pair is a pure function of (recipe, source, index): every random number is drawn from a generator that depends on
+  seed, stage and index alone, see ``synth.rng``.
 """
 
 import lazy_loader

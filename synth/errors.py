@@ -1,4 +1,4 @@
-"""Every error that Fathom raises for something that its user can mend, in one tree.
+"""All errors that Fathom raises for problems that the user can solve, in one tree of classes.
 
 ::
 
@@ -17,22 +17,23 @@
     ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
 
-A message names the thing, its value, what is needed and the remedy. The built-in class in brackets is a base, too.
+A message names the thing, its value, what is needed and the remedy. Each class also derives from the built-in class
+in brackets.
 """
 
 from __future__ import annotations
 
 
 class FathomError(Exception):
-    """Base of all errors of Fathom's; the message says what is wrong and what to do."""
+    """Base class of all of Fathom's errors; the message says what is wrong and what to do."""
 
 
 class SettingsError(FathomError, ValueError):
-    """Settings that cannot be used; the message says where and how to mend it."""
+    """Settings that cannot be used; the message says where the fault is and how to correct it."""
 
 
 class RecipeError(SettingsError):
-    """A recipe that cannot be used; the message says where and how to mend it."""
+    """A recipe that cannot be used; the message says where the fault is and how to correct it."""
 
 
 class SourceRejectedError(FathomError, ValueError):
@@ -52,7 +53,7 @@ class ScanError(FathomError, ValueError):
 
 
 class CalibrationError(FathomError, ValueError):
-    """The noise of a scan cannot be learnt; the message says why, and where else it may be."""
+    """The noise of a scan cannot be learnt; the message says why, and from what else it may be learnt."""
 
 
 class NoQuietPlaceError(CalibrationError):

@@ -1,4 +1,4 @@
-"""Forwarding addresses: imports that an earlier README showed work for one more release, with a DeprecationWarning."""
+"""Old import paths: those in an earlier README still work for one more release, with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forwarding(old: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def forward(old: str, homes: Mapping[str, str]) -> None:
-    """Leave a forwarding address in place of a module that is gone."""
-    module = types.ModuleType(old, "A forwarding address.")
+    """Register a module under an old name that no longer exists; it forwards each name to its new module."""
+    module = types.ModuleType(old, "Forwards names to their new modules.")
     module.__getattr__ = forwarding(old, homes)  # type: ignore[method-assign]
     sys.modules[old] = module

@@ -1,4 +1,4 @@
-"""The main path: from a photo to a training pair. Who reads this page knows the project."""
+"""The main path: from a photo to a training pair. To understand the project, read this file first."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Pair:
     index
         Its number in its recipe.
     source_sha256
-        sha256 of the file that it was made from.
+        sha256 of the source file.
     kspace
-        Packed: [coil y line], or [coil point] for masks of points; [coil y x] in full where the recipe keeps it.
+        Packed: [coil y line], or [coil point] for masks of points; all of it if the recipe has ``kspace = "full"``.
     mask
         Which lines [x] or points [y x] are sampled.
     maps_index
@@ -46,9 +46,9 @@ class Pair:
     numbers
         Every drawn and measured number, by name.
     maps
-        Maps [coil y x] of its own, of a scan; None where pairs share map sets.
+        The pair's own maps [coil y x], where it comes from a scan; None where pairs share map sets.
     findings
-        Traces of its source's history, such as ``jpeg``.
+        Signs of earlier processing of the source, such as ``jpeg``.
     """
 
     index: int
@@ -63,12 +63,12 @@ class Pair:
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
-        """What is stored of it: k-space, mask, target, and maps of its own."""
+        """The arrays that a corpus stores: k-space, mask, target, and the pair's own maps where it has them."""
         own = () if self.maps is None else (self.maps,)
         return (self.kspace, self.mask.sampled, self.target, *own)
 
     def digest(self) -> str:
-        """sha256 of everything that the pair is."""
+        """sha256 of everything in the pair."""
         return pair_digest(self.index, self.source_sha256, self.arrays, self.numbers)
 
 
@@ -93,17 +93,18 @@ def matrix_of(recipe: Recipe, index: int) -> tuple[int, int]:
 def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     """Make pair `index` of a recipe from a photo: the same arguments give the same pair on any worker.
 
-    The same to the last bit on processors of one kind with the same libraries; others round the last digits of single
-    precision differently, which `fathom verify` knows. BLAS is held to one thread: its sums would otherwise depend on
-    the number of cores. Noise is drawn on all of k-space; a noisy reference has the same draw in it, coil-combined.
+    It is the same to the last bit on processors of one kind with the same libraries. Other processors round the last
+    digits of single precision differently; `fathom verify` allows for that. BLAS is held to one thread: its sums would
+    otherwise depend on the number of cores. Noise is drawn on all of k-space; a noisy reference contains the same
+    noise, coil-combined.
     """
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # it is checked at the end
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # overflow is checked for at the end
         return _pair_from_image(recipe, photo, index)
 
 
 def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     seed, coils, matrix = recipe.seed, recipe.coils, matrix_of(recipe, index)
-    assert not isinstance(coils, EspiritSpec)  # a recipe of photographs has none
+    assert not isinstance(coils, EspiritSpec)  # 'espirit' is for scans alone
     readout = recipe.target.readout(matrix)
 
     magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
@@ -114,11 +115,11 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     maps = map_cache.get(coils, seed, maps_index, matrix)  # [coil y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
-    acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the part of what is kept that the SNR speaks of
+    acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the sampled part, to which the SNR refers
 
     clean = readout.pad(_sampled_signal(image, maps, kept))
     noise = recipe.noise.draw_unit((len(maps), readout.samples, matrix[1]), rng(seed, "noise", index))
-    heard = recipe.target.reference == "noisy"  # the reference has the noise in it, too
+    heard = recipe.target.reference == "noisy"  # the reference contains the noise, too
     kspace, combined_noise = _sampled_noise(noise, maps, kept, readout, combine=heard)
 
     wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
@@ -127,7 +128,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     sigma = levels["sigma"]
 
     lesions: dict[str, float] = {}
-    if recipe.target.lesions is not None:  # after sigma, which is that of the image without them
+    if recipe.target.lesions is not None:  # after sigma, which is that of the image without lesions
         changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
         added = (changed - magnitude) * phase.on(matrix)
         image, clean = image + added, clean + readout.pad(_sampled_signal(added, maps, kept))
@@ -157,9 +158,9 @@ def _levels(
     maps: NDArray[np.complex64],
     combined_noise: Image | None,
 ) -> dict[str, float]:
-    """Sigma that gives the SNR wanted, and every SNR as measured on the unit noise drawn: in k-space, and in the image.
+    """Sigma that gives the wanted SNR, and every SNR as measured with the drawn noise, in k-space and in the image.
 
-    `signal` and `noise` are acquired k-space; `combined_noise` [y x] is that of a noisy reference.
+    `signal` and `noise` (of sigma 1) are acquired k-space; `combined_noise` [y x] is the noise of a noisy reference.
     """
     per_sigma = snr_per_sigma(
         power=_mean_power(signal),
@@ -178,8 +179,8 @@ def _levels(
 def _refuse_beyond_single_precision(index: int, sigma: float, peak: float, kspace: NDArray[np.complex64]) -> None:
     if not np.isfinite([peak, sigma, _mean_power(kspace)]).all():
         raise ValueError(
-            f"pair {index}: its values are beyond single precision (sigma {sigma:g}, largest target {peak:g}); "
-            "bring noise.snr and phase.amplitude to values that a scan has"
+            f"pair {index}: its values exceed the range of single precision (sigma {sigma:g}, largest magnitude of the "
+            f"target {peak:g}); set noise.snr and phase.amplitude to values that occur in scans"
         )
 
 
@@ -194,7 +195,7 @@ def _sampled_signal(image: Image, maps: NDArray[np.complex64], mask: Mask) -> ND
 def _sampled_noise(
     noise: Iterable[NDArray[np.complex64]], maps: NDArray[np.complex64], mask: Mask, readout: Readout, *, combine: bool
 ) -> tuple[NDArray[np.complex64], Image]:
-    """The sampled part of noise spectra, given coil by coil, and the coil-combined image [y x] of all noise, or 0."""
+    """The sampled part of noise spectra, given coil by coil, and the coil-combined image [y x] of all noise (or 0)."""
     sampled = np.empty(mask.sampled_shape(len(maps), readout.samples), np.complex64)
     combined = np.zeros(maps.shape[1:], np.complex64)
     for spectrum, coil_map, out in zip(noise, maps, sampled, strict=True):

@@ -82,9 +82,10 @@ def _phase(k: np.ndarray, n: int) -> np.ndarray:
 
 
 def lines_along_y(spectra: np.ndarray, lines: np.ndarray, n: int) -> np.ndarray:
-    """k-space [... y line] = ``fft2c(images)[..., lines]`` from images transformed and unshifted along x.
+    """k-space [... y line] = ``fft2c(images)[..., lines]`` from images that are transformed along x without shifts.
 
-    The spectra [... y line] are columns (lines - n // 2) mod n of ``fft(images)`` along x, of size `n`; overwritten.
+    The spectra [... y line] are columns (lines - n // 2) mod n of ``fft(images)`` along x, of size `n`. They are
+    overwritten.
     """
     rows = np.arange(spectra.shape[-2])
     spectra *= _phase(rows, rows.size)[:, None] * _phase(lines - n // 2, n)

@@ -30,7 +30,7 @@ class BucketPlan:
     readout: int  # acquired samples along y
     capacity: int  # lines or points that the packed k-space has room for
     lines: bool  # masks of whole lines
-    own_maps: bool  # each pair has maps of its own, as those of scans have
+    own_maps: bool  # each pair has its own maps, as pairs from scans have
     indices: tuple[int, ...]
 
     @property
@@ -73,9 +73,9 @@ class Plan:
     Attributes
     ----------
     recipe
-        Resolved; its `pairs` is a number.
+        The resolved recipe, with its number of pairs.
     files
-        Names of the sources, relative to the source's folder. Pair `index` comes from file `index` modulo their number.
+        Names of the files, relative to the source's folder. Pair `index` comes from file `index` modulo their number.
     """
 
     recipe: Recipe
@@ -150,7 +150,7 @@ class Plan:
         return self.recipe.shard_pairs or self._default_shard_pairs()
 
     def _default_shard_pairs(self) -> int:
-        """About 128 MB, but sixteen shards where pairs suffice."""
+        """As many pairs as take 128 MB, or fewer, so that there are sixteen shards where there are enough pairs."""
         return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16)))
 
 

@@ -1,4 +1,4 @@
-"""What a process of Fathom's sets for itself: how many threads its libraries start, and which memory it keeps."""
+"""Settings of each of Fathom's processes: how many threads its libraries start, and how much freed memory it keeps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from threadpoolctl import ThreadpoolController
 def keep_memory() -> None:
     """Let glibc keep freed arrays for the next pair or step; Dask's workers start with MALLOC_TRIM_THRESHOLD_ = 64 kB.
 
-    Fetching the same pages anew for every array made synthesis take 1.6 times as long, and a step of training 1.2 times
-    (measured; with two processes at once about twice).
+    Otherwise the process requests memory pages from the system anew for every array. Then synthesis took 1.6 times as
+    long, and a step of training 1.2 times (measured; with two processes at once about twice).
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -37,7 +37,7 @@ _limiter: Any = None
 
 
 def _after_fork() -> None:
-    """In a forked process no other thread is inside, and the lock is free."""
+    """In a forked process no other thread is inside `one_blas_thread`: renew the lock and the count."""
     global _lock, _inside
     _lock, _inside = threading.Lock(), 0
 
@@ -47,8 +47,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread; the first to enter sets it and the last to leave restores it, in any thread."""
-    global _inside, _limiter  # noqa: PLW0603 (the pool is the process's, so is its count)
+    """Limit BLAS to one thread; the first caller to enter sets the limit, the last to leave restores the old one."""
+    global _inside, _limiter  # noqa: PLW0603 (the pool belongs to the process, and so does the count)
     with _lock:
         if _inside == 0:
             _limiter = _controller.limit(limits=1)

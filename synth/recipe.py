@@ -30,30 +30,33 @@ PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", 
 class Recipe(Spec):
     """Everything that determines a corpus, besides the source files themselves; frozen.
 
-    `load_recipe` reads one from TOML; ``fathom schema`` tells each section's keys, defaults and meaning.
+    `load_recipe` reads a recipe from TOML; ``fathom schema`` prints each section's keys, defaults and meaning.
 
     Attributes
     ----------
     name, seed
         The corpus's name; the seed of every draw.
     pairs
-        How many; by default one per source, more go round again.
+        Number of pairs; by default one per source. With more pairs than sources, each source is used several times.
     kspace
-        Whether the sampled part alone is stored, or all, so that masks can be redrawn.
+        ``packed``: only the sampled part of k-space is stored. ``full``: all of it, so that other masks can be drawn.
     shard_pairs
-        Pairs per file; not part of what a pair is.
+        Pairs per file; it has no influence on the pairs themselves.
     source, target, phase, coils, noise, sampling
-        The sections, in the order of the line.
+        The sections, one per stage of the synthesis.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = Field(default=0, ge=0)
-    pairs: int | None = Field(default=None, ge=1, le=10**7, description="default: one per source; more go round again")
+    pairs: int | None = Field(
+        default=None, ge=1, le=10**7, description="default: one per source; with more, sources are used several times"
+    )
     kspace: Literal["packed", "full"] = Field(
-        default="packed", description="packed keeps the sampled part; full keeps all, so that masks can be redrawn"
+        default="packed",
+        description="packed: only the sampled part is stored; full: all of it, so that other masks can be drawn",
     )
     shard_pairs: int | None = Field(
-        default=None, ge=1, le=10**5, description="pairs per file; not part of what a pair is"
+        default=None, ge=1, le=10**5, description="pairs per file; it has no influence on the pairs themselves"
     )
     source: Annotated[ImagesSpec | ScansSpec, Field(discriminator="kind")]
     target: TargetSpec = TargetSpec()
@@ -63,7 +66,7 @@ class Recipe(Spec):
     sampling: SamplingSpec = RegularSpec()
 
     def resolved(self) -> Recipe:
-        """Fill in what the files it names decide, and refuse what cannot work; raises ValueError or OSError."""
+        """Fill in values that depend on the files it names; raises ValueError or OSError for settings that conflict."""
         recipe = self._with_absolute_paths()
         coils = recipe.coils
         self._refuse_what_only_photos_or_scans_have()
@@ -73,8 +76,8 @@ class Recipe(Spec):
             covariance_factor(recipe.noise.covariance, coils.count)
         if samples_points(self.sampling) and self.target.readout_oversampling > 1:
             raise ValueError(
-                f"target.readout_oversampling = {self.target.readout_oversampling} with sampling.kind "
-                f"'{self.sampling.kind}', whose y is a second phase encoding: set it to 1"
+                f"target.readout_oversampling = {self.target.readout_oversampling} cannot be used with sampling.kind "
+                f"'{self.sampling.kind}', where y is a second phase encoding and not the readout; set it to 1"
             )
         for y, x in self.target.matrix if self.target.fit != "native" else ():
             self.sampling.capacity((y * self.target.readout_oversampling, x))
@@ -86,13 +89,14 @@ class Recipe(Spec):
         virtual = coils.count is not None and max(shape[0] for shape in library.shapes) > coils.count
         if self.noise.covariance != "white" and (coils.mix or virtual):
             raise ValueError(
-                "noise.covariance is of the coils as they are, coils.mix and fewer coils.count make others of them; "
-                "leave mix out and keep all coils, or write noise.covariance = 'white'"
+                "noise.covariance is that of the library's own coils, but coils.mix, or a coils.count below their "
+                "number, combines them to new coils; leave out coils.mix and keep all coils, or write "
+                "noise.covariance = 'white'"
             )
         if coils.sets > len(library) and not changed:
             raise ValueError(
-                f"coils.sets = {coils.sets}, but the library {coils.path} has {len(library)}; lower it, or let sets be "
-                "drawn again with coils.flip, rotate or mix"
+                f"coils.sets = {coils.sets}, but the library {coils.path} has {len(library)} sets; lower coils.sets, "
+                "or write coils.flip, coils.rotate or coils.mix = true, so that a set can be used several times"
             )
         settled = {"count": coils.count or library.coils, "sets": coils.sets or len(library)}
         coils = coils.model_copy(update=settled)
@@ -102,18 +106,21 @@ class Recipe(Spec):
 
     @property
     def own_maps(self) -> bool:
-        """Whether each pair has maps of its own, as those of scans have."""
+        """Whether each pair has its own maps, as pairs from scans have."""
         return isinstance(self.coils, EspiritSpec)
 
     def _refuse_what_only_photos_or_scans_have(self) -> None:
         scans, target = isinstance(self.source, ScansSpec), self.target
         if scans != self.own_maps:
             raise ValueError(
-                f"coils.kind '{self.coils.kind}' with source.kind '{self.source.kind}': scans have coils of their own, "
-                "write coils.kind = 'espirit' for them, and for photographs 'loops', 'birdcage' or 'library'"
+                f"coils.kind '{self.coils.kind}' cannot be used with source.kind '{self.source.kind}'; write "
+                "coils.kind = 'espirit' for scans, which have their own coils, and 'loops', 'birdcage' or 'library' "
+                "for photographs"
             )
         if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate or target.degrees):
-            raise ValueError("target.fit 'native', flip, shift, rotate and degrees are for source.kind = 'scans'")
+            raise ValueError(
+                "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"
+            )
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):
@@ -123,7 +130,7 @@ class Recipe(Spec):
             )
 
     def _with_absolute_paths(self) -> Recipe:
-        """Paths as they are from here, so that a worker or a later command elsewhere finds the same files."""
+        """Make paths absolute, so that a worker or a later command in another folder finds the same files."""
         update: dict[str, Any] = {}
         for name, key in PATHS:
             section = getattr(self, name)
@@ -135,8 +142,8 @@ class Recipe(Spec):
     def hash(self) -> str:
         """sha256 of what determines the pairs: the resolved recipe, and the content of the files it names.
 
-        Where files are does not count; `shard_pairs` and `source.max_rejected` change how a corpus is built, not what a
-        pair is. The photographs are not in it: each pair keeps the sha256 of its own.
+        The hash leaves out the paths of files, and `shard_pairs` and `source.max_rejected`, which change how a corpus
+        is built but not its pairs. It also leaves out the photographs: each pair stores the sha256 of its own.
         """
         how: Any = {"shard_pairs": True, "source": {"max_rejected", "path", "manifest"}}
         how |= {name: {key} for name, key in PATHS if name != "source"}
@@ -147,7 +154,7 @@ class Recipe(Spec):
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file; of a corpus, its content hash."""
+    """sha256 of a file, or the content hash of a corpus or a library."""
     if path.is_dir():
         library = open_library(str(path))
         if library.content_hash is not None:
@@ -158,7 +165,7 @@ def file_hash(path: Path) -> str:
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe, apply changes, validate it, and fill in what the files that it names decide.
+    """Read a recipe, apply changes, validate it, and fill in values that depend on the files it names.
 
     Parameters
     ----------
@@ -174,7 +181,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises
     ------
     RecipeError
-        It cannot be read or used; the message names file, line, key, value and remedy.
+        The recipe cannot be read or used; the message names file, line, key, value and remedy.
     """
     try:
         return _resolved(load_settings(Recipe, path, overrides), str(path))
@@ -183,7 +190,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
-    """Validate recipe data that `where` tells the source of; raises RecipeError that names each wrong key."""
+    """Validate recipe data; raises RecipeError that names `where` the data come from and each wrong key."""
     try:
         return _resolved(parse_settings(Recipe, data, where), where)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Random numbers with an address: (seed, stage, index), never a global state, a worker or an order of calls."""
+"""Random numbers that depend only on an address (seed, stage, index), not on global state, worker or call order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def rng(seed: int, stage: str, *index: int) -> np.random.Generator:
     """Return the generator that belongs to this address; the same address gives the same numbers anywhere.
 
     The address is mixed by numpy's ``SeedSequence(seed, spawn_key=(stage, *index))`` (O'Neill's seed_seq
-    design: streams of different keys are independent). The bit generator is SFC64 and not Philox because
-    noise is the cost of a pair: its raw bits come twice as fast, and the address is in the seed either way.
+    design: streams of different keys are independent). The bit generator is SFC64 and not Philox because most of the
+    time for a pair goes into noise: SFC64 gives raw bits twice as fast, and the address is in the seed either way.
     """
     key = np.random.SeedSequence(seed, spawn_key=(_stage_key(stage), *index))
     return np.random.Generator(np.random.SFC64(key))

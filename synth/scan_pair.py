@@ -1,4 +1,4 @@
-"""The other main path: from a slice of a scan to a training pair. Its phase and its coils are its own."""
+"""The second main path: from a slice of a scan to a training pair, with the phase and the coils of the scan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Images = NDArray[np.complex64]
 
 
 def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
-    """Coil images [coil y x] cropped or padded to the matrix around the centre; raises SourceRejectedError."""
+    """Coil images [coil y x], cropped around the centre to the matrix; raises SourceRejectedError if that fails."""
     have = images.shape[-2:]
     if fit == "native" or have == matrix:
         return images
@@ -39,7 +39,10 @@ def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
     remedy = (
         "'native', or a smaller target.matrix" if fit == "crop" else "'native' or 'crop': scans are not interpolated"
     )
-    raise SourceRejectedError(f"a scan of {have[0]}x{have[1]} does not {fit} to {matrix[0]}x{matrix[1]}; use {remedy}")
+    raise SourceRejectedError(
+        f"a scan of {have[0]}x{have[1]} cannot be brought to {matrix[0]}x{matrix[1]} with target.fit = '{fit}'; "
+        f"use target.fit = {remedy}"
+    )
 
 
 def pair_from_scan(
@@ -47,9 +50,10 @@ def pair_from_scan(
 ) -> Pair:
     """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
 
-    In order: whitening; crop; flips, shift, rotation; virtual coils; the noise missing to the SNR asked for; the mask;
-    maps from the noisy reference lines; and as the reference sum conj(map) image, complex, as Knoll 2019 made it (not
-    the root of the sum of squares). Everything is divided by the reference's largest magnitude.
+    The steps, in order: whiten; crop; flip, shift and rotate; compress to virtual coils; draw the mask; add the noise
+    that is missing to reach the wanted SNR; compute maps from the noisy reference lines. The reference image is
+    sum conj(map) image, complex, as in Knoll 2019 (not the root of the sum of squares). Everything is divided by the
+    largest magnitude of the reference image.
     """
     seed, coils = recipe.seed, recipe.coils
     assert isinstance(coils, EspiritSpec)
@@ -68,9 +72,12 @@ def pair_from_scan(
     target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
     scale = float(np.abs(target).max())
     if not (np.isfinite(scale) and scale > 0):
-        raise SourceRejectedError(f"its reference image has the largest magnitude {scale:g}; lower coils.crop")
+        raise SourceRejectedError(
+            f"the largest magnitude of its reference image is {scale:g}, and must be finite and above 0; lower "
+            "coils.crop"
+        )
     total = max(sigma, own)
-    known = total > 0  # of a scan whose noise cannot be learnt, sigma and SNR are not 0 but not known
+    known = total > 0  # where the noise of a scan cannot be learnt, sigma and SNR are unknown, not 0
     numbers = {
         **{"sigma": total / scale if known else np.nan, "sigma_added": added / scale, "scale": scale},
         **({"snr_wanted": wanted} if known else {}),
@@ -88,7 +95,7 @@ def pair_from_scan(
 
 
 def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask) -> Images:
-    """Maps [coil y x] from the reference lines that the mask leaves."""
+    """Maps [coil y x] from the reference lines that the mask samples."""
     rows, columns = mask.reference(kspace.shape[1])
     reference = (min(coils.reference, rows), min(coils.reference, columns))
     try:
@@ -101,7 +108,7 @@ def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask) -> Images:
 
 
 def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:
-    """Sigma to reach, the SNR asked for, and every SNR times sigma: of the signal, the scan's own noise taken off."""
+    """Sigma to reach, the wanted SNR, and every SNR times sigma, for the signal power without the scan's own noise."""
     sampled = kspace[..., mask.sampled].astype(np.complex128)
     power = max(float(np.mean(np.abs(sampled) ** 2)) - 2 * own**2, 0.0)
     whole = max(float(np.mean(np.abs(kspace.astype(np.complex128)) ** 2)) - 2 * own**2, 0.0)
@@ -113,18 +120,18 @@ def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -
 
 
 def _whitened(recipe: Recipe, kspace: Kspace, profile: NoiseProfile) -> Kspace:
-    """Whitened k-space; a profile that cannot be this scan's is refused."""
+    """Whitened k-space; raises SourceRejectedError where the profile cannot be that of this scan."""
     try:
         white = whiten(kspace, profile)
     except CalibrationError as error:
         raise SourceRejectedError(f"{error} (noise.covariance = {recipe.noise.covariance})") from None
     power = float(np.mean(np.abs(white.astype(np.complex128)) ** 2))
-    if power <= 2.1:  # 2 is noise alone, and its level is known to a few percent
+    if power <= 2.1:  # noise alone has power 2, and its level is known to a few percent
         if recipe.noise.covariance == "white":
             raise SourceRejectedError("its k-space holds noise alone; leave it out")
         raise SourceRejectedError(
-            f"all of its k-space is weaker than the noise should be (sigma {(power / 2) ** 0.5:.2g} instead of 1 after "
-            f"whitening): noise.covariance = {recipe.noise.covariance} is not of this scan"
+            f"its k-space is weaker than noise.covariance says that its noise is (sigma {(power / 2) ** 0.5:.2g} after "
+            f"whitening, instead of 1): noise.covariance = {recipe.noise.covariance} is not of this scan"
         )
     return white
 

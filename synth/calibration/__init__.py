@@ -1,4 +1,4 @@
-"""What is learnt from scans: their noise, and the sensitivity maps of their coils."""
+"""Learning from scans: their noise, and the sensitivity maps of their coils."""
 
 from ..moved import forwarding
 

@@ -1,12 +1,13 @@
 """Coil maps from a scan's own reference lines: ESPIRiT, in its convolutional and coarse-grid form.
 
-Uecker et al., Magn Reson Med 71:990, 2014: patches of the reference lie in a subspace of all patches; projecting on it,
-patch by patch, is a convolution in k-space, so at each position of the image a matrix between coils, whose eigenvector
-of eigenvalue 1 is the coil map. Lobos, Chan and Haldar (PISCO, arXiv 2302.13431) note that the matrix's Fourier
-coefficients are sums of the projection's entries over equal lags, and that maps are smooth: a coarse grid suffices.
+Uecker et al., Magn Reson Med 71:990, 2014: patches of the reference lie in a subspace of all patches. To project every
+patch on this subspace is a convolution in k-space, and thus a matrix [coil coil] at each position of the image; its
+eigenvector of eigenvalue 1 is the coil map. Lobos, Chan and Haldar (PISCO, arXiv 2302.13431) note that the matrix's
+Fourier coefficients are sums of the projection's entries over equal lags, and that a coarse grid suffices, because maps
+are smooth.
 
-Here: eigenvectors on a very coarse grid by `eigh`, a smooth phase for them, power iterations on a fine-enough grid that
-start from these, and quintic splines to the pixels.
+The steps here: eigenvectors on a very coarse grid by `eigh`; a smooth phase for them; power iterations, which start
+from them, on a grid that is fine enough; and quintic splines from this grid to the pixels.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from ..physics import centre_block, rss
 from .noise_profile import NoiseProfile, whiten, whitening_matrix
 
 Complex = NDArray[np.complex64]
-SPACING = (8, 4)  # pixels between the positions of the two grids, about
-LEAST = (12, 24)  # positions along an axis; the matrices are trigonometric polynomials of degree kernel - 1
+SPACING = (8, 4)  # approximate pixels between the positions of the coarse and of the fine grid
+LEAST = (12, 24)  # fewest positions along an axis; the matrices are trigonometric polynomials of degree kernel - 1
 ITERATIONS = 8
 TINY = np.float32(1e-12)
 
@@ -70,7 +71,7 @@ def espirit(
     Parameters
     ----------
     kspace
-        Complex [coil y x], best whitened; outside of the reference it may be empty.
+        Complex [coil y x], preferably whitened; outside of the reference it may be zero.
     shape
         y, x of the maps; by default those of the k-space.
     reference
@@ -78,17 +79,17 @@ def espirit(
     kernel
         Side of the patches, in samples.
     threshold
-        Singular vectors of the patches with a value above this share of the largest are kept. It is sigpy's default;
-        BART's .001 is on the square, .032.
+        Singular vectors of the patches are kept if their singular value is above this fraction of the largest one. The
+        default is sigpy's; BART's .001 is for the square of the value and corresponds to .032.
     sets
-        How many sets of maps; a second one describes what wraps around.
+        Number of map sets; a second one describes signal that wraps around.
     extend
         Continue the maps smoothly beyond the object, for images that fill the field of view.
 
     Returns
     -------
-    The maps. Their phase is as smooth as can be, without reference to a coil; its constant is that of the strongest
-    channel of all.
+    The maps. Their phase is as smooth as possible and not relative to any one coil; its constant is that of the
+    strongest principal component of the coils.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def _reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) -
     size = [min(r, n) for r, n in zip(reference, kspace.shape[1:], strict=True)]
     if min(size) <= kernel:
         raise ValueError(
-            f"maps from {size[0]}x{size[1]} reference samples with kernels of {kernel}x{kernel} cannot be; "
+            f"maps cannot be computed from {size[0]}x{size[1]} reference samples with kernels of {kernel}x{kernel}; "
             "sample more reference lines"
         )
     block = kspace[(slice(None), *(centre_block(n, r) for n, r in zip(kspace.shape[1:], size, strict=True)))]
@@ -153,10 +154,10 @@ def signal_space(block: Complex, kernel: int, threshold: float) -> Complex:
 
 
 def lag_coefficients(signal: Complex, coils: int, kernel: int) -> Complex:
-    """Fourier coefficients [coil coil dy dx] of the matrices: the projection summed over equal lags, over kernel^2.
+    """Fourier coefficients [coil coil dy dx] of the matrices: the projection's sums over equal lags, by kernel^2.
 
-    The projection of a patch a is signal signal^H a; patches overlap kernel^2 times, so their mean is the sum over
-    kernel^2, and eigenvalues lie in 0 ... 1.
+    The projection of a patch a is signal signal^H a; patches overlap kernel^2 times, so their mean is the sum divided
+    by kernel^2, and eigenvalues lie in 0 ... 1.
     """
     projection = (signal @ signal.conj().T).reshape(coils, kernel, kernel, coils, kernel, kernel)
     size = 2 * kernel - 1
@@ -184,10 +185,10 @@ def _positions(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[NDArray[n
 
 
 def smooth_phase(vectors: Complex, certainty: NDArray[np.floating]) -> Complex:
-    """Vectors [y x coil] times the phases that make neighbours (around the edges, too) as equal as can be.
+    """Vectors [y x coil] times the phases that make neighbours, also around the edges, as equal as possible.
 
     Power iterations for the phases z that maximise sum w_ij Re(conj(z_i) <v_i, v_j> z_j) over neighbours; they start
-    from the phase against the mean's first principal component, as BART chooses it.
+    from the phase relative to the first principal component of all vectors, as BART chooses it.
     """
     weighted = (vectors * certainty[..., None]).reshape(-1, vectors.shape[-1])
     strongest = np.linalg.eigh(weighted.T @ weighted.conj())[1][:, -1]
@@ -209,7 +210,7 @@ def _phasor(z: Complex) -> Complex:
 
 
 def _refined(matrices: Complex, start: Complex, others: list[Complex]) -> tuple[Complex, NDArray[np.float32]]:
-    """Eigenvectors [y x coil] by power iterations from `start`, orthogonal to `others`, in its phase; eigenvalues."""
+    """Eigenvectors [y x coil] by power iterations from `start`, with its phase, orthogonal to `others`; eigenvalues."""
     vector = start
     for _ in range(ITERATIONS):
         product = (matrices @ vector[..., None])[..., 0]
@@ -231,12 +232,12 @@ def _normalised(vectors: Complex) -> Complex:
 
 
 def _trust(eigenvalues: NDArray[np.floating]) -> NDArray[np.float32]:
-    """0 below an eigenvalue of 0.85, 1 above 0.95: between what BART's and what sigpy's default crop keeps."""
+    """Weights: 0 below an eigenvalue of 0.85, 1 above 0.95; between the default crops of BART and of sigpy."""
     return np.clip((eigenvalues - np.float32(0.85)) * 10, 0, 1).astype(np.float32)
 
 
 def _object(block: Complex, positions: tuple[NDArray[np.float64], NDArray[np.float64]]) -> NDArray[np.float32]:
-    """1 where the reference's own image is above a tenth of its maximum, else 0: beyond, eigenvalues may be 1, too."""
+    """1 where the reference's image is above a tenth of its maximum, else 0: eigenvalues may be 1 outside it, too."""
     window = np.hanning(block.shape[1] + 2)[1:-1, None] * np.hanning(block.shape[2] + 2)[1:-1]
     along_y, along_x = (
         np.exp(2j * np.pi * np.outer(p, np.arange(n) - n // 2)).astype(np.complex64)
@@ -249,8 +250,8 @@ def _object(block: Complex, positions: tuple[NDArray[np.float64], NDArray[np.flo
 def _extended(vectors: Complex, trust: NDArray[np.float32]) -> Complex:
     """Vectors [y x coil] where they are trusted, and the smoothest continuation elsewhere.
 
-    Minimises sum trust |u - v|^2 + a little |laplacian u|^2 on the coarse grid: one small linear system. Its edges are
-    free: continued around them, one side's coils would be mixed with the other's.
+    Minimises sum trust |u - v|^2 + a little |laplacian u|^2 on the coarse grid: one small linear system. The grid's
+    edges are free: a periodic continuation would mix the coils of one side with those of the other.
     """
     ny, nx = trust.shape
     second = [scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[0, 1, 2], shape=(n - 2, n)) for n in (ny, nx)]
@@ -265,7 +266,7 @@ def _extended(vectors: Complex, trust: NDArray[np.float32]) -> Complex:
 
 @lru_cache(maxsize=16)
 def _spline(grid: int, n: int, *, around: bool) -> NDArray[np.float32]:
-    """Matrix [n grid] of splines from `grid` positions to n: quintic around the edges, or cubic up to them."""
+    """Matrix [n grid] of splines from `grid` positions to n: quintic and periodic with `around`, else cubic."""
     if around:
         values = np.vstack([np.eye(grid), np.eye(grid)[:1]])
         curve = scipy.interpolate.make_interp_spline(np.arange(grid + 1), values, k=5, bc_type="periodic")
@@ -283,7 +284,7 @@ def _interpolated(values: NDArray[np.inexact], matrices: list[NDArray[np.float32
 
 
 def maps_of_coils(kspace: NDArray[np.complex64], profile: NoiseProfile | None) -> NDArray[np.complex64]:
-    """Maps of the coils as they are, found where their noise is white: whitened, ESPIRiT, and back."""
+    """Maps [coil y x] of the coils themselves: whiten k-space, compute maps by ESPIRiT, and undo the whitening."""
     reference = (min(24, kspace.shape[1]), min(24, kspace.shape[2]))
     if profile is None:
         return espirit(kspace, reference=reference, extend=True).maps[0]

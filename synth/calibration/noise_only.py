@@ -1,4 +1,4 @@
-"""Where an array of coil data holds noise alone."""
+"""Finding the samples of an array of coil data that hold noise alone."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from ..errors import NoQuietPlaceError
 
-BLOCK = 8  # samples along each side of the blocks whose power is looked at
+BLOCK = 8  # samples along each side of the blocks whose power is compared
 
 
 def quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The candidates [y x] of values [coil y x] whose blocks hold noise alone: those around the most frequent power.
+    """The candidates [y x] of values [coil y x] in blocks of noise alone, whose power is near the most frequent one.
 
     A block's power, averaged over m = 64 n samples, has the relative standard deviation 1 / sqrt(m); n is the number of
-    independent coils, trace(Psi)^2 / trace(Psi^2). Blocks within 2.5 of these around the mode are kept; the rest must
-    lie above, as signal does, not below. Raises NoQuietPlaceError otherwise.
+    independent coils, trace(Psi)^2 / trace(Psi^2). Blocks are kept if their power is within 2.5 standard deviations of
+    the mode. The other blocks must have more power, as signal has; raises NoQuietPlaceError if too few blocks are kept,
+    or too many have less power.
     """
     rows, columns = values.shape[1:]
     scale = np.mean(np.abs(values[:, candidates]) ** 2, axis=1)

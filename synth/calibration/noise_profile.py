@@ -1,7 +1,7 @@
-"""What is known of a receive chain's noise: the covariance between coils; whitening with it; the SNR that it leaves.
+"""The noise of a receive chain: the covariance between coils, whitening with it, and the SNR after whitening.
 
-Conventions: sigma is the standard deviation of the real and of the imaginary part, each; the covariance is Psi =
-E[n n^H], the mean of n n^H over samples, so its diagonal is 2 sigma^2; the orthonormal FFT keeps both.
+Conventions: sigma is the standard deviation of the real part, and the same of the imaginary part; the covariance is
+Psi = E[n n^H], the mean of n n^H over samples, so its diagonal is 2 sigma^2; the orthonormal FFT keeps both.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ LEAST_SAMPLES = 100
 
 @dataclass(frozen=True, eq=False)
 class NoiseProfile:
-    """The noise of a receive chain, and how far to believe it.
+    """The noise of a receive chain, and how reliable the result is.
 
     Attributes
     ----------
     covariance
         Psi [coil coil] = E[n n^H], complex; its diagonal is 2 sigma^2, sigma in the unit of the k-space.
     place
-        Where it was learnt: noise scan, background or k-space edge.
+        Where the noise was learnt: noise scan, background or k-space edge.
     samples
-        Independent complex samples per coil that it rests on.
+        Number of independent complex samples per coil from which it was learnt.
     lag_correlation
-        Of neighbouring samples; 0 where noise is white.
+        Correlation of neighbouring samples; 0 where noise is white.
     excess_kurtosis
-        Of whitened real and imaginary parts; 0 for a Gaussian.
+        Excess kurtosis of whitened real and imaginary parts; 0 for a Gaussian.
     source
         The file.
     notes
-        What limits it, one sentence each.
+        Limits of the result, one sentence each.
     """
 
     covariance: NDArray[np.complex128]
@@ -60,12 +60,12 @@ class NoiseProfile:
 
     @property
     def sigma(self) -> NDArray[np.float64]:
-        """Standard deviation [coil] of the real and of the imaginary part, each."""
+        """Standard deviation [coil] of the real part, and the same of the imaginary part."""
         return np.sqrt(np.diag(self.covariance).real / 2)
 
     @property
     def mean_sigma(self) -> float:
-        """Root of the coils' mean sigma^2."""
+        """Square root of the mean of sigma^2 over coils."""
         return float(np.sqrt(np.mean(self.sigma**2)))
 
     @property
@@ -121,7 +121,7 @@ def load_profile(path: str | Path) -> NoiseProfile:
         profile = NoiseProfile(covariance, **{n: stored[n] for n in names}, notes=tuple(stored["notes"]))
         whitening_matrix(profile)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CalibrationError(f"{path}: is no noise profile ({error}); make one with `fathom calibrate`") from None
+        raise CalibrationError(f"{path}: is not a noise profile ({error}); make one with `fathom calibrate`") from None
     return profile
 
 
@@ -130,7 +130,10 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
     n = np.asarray(noise, np.complex128)
     coils, samples = n.shape
     if samples < max(2 * coils, LEAST_SAMPLES):
-        raise CalibrationError(f"{source}: {samples} noise samples of {coils} coils are too few; give more")
+        raise CalibrationError(
+            f"{source}: {samples} noise samples of {coils} coils are too few; need at least "
+            f"{max(2 * coils, LEAST_SAMPLES)}"
+        )
     covariance = n @ n.conj().T / samples
     if not np.diag(covariance).real.min() > 0:
         raise CalibrationError(f"{source}: coil {np.argmin(np.diag(covariance).real)} has no noise; is it connected?")
@@ -140,17 +143,18 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
     kurtosis = float(np.mean(parts**4) / np.mean(parts**2) ** 2 - 3)
     notes = []
     if abs(lag) > 0.1:
-        notes.append(f"neighbouring samples correlate by {lag:.2f}: a receiver filter, or oversampling")
+        notes.append(f"neighbouring samples correlate by {lag:.2f}, by a receiver filter or oversampling")
     if abs(kurtosis) > 6 * np.sqrt(24 / (2 * n.size)) + 0.05:
-        notes.append(f"excess kurtosis {kurtosis:.2f}: not Gaussian, is there signal or interference in it?")
+        notes.append(f"excess kurtosis {kurtosis:.2f}, so not Gaussian: is there signal or interference in the noise?")
     return NoiseProfile(covariance, place, samples, lag, kurtosis, source, tuple(notes))
 
 
 def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
-    """One profile of several, each weighing by its samples; raises CalibrationError where coils differ."""
+    """The mean of profiles, weighted by numbers of samples; raises CalibrationError if numbers of coils differ."""
     if len({p.coils for p in profiles}) > 1:
         raise CalibrationError(
-            f"scans of {sorted({p.coils for p in profiles})} coils have no common noise; calibrate each kind on its own"
+            f"scans of {sorted({p.coils for p in profiles})} coils have no common noise profile; calibrate scans of "
+            "each number of coils on their own"
         )
     if len(profiles) == 1:
         return profiles[0]
@@ -166,8 +170,8 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
         apart = float(np.linalg.norm(p.covariance - covariance) / np.linalg.norm(covariance))
         if apart > 0.1 + 2 * p.coils / max(p.samples, 1) ** 0.5:
             notes.add(
-                f"{Path(p.source).name}: sigma {p.mean_sigma:.4g}, its covariance is {100 * apart:.0f} % from that "
-                "of all: is it one receive chain?"
+                f"{Path(p.source).name}: its covariance differs by {100 * apart:.0f} % from the mean of all (its sigma "
+                f"is {p.mean_sigma:.4g}): is it the same receive chain?"
             )
     return NoiseProfile(
         covariance,
@@ -181,7 +185,7 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
 
 
 def whitening_matrix(profile: NoiseProfile) -> NDArray[np.complex128]:
-    """W [coil coil] with W Psi W^H = 2: after it every coil has sigma 1, and coils do not correlate.
+    """W [coil coil] with W Psi W^H = 2 I: after whitening, every coil has sigma 1, and coils do not correlate.
 
     W = L^-1 of the Cholesky factor of Psi / 2 = L L^H. Raises CalibrationError where Psi is not positive definite.
     """
@@ -189,9 +193,12 @@ def whitening_matrix(profile: NoiseProfile) -> NDArray[np.complex128]:
 
 
 def whitening_of(psi: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """The same of a covariance [coil coil]."""
+    """The whitening matrix W [coil coil] of a covariance [coil coil]; see `whitening_matrix`."""
     if psi.ndim != 2 or psi.shape[0] != psi.shape[1] or not np.isfinite(psi).all():
-        raise CalibrationError(f"a covariance of {psi.shape} is none between coils, or holds what is no number")
+        raise CalibrationError(
+            f"the noise covariance of shape {psi.shape} is not a square matrix [coil coil], or has entries that are "
+            "NaN or infinite; measure it again"
+        )
     if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(psi).max())):
         raise CalibrationError("the noise covariance is not Hermitian; give E[n n^H]")
     try:
@@ -201,7 +208,7 @@ def whitening_of(psi: NDArray[np.complex128]) -> NDArray[np.complex128]:
 
 
 def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArray[np.complex64]:
-    """Mix coils such that noise has sigma 1 in each, and none correlates with another.
+    """Mix coils such that their noise has sigma 1 in each coil and does not correlate between coils.
 
     Parameters
     ----------
@@ -220,7 +227,9 @@ def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArra
         The profile is of another number of coils, or its covariance cannot be inverted.
     """
     if len(kspace) != profile.coils:
-        raise CalibrationError(f"the profile is of {profile.coils} coils, the data have {len(kspace)}")
+        raise CalibrationError(
+            f"the noise profile has {profile.coils} coils, the data have {len(kspace)}; give the profile of these coils"
+        )
     return np.tensordot(whitening_matrix(profile), kspace, axes=1).astype(np.complex64)
 
 
@@ -242,7 +251,7 @@ def profile_of_decorrelation(matrix: NDArray[np.complexfloating], source: str = 
 
 
 def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[str, float]:
-    """Every named SNR of noisy k-space after whitening; the noise's own power is taken off.
+    """Every named SNR of noisy k-space after whitening; the power of the noise itself is subtracted.
 
     Parameters
     ----------
@@ -253,8 +262,8 @@ def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[s
 
     Returns
     -------
-    ``rms``, ``knoll``, ``knoll-rms`` and ``image`` as `synth.snr` defines them. ``image`` takes sum |image|^2 over
-    coils as the combined image, which holds for maps with sum |map|^2 = 1, and 2 as its noise.
+    ``rms``, ``knoll``, ``knoll-rms`` and ``image`` as `synth.snr` defines them. For ``image``, the power of the
+    combined image is sum |image|^2 over coils, which holds for maps with sum |map|^2 = 1, and that of its noise is 2.
 
     Raises
     ------
@@ -282,5 +291,5 @@ def read_matrix(path: str | Path, variable: str | None = None) -> NDArray[np.com
     except Exception as error:
         raise ScanError(f"{path}: holds no matrix that can be read ({type(error).__name__}: {error})") from None
     if found.ndim != 2 or found.shape[0] != found.shape[1] or found.dtype.kind not in "fc":
-        raise ScanError(f"{path}: holds {found.dtype} {found.shape}, no matrix between coils")
+        raise ScanError(f"{path}: holds {found.dtype} {found.shape}; need a square numeric matrix [coil coil]")
     return np.asarray(found, np.complex128)

@@ -1,7 +1,7 @@
-"""Learning the noise of a scan: a noise scan, the image's background, or the edge of k-space.
+"""Learning the noise of a scan from a noise scan, the image's background, or the edge of k-space.
 
-Each is refused where it would lie: zero padding, filters, signal in the corner; of a readout whose receiver filter
-falls off at the ends only the flat middle half is believed.
+Each of these is refused where its result would be wrong: with zero padding, filters, or signal in the corner. Where the
+receiver filter falls off at the ends of the readout, only the flat middle half is used.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def calibrate(scan: Scan, number: int | None = None, place: Place | None = None)
     scan
         The scan; `open_scan` gives it.
     number
-        The slice that is looked at; by default the middle one.
+        The slice that is used; by default the middle one.
     place
-        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default each in turn.
+        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default, each is tried in turn.
 
     Returns
     -------
-    The profile; its `place` says where it was learnt, its `notes` what limits it.
+    The profile; its `place` says where the noise was learnt, its `notes` what limits the result.
 
     Raises
     ------
     CalibrationError
-        Noise cannot be learnt there: padding, filters, signal in the way; the message gives the reason for each place.
+        The noise cannot be learnt, because of padding, filters or signal; the message gives the reason for each place.
     """
     number = len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
@@ -66,12 +66,12 @@ def _from_noise_scan(scan: Scan) -> NoiseProfile:
     profile = profile_of_noise(scan.noise, "noise scan", str(scan.path))
     if scan.averages == 1:
         return profile
-    note = f"the covariance is that of the noise scan over {scan.averages}: as many averages were taken"
+    note = f"the covariance is that of the noise scan divided by {scan.averages}, the number of averages"
     return replace(profile, covariance=profile.covariance / scan.averages, notes=(*profile.notes, note))
 
 
 def from_background(scan: Scan, number: int) -> NoiseProfile:
-    """Noise of the image's background beside the object: blocks near its left and right edge that hold nothing else.
+    """Noise of the image's background beside the object: blocks near the image's left and right edge with noise alone.
 
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
     """
@@ -98,7 +98,8 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
     ends = float(np.median(power[place > 0.45 * rows]))
     if floor == 0 or ends > 0.7 * floor:
         return np.ones(rows, bool), ()
-    note = f"noise falls to {(ends / floor) ** 0.5:.2f} at the readout's ends: only its middle half was used"
+    part = (ends / floor) ** 0.5
+    note = f"noise at the readout's ends is {part:.2f} of that in its middle: only its middle half was used"
     return middle, (note,)
 
 
@@ -113,7 +114,8 @@ def from_edge(scan: Scan, number: int) -> NoiseProfile:
     fall = float(np.mean(near_power / np.maximum(far_power, 1e-300)))
     if fall > 1.5:
         raise CalibrationError(
-            f"power still falls by {fall:.1f} towards the corners of k-space: signal, or a filter; use a noise scan"
+            f"power still falls by a factor of {fall:.1f} towards the corners of k-space, so there is signal or a "
+            "filter; use a noise scan"
         )
     chosen = _quiet(kspace, corner, "the corners of k-space hold signal")
     return _profile_where(kspace, chosen, "k-space edge", scan, ())
@@ -123,8 +125,8 @@ def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:
     zeros = float(np.mean(~kspace.any(axis=0)))
     if zeros > 0.005:
         raise CalibrationError(
-            f"{100 * zeros:.0f} % of k-space is zero (padding, or undersampling), so noise there and in the image is "
-            "less than what was received; strip the padding, or use a noise scan"
+            f"{100 * zeros:.0f} % of k-space is zero (padding, or undersampling), so the noise there and in the image "
+            "is weaker than the received noise; strip the padding, or use a noise scan"
         )
 
 
@@ -144,7 +146,7 @@ def _profile_where(
     lag = float(np.sum((pairs[0] * pairs[1].conj()).real) / np.sum(np.abs(pairs[0]) ** 2)) if neighbours.any() else 0.0
     if abs(lag) > 0.15 or profile.excess_kurtosis > 1:
         raise CalibrationError(
-            f"neighbouring samples correlate by {lag:.2f}, excess kurtosis {profile.excess_kurtosis:.1f}: what is "
-            "there is signal or filtered, not white noise; use a noise scan"
+            f"neighbouring samples correlate by {lag:.2f}, and the excess kurtosis is {profile.excess_kurtosis:.1f}: "
+            "this is signal or filtered noise, not white noise; use a noise scan"
         )
     return replace(profile, place=place, lag_correlation=lag, notes=notes + profile.notes)

@@ -1,4 +1,4 @@
-"""What is wrong with a corpus: every byte of its shards, its metadata and its numbers, against its ledger."""
+"""Checks of a corpus: every byte of its shards, its metadata and its numbers are compared with its plan and ledger."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .tasks import Task, arrays_of, bucket_of, finished
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """A corpus, finished or not, beside what its plan and its ledger say of it.
+    """Compares a corpus, finished or not, with its plan and its ledger.
 
-    Every method tells what is wrong, in sentences that name it.
+    Every method says what is wrong, in sentences that name the part.
     """
 
     root: Path
@@ -40,15 +40,15 @@ class CorpusCheck:
         return cls(root, plan, finished(root, plan))
 
     def shard(self, task: Task) -> str | None:
-        """What is wrong with a shard, or None. Every byte counts: digests and crc32c."""
+        """What is wrong with a shard, or None; digests and crc32c check every byte."""
         entry, (first, end) = self.entries.get(task.name), task.rows
         if entry is None:
             return f"{task.name}: is not in the ledger"
         if len(entry["rows"]) != end - first:
-            return f"{task.name}: the ledger has {len(entry['rows'])} rows of it, not {end - first}"
+            return f"{task.name}: the ledger has {len(entry['rows'])} rows for it instead of {end - first}"
         bucket = bucket_of(self.plan, task)
         if task.kind == "pairs" and [row.get("index") for row in entry["rows"]] != list(bucket.indices[first:end]):
-            return f"{task.name}: the ledger has other pairs in it than the recipe"
+            return f"{task.name}: the ledger lists other pairs for it than the recipe asks for"
         check = _map_is_good if task.kind == "maps" else _pair_is_good
         try:
             arrays = [ShardedArray(self.root / task.bucket / name) for name in arrays_of(task, bucket)]
@@ -60,12 +60,15 @@ class CorpusCheck:
         return None
 
     def documents(self) -> list[str]:
-        """Names of metadata that is not what the plan says; the root's changes when the corpus is finished."""
+        """Names of metadata files that differ from the plan.
+
+        The root's changes when the corpus is finished, so only its recipe and attributes are compared.
+        """
         expected = {k: v for k, v in metadata_documents(self.plan).items() if k != "zarr.json"}
         wrong = [key for key, document in expected.items() if not _holds(self.root / key, document)]
         try:
             stored = json.loads((self.root / "zarr.json").read_bytes())["attributes"]["fathom"]
-            recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # an older one lacks later optional keys
+            recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # older recipes lack later optional keys
             said = {k: v for k, v in corpus_attributes(self.plan).items() if k not in ("complete", "recipe")}
             same = recipe == self.plan.recipe and all(stored[key] == value for key, value in said.items())
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -73,9 +76,9 @@ class CorpusCheck:
         return wrong if same else [*wrong, "zarr.json"]
 
     def numbers(self) -> list[str]:
-        """Arrays of numbers that are not what the ledger says."""
+        """Which arrays of numbers differ from the ledger, one sentence each."""
         return [
-            f"{bucket.name}/{name}: is not what the ledger says"
+            f"{bucket.name}/{name}: differs from the ledger"
             for bucket in self.plan.buckets
             for name, values in named_numbers(bucket.name, self.entries).items()
             if not self._has_number(f"{bucket.name}/{name}", values)

@@ -1,9 +1,10 @@
-"""How a corpus lies on disk: its groups and arrays, its shards, and which task writes which. Format: zarr v3.
+"""The layout of a corpus on disk: its groups, arrays and shards. Format: zarr v3.
 
-A corpus is built under ``NAME.building`` and gets its name when it is whole. One group per shape holds the arrays
-``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`` (first axis: map set); one chunk is one pair, one
-shard one file, written by one task. Every drawn or measured number is a 1-D array (or one more axis). Chunks are
-uncompressed (noise does not compress) and carry a crc32c; a hole reads as NaN.
+A corpus is built under ``NAME.building`` and renamed to ``NAME`` when it is complete. One group per shape of pairs
+holds the arrays ``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`` (first axis: map set). One chunk is
+one pair or map set; one shard is one file, which one task writes. Every drawn or measured number has an array with the
+same first axis, and with further axes where it has several values per pair. Chunks are uncompressed (noise does not
+compress) and carry a crc32c; a missing chunk of complex numbers reads as NaN.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
 
 
 def corpus_attributes(plan: Plan) -> dict[str, Any]:
-    """What the root group says of a corpus."""
+    """The attributes of a corpus's root group."""
     return {
         "schema": SCHEMA,
         "complete": False,

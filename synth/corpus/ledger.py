@@ -17,9 +17,9 @@ Kind = Literal["pairs", "maps"]
 
 
 class Ledger:
-    """``ledger.jsonl``: one line per finished shard, appended by the driver alone, each line on disk before the next.
+    """``ledger.jsonl``: one line per finished shard; only the driver appends lines, each on disk before the next.
 
-    A line ``{"void": task}`` takes an entry back: that shard was found damaged.
+    A line ``{"void": task}`` cancels the entry of a shard that was found damaged.
     """
 
     def __init__(self, root: Path) -> None:
@@ -43,7 +43,7 @@ class Ledger:
         return entries
 
     def sources(self) -> dict[int, str]:
-        """sha256 of the source of every pair that was ever made, by the pair's index; damaged shards' too."""
+        """sha256 of the source of every pair that was ever made, by the pair's index; also of damaged shards' pairs."""
         found: dict[int, str] = {}
         if self.path.exists():
             for line in self.path.read_bytes().split(b"\n"):
@@ -52,7 +52,7 @@ class Ledger:
         return found
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add one line, durably; mends a torn last line by starting anew after it."""
+        """Add one line, durably; if a crash cut off the last line, begin a new line after it."""
         with self.path.open("ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
@@ -63,12 +63,12 @@ class Ledger:
             os.fsync(file.fileno())
 
     def void(self, task: str) -> None:
-        """Take an entry back: that shard is damaged, or its sources may be mended before the next try."""
+        """Cancel an entry, because its shard is damaged or its sources may be repaired before the next try."""
         self.append({"void": task})
 
 
 def content_hash(entries: Entries) -> str:
-    """sha256 over the pairs' digests in the order of their indices, and the maps': nothing else counts."""
+    """sha256 of the digests of all pairs, in the order of their indices, and of all maps; of nothing else."""
     pairs = sorted(
         (row["index"], row["digest"])
         for e in entries.values()
@@ -81,7 +81,7 @@ def content_hash(entries: Entries) -> str:
 
 
 def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[Any]]:
-    """Every number of a bucket's rows by name, first axis the row; NaN where the pair was rejected."""
+    """Every number of a bucket by name, as an array whose first axis is the row; NaN where the pair was rejected."""
     prefix = f"{bucket}/{kind}/"
     shards = sorted(
         (e for name, e in entries.items() if name.startswith(prefix)), key=lambda e: int(e["task"].rsplit("/", 1)[1])
@@ -99,6 +99,6 @@ def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[A
 
 
 def named_numbers(bucket: str, entries: Entries) -> dict[str, NDArray[Any]]:
-    """Arrays of numbers by the names that they have in the corpus."""
+    """Arrays of numbers by their names in the corpus."""
     maps = {f"maps_{name}": values for name, values in numbers_of(bucket, entries, "maps").items()}
     return {**numbers_of(bucket, entries, "pairs"), **maps}

@@ -25,9 +25,9 @@ class Corpus:
     path
         Its folder.
     attributes
-        What its root group says: name, recipe, hashes, summary.
+        The attributes of its root group: name, recipe, hashes, summary.
     buckets
-        Its arrays, by the shape of the pairs: zarr arrays whose first axis is the pair (of ``maps``, the map set).
+        One per shape of pairs, with zarr arrays whose first axis is the pair (in ``maps``, the map set).
     """
 
     path: Path
@@ -69,13 +69,13 @@ def stored_plan(root: Path) -> Plan:
                 f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
             )
         if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
-            raise ValueError("sources.json leads out of the folder of sources")
+            raise ValueError("sources.json names a file outside the folder of sources")
         return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
-            f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so nobody can say what was "
+            f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so it is not known what was "
             "built; restore them, or build under another name"
         ) from None
 
@@ -95,9 +95,9 @@ def open_corpus(path: str | Path) -> Corpus:
     Raises
     ------
     CorpusError
-        It is no corpus, damaged, or of another schema.
+        The folder holds no corpus, or one that is damaged or of another schema.
     UnfinishedCorpusError
-        Its build has not ended.
+        The build of the corpus has not ended.
     """
     path = Path(path)
     refuse_unfinished(path)

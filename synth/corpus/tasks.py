@@ -23,7 +23,7 @@ from .ledger import Entries, Kind, Ledger
 
 @dataclass(frozen=True)
 class Task:
-    """One shard of one bucket: what one worker writes, alone."""
+    """One shard of one bucket, which one worker writes alone."""
 
     bucket: str
     kind: Kind
@@ -42,7 +42,7 @@ class Task:
 
 
 def finished(root: Path, plan: Plan) -> Entries:
-    """The ledger's entries of this plan's tasks; whatever else stands in the ledger does not count."""
+    """The ledger's entries of this plan's tasks; other entries are ignored."""
     entries = Ledger(root).read()
     return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
 
@@ -93,7 +93,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
 
 
 def hole(bucket: BucketPlan) -> tuple[NDArray[Any], ...]:
-    """What stands where a source was rejected: NaN, and an empty mask."""
+    """The arrays that are stored where a source was rejected: NaN, and an empty mask."""
     shapes = (bucket.kspace_shape, bucket.matrix, bucket.maps_shape)
     kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)
     return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if bucket.own_maps else ()))
@@ -131,7 +131,7 @@ def bucket_of(plan: Plan, task: Task) -> BucketPlan:
 
 
 def arrays_of(task: Task, bucket: BucketPlan) -> tuple[str, ...]:
-    """The arrays that a task writes: kspace, mask and target, with maps where each pair has its own, or maps."""
+    """The arrays that a task writes: kspace, mask, target (and maps, where each pair has its own), or maps alone."""
     if task.kind == "maps":
         return ("maps",)
     return (*ARRAYS, "maps") if bucket.own_maps else ARRAYS

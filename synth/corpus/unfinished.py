@@ -1,4 +1,4 @@
-"""A corpus that is being built: its metadata, the ledger of its shards, and its name when it is whole."""
+"""A corpus that is being built: its metadata, the ledger of its shards, and the renaming when it is complete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .tasks import Task, bucket_of, finished, shard_files, tasks_of
 
 @dataclass(frozen=True)
 class UnfinishedCorpus:
-    """The corpus of a plan that is being built beside its name `path`.
+    """The corpus of a plan while it is being built, in a folder beside its final name `path`.
 
     Any worker may write a shard (`synth.corpus.tasks.write_shard`); the driver alone keeps the ledger.
     """
@@ -45,7 +45,7 @@ class UnfinishedCorpus:
         return Ledger(self.root)
 
     def prepare(self) -> None:
-        """Write sources and metadata; what is there already and right stays untouched."""
+        """Write the list of sources and the metadata; files that are already there and correct stay untouched."""
         self.root.mkdir(parents=True, exist_ok=True)
         documents = {
             "sources.json": json.dumps(list(self.plan.files)).encode(),
@@ -58,7 +58,7 @@ class UnfinishedCorpus:
                 write_whole(target, document)
 
     def empty(self) -> None:
-        """Remove all that is there: only for one that holds no pair yet."""
+        """Remove everything from the folder; only for a corpus that holds no pair yet."""
         for old in self.root.iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
 
@@ -67,12 +67,12 @@ class UnfinishedCorpus:
         return finished(self.root, self.plan)
 
     def missing(self) -> list[Task]:
-        """The shards that are to be made."""
+        """The shards that are still to be made."""
         done = self.entries()
         return [task for task in tasks_of(self.plan) if task.name not in done]
 
     def bytes_of(self, tasks: list[Task]) -> int:
-        """Bytes on disk that shards take, nearly."""
+        """Approximate bytes that shards take on disk."""
         total = 0
         for task in tasks:
             bucket = bucket_of(self.plan, task)
@@ -81,7 +81,7 @@ class UnfinishedCorpus:
         return total
 
     def finish(self, summary: dict[str, Any], papers: dict[str, bytes] | None = None) -> str:
-        """Write numbers, summary, attributes and `papers`, and give the corpus its name; return the content hash.
+        """Write numbers, summary, attributes and the documents `papers`, rename the folder, return the content hash.
 
         Raises CorpusError where a shard is missing from the ledger or from the disk.
         """

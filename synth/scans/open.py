@@ -1,7 +1,7 @@
-"""The door for scans: fully sampled k-space in any of the field's formats, opened as one typed scan.
+"""Opening scans: fully sampled k-space in any of the field's formats becomes one type, `Scan`.
 
 `open_scan` chooses a reader of `synth.scans.readers` by the file's name. Files are data: nothing in them is executed,
-links out of them are not followed, and nothing is allocated on a header's word alone.
+links out of them are not followed, and no memory is allocated for sizes that a header merely declares.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def open_scan(
     variable
         Name of the array, for a .mat, .npz or .h5 file that holds several.
     axes
-        Names of its axes in order, of slice, coil, y and x, such as "y x slice coil"; "sample coil" for a noise scan.
+        Names of its axes in order, from slice, coil, y and x, such as "y x slice coil"; "sample coil" for a noise scan.
     shape
         Sizes of a .cfl that has no .hdr beside it.
 
@@ -46,7 +46,7 @@ def open_scan(
     Raises
     ------
     ScanError
-        The file is not there, damaged, or no k-space that Fathom reads.
+        The file does not exist, is damaged, or holds no k-space that Fathom can read.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,8 +56,10 @@ def open_scan(
         scan = read(path, Choice(variable, axes, shape))
     except ScanError:
         raise
-    except Exception as error:  # at this door: readers of other people raise whatever they like on a damaged file
-        raise ScanError(f"{path}: cannot be read ({short(error)}); is it whole, and of the kind it is named?") from None
+    except Exception as error:  # the libraries behind the readers raise many kinds of errors on a damaged file
+        raise ScanError(
+            f"{path}: cannot be read ({short(error)}); check that it is complete and that its suffix names its format"
+        ) from None
     return _checked(scan)
 
 
@@ -67,8 +69,8 @@ def _checked(scan: Scan) -> Scan:
         return scan
     if min(slices, coils) < 1 or min(scan.matrix) < LEAST_SIDE:
         raise ScanError(
-            f"{scan.path}: [slice coil y x] = {scan.stored} is no k-space; its sides must be {LEAST_SIDE} at least. "
-            "If the axes were guessed wrongly, name them"
+            f"{scan.path}: [slice coil y x] = {scan.stored} cannot be k-space; need at least 1 slice, 1 coil and an "
+            f"image of {LEAST_SIDE}x{LEAST_SIDE}. If the axes were guessed wrongly, name them"
         )
     if 8 * coils * y * x > MAX_SLICE_BYTES:
         raise ScanError(f"{scan.path}: a slice of {coils} x {y} x {x} is over the limit of {MAX_SLICE_BYTES >> 30} GB")

@@ -20,10 +20,10 @@ Kspace = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user says of a file that does not say it itself."""
+    """What the user says about a file that does not describe itself."""
 
     variable: str | None = None  # name of the array in .npz, .mat and .h5 files
-    axes: str | None = None  # names of its axes in order, of: slice coil y x sample
+    axes: str | None = None  # names of its axes in order, from: slice coil y x sample
     shape: tuple[int, ...] | None = None  # of a .cfl without .hdr
 
 
@@ -31,30 +31,31 @@ class Choice:
 class Scan:
     """K-space [slice coil y x] of one file, y the readout, and what is known of it; slices are read one by one.
 
-    ``scan[k]`` is slice k as complex64 [coil y x], the readout's oversampling and padded columns removed; it raises
-    ScanError for NaN, infinity or nothing but zeros. ``len(scan)`` is the number of slices, 0 for noise alone.
+    ``scan[k]`` is slice k as complex64 [coil y x], without the readout's oversampling and without padded columns. It
+    raises ScanError where the slice has NaN or infinite samples, or is zero everywhere. ``len(scan)`` is the number of
+    slices; it is 0 for a file that holds only a noise scan.
 
     Attributes
     ----------
     path, format
         The file, and the format it was read as.
     stored
-        slice, coil, y, x as the file has them; `shape` is what ``scan[k]`` gives.
+        Sizes of slice, coil, y, x in the file; `shape` has them for the slices that ``scan[k]`` gives.
     load
         Reads slice k [coil y x] as stored.
     oversampling
-        Of the readout in the file.
+        Factor by which the readout in the file is oversampled.
     padding
         Zero columns left and right in the file, which are stripped.
     noise
-        Samples [coil sample] of a noise scan in the file, at the bandwidth of its lines; None without.
+        Samples [coil sample] of a noise scan in the file, at the bandwidth of its imaging lines; None without one.
     averages
-        Of how many acquisitions the lines are the mean; None where lines differ.
+        Number of acquisitions of which each line is the mean; None where lines differ.
     calibration
         K-space [slice coil y x] of a calibration scan in the file, as stored, zero where it was not measured; None
-        without. Lines that were measured for calibration alone, but fit the image, are in the image.
+        without one. Lines that were measured only for calibration, but belong to the image, are in the image.
     maps
-        Reads coil maps [coil y x] of slice k, where the file holds some.
+        Reads coil maps [coil y x] of slice k; None where the file holds no maps.
     field_of_view_mm
         y, x of the image, in mm.
     notes
@@ -94,7 +95,7 @@ class Scan:
         return len(self), self.coils, *self.matrix
 
     def __getitem__(self, number: int) -> Kspace:
-        """One slice [coil y x]; raises ScanError for NaN, infinity or nothing but zeros in it."""
+        """One slice [coil y x]; raises ScanError where it has NaN or infinite samples, or is zero everywhere."""
         kspace = self.without_padding(number)
         if self.oversampling > 1:
             rows, first = self.matrix[0], self.stored[2] // 2 - self.matrix[0] // 2
@@ -109,7 +110,7 @@ class Scan:
     def as_stored(self, number: int) -> Kspace:
         """One slice [coil y x] with oversampling and padding, as the file has it."""
         if not 0 <= number < len(self):
-            held = "holds noise alone, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
+            held = "it holds only noise, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
             raise ScanError(f"{self.path}: there is no slice {number}; {held}")
         try:
             kspace = np.ascontiguousarray(self.load(number), np.complex64)
@@ -122,18 +123,18 @@ class Scan:
         if kspace.shape != self.stored[1:]:
             raise ScanError(f"{self.path}: slice {number} is {kspace.shape}, its header says {self.stored[1:]}")
         if not np.isfinite(kspace.view(np.float32)).all():
-            raise ScanError(f"{self.path}: slice {number} has samples that are not numbers; export it anew")
+            raise ScanError(f"{self.path}: slice {number} has samples that are NaN or infinite; export it anew")
         if not kspace.any():
             raise ScanError(f"{self.path}: slice {number} is zero everywhere; leave it out")
         return kspace
 
     @property
     def oversampling_removed(self) -> bool:
-        """Whether the header says that the readout is no wider than the image, as scanners never measure it."""
+        """Whether the header says that the readout is only as wide as the image; scanners always measure it wider."""
         return self.oversampling == 1 and self.field_of_view_mm is not None
 
     def __repr__(self) -> str:
-        """What it is, in a line."""
+        """Path, format and shapes in one line."""
         noise = "" if self.noise is None else f", noise {self.noise.shape}"
         return f"Scan({str(self.path)!r}, {self.format}, slice coil y x = {self.shape}{noise})"
 

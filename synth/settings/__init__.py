@@ -1,1 +1,1 @@
-"""What TOML files are read against: frozen models, and errors that name file, line, key and remedy."""
+"""Validation of TOML files: frozen models, and errors that name file, line, key and remedy."""

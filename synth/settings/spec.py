@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: frozen, strict, no unknown keys, and numbers that may be ranges."""
+"""The base of all sections of a recipe: frozen, strict, without unknown keys; and numbers that may be ranges."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ PositiveRange = Annotated[Range, AfterValidator(_positive)]
 
 
 def draw_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    """Draw uniformly between the bounds; one number is itself."""
+    """Draw uniformly between the bounds; where both are the same number, that number."""
     return float(bounds[0] + (bounds[1] - bounds[0]) * rng.random())

@@ -1,4 +1,4 @@
-"""Settings as frozen data: TOML read against a model, with errors that name file, line, key, value and remedy."""
+"""Settings as frozen data: TOML validated with a model, with errors that name file, line, key, value and remedy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pydantic import BaseModel, ValidationError
 from ..errors import SettingsError
 
 Model = TypeVar("Model", bound=BaseModel)
-LONG = 300  # characters of a value that a message still shows
+LONG = 300  # characters; a message leaves out a longer value
 
 
 @contextmanager
 def within(where: str) -> Iterator[None]:
-    """Say of a SettingsError where the settings are used."""
+    """Begin the message of a SettingsError with `where`, the place where the settings are used."""
     try:
         yield
     except SettingsError as error:
@@ -61,7 +61,7 @@ def parse_settings(
 ) -> Model:
     """Validate data; raises SettingsError that names each wrong key of `where`, by its line in `text`.
 
-    Keys in `overridden` came from the command line, so no line of the text is to blame.
+    Keys in `overridden` came from the command line; for them, the message names ``--set`` instead of a line.
     """
     try:
         return model.model_validate_json(json.dumps(data, default=str), strict=True)
@@ -104,7 +104,7 @@ def _explain(
     if problem["type"] == "missing":
         return f"{place}: is missing; add it"
     if problem["type"] == "union_tag_not_found":
-        return f"{place}: is missing; it says which kind of {keys[0]} is wanted"
+        return f"{place}: is missing; add it, to say which kind of {keys[0]} is wanted"
     if problem["type"] == "union_tag_invalid":
         return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
     if problem["type"] == "tuple_type":
@@ -112,12 +112,12 @@ def _explain(
         return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
     message = problem["msg"].removeprefix("Value error, ")
     told = json.dumps(value, default=str)
-    told = f" = {told}" if len(told) <= LONG else ""  # a whole study would hide what is wrong with it
+    told = f" = {told}" if len(told) <= LONG else ""  # a long value, such as a whole study, would hide the message
     return f"{place}{told}: {message[:1].lower()}{message[1:]}"
 
 
 def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:
-    """The keys that a user wrote, of a pydantic location (which also names union members), the value, known keys."""
+    """The user's keys at a pydantic location (which also names union members), the value there, and the known keys."""
     keys: list[str] = []
     model: set[str] = set(whole.model_fields)
     for depth, part in enumerate(loc):
@@ -132,7 +132,7 @@ def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[li
 
 
 def _fields(whole: type[BaseModel], section: str, value: Any) -> set[str]:
-    """Known keys of a section; of the kind that it names, where it has kinds."""
+    """Known keys of a section; where it has kinds, those of the kind that it names."""
     models = _models(whole.model_fields[section].annotation) if section in whole.model_fields else []
     kind = value.get("kind") if isinstance(value, dict) else None
     chosen = (
@@ -150,7 +150,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _line_of(keys: list[str], text: str) -> int | None:
-    """Line of `section.key` in TOML text, found by its section header and the key; None where it is not written so."""
+    """Line of `section.key` in TOML text, found by its section header and the key; None where it is not found."""
     section, wanted = "", ".".join(keys[:-1])
     header = None
     for number, line in enumerate(text.splitlines(), 1):

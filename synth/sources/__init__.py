@@ -1,1 +1,1 @@
-"""Where pairs come from: photographs, MR images, slices of scans; and what their history has done to them."""
+"""The sources of pairs: photographs, MR images, slices of scans; and signs of their earlier processing."""

@@ -1,8 +1,8 @@
-"""What a source's history has done to it: traces that make reconstruction look easier than it is.
+"""Signs of a source's earlier processing, which make reconstruction look easier than it is.
 
-Shimron, Tamir, Wang and Lustig, PNAS 119:e2117203119, 2022: networks trained and tested on data that were
-JPEG-compressed, zero-filled, filtered or interpolated report errors that are up to half of the true ones. A finding
-warns; it is kept with every pair, and a recipe may refuse it (`source.refuse`).
+Shimron, Tamir, Wang and Lustig, PNAS 119:e2117203119, 2022: networks that are trained and tested on data that were
+JPEG-compressed, zero-filled, filtered or interpolated report errors down to half of the true ones. A finding is only a
+warning, stored with every pair; a recipe may reject sources that have it (`source.refuse`).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ MEANING: dict[SourceFinding, str] = {
     "zero-filled": "the border of its k-space is zero: it was padded, and is interpolated in the image",
     "undersampled": "samples inside its k-space are missing: its reference is not fully sampled",
     "filtered": "noise is weaker at the border of its k-space than in the image: a filter was applied",
-    "oversampling-removed": "its header says that the readout is as wide as the image: what lay beside it is gone",
+    "oversampling-removed": "by its header, the readout is as wide as the image: the oversampled parts were cut off",
     "real-valued": "its k-space has conjugate symmetry: the phase was thrown away",
 }
-GRID = 8  # of JPEG
-BLOCKINESS = 1.12  # of the grid's steps over the steps between; photographs without JPEG stay below 1.05
+GRID = 8  # side of JPEG's blocks, in pixels
+BLOCKINESS = 1.12  # steps at the grid's lines over steps between them; photographs without JPEG stay below 1.05
 EMPTY = 2e-3  # power of the outer band over that of the middle: photographs have 8e-3 and more, enlarged ones 7e-4
-BAND = 256  # pixels of the part that is looked at
+BAND = 256  # side of the part that is analysed, in pixels
 
 
 def crimes_of_photo(image: NDArray[np.float32], *, jpeg: bool) -> tuple[SourceFinding, ...]:
-    """Findings in a grey photograph [y x]; `jpeg` says that the file is one."""
+    """Findings in a grey photograph [y x]; `jpeg` says whether its file is a JPEG."""
     found: list[SourceFinding] = ["jpeg"] if jpeg else []
     if min(image.shape) >= 32 and _outer_band(image) < EMPTY:
         found.append("interpolated")
@@ -56,9 +56,9 @@ def crimes_of_photo(image: NDArray[np.float32], *, jpeg: bool) -> tuple[SourceFi
 
 
 def blockiness(image: NDArray[np.float32]) -> float:
-    """Steps over the lines of an 8x8 grid against steps between them: second differences, the lesser of both axes.
+    """Mean difference across the lines of an 8x8 grid over that between the lines; the smaller value of both axes.
 
-    The grid may begin anywhere (the picture may have been cropped). 1 is no grid.
+    The grid may begin anywhere (the picture may have been cropped). The value is 1 for a picture without a grid.
     """
     ratios = []
     for axis in (0, 1):
@@ -74,7 +74,7 @@ def blockiness(image: NDArray[np.float32]) -> float:
 
 
 def _outer_band(image: NDArray[np.float32]) -> float:
-    """Power beyond 0.9 of the highest frequency over power around 0.4, along each axis; the lesser ratio."""
+    """Power beyond 0.9 of the highest frequency over power around 0.4 of it; the smaller ratio of both axes."""
     y, x = (slice(max(n - BAND, 0) // 2, max(n - BAND, 0) // 2 + min(n, BAND)) for n in image.shape)
     part = image[y, x].astype(np.float32)
     part = (part - part.mean()) * np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])
@@ -113,9 +113,9 @@ def _border(places: NDArray[np.intp], n: int) -> bool:
 
 
 def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
-    """Whether the border of k-space holds less than the image's noise: white noise is as strong in both (Parseval).
+    """Whether noise is weaker at the border of k-space than in the image: white noise is as strong in both (Parseval).
 
-    Where the image has no background, nobody can say.
+    False where the image has no background, in which its noise could be measured.
     """
     scale = np.sqrt(np.mean(np.abs(kspace) ** 2, axis=(1, 2), keepdims=True))
     kspace = kspace / np.maximum(scale, 1e-30)
@@ -137,7 +137,7 @@ def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
 
 
 def _conjugate_symmetry(kspace: NDArray[np.complex64]) -> float:
-    """|<K(k), conj K(-k)>| over ||K||^2, after each coil: 1 for a real image, whatever its constant phase."""
+    """|<K(k), conj K(-k)>| over ||K||^2, the smallest of all coils: 1 for a real image times any constant phase."""
     mirrored = kspace
     for axis in (1, 2):
         mirrored = np.flip(mirrored, axis)
@@ -147,9 +147,10 @@ def _conjugate_symmetry(kspace: NDArray[np.complex64]) -> float:
 
 
 def fingerprint(image: NDArray[np.floating]) -> int:
-    """64 bits that copies of a picture share, also resized or saved anew: signs of its 8x8 lowest frequencies.
+    """64 bits that are equal for copies of a picture, even if resized or saved again: from 8x8 lowest frequencies.
 
-    The discrete cosine transform of a 32x32 reduction, each coefficient against the median (Zauner's pHash).
+    The picture is reduced to 32x32 and cosine transformed; a bit is 1 where a coefficient is above the median (Zauner's
+    pHash).
     """
     y, x = (np.linspace(0, n, 33).astype(int) for n in image.shape)
     small = np.add.reduceat(np.add.reduceat(image.astype(np.float64), y[:-1], axis=0), x[:-1], axis=1)

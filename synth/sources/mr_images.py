@@ -1,7 +1,7 @@
-"""MR pictures: NIfTI volumes slice by slice, and DICOM images. They join the line as photographs do, not as scans.
+"""MR pictures: NIfTI volumes slice by slice, and DICOM images. They are sources like photographs, not like scans.
 
-A picture is what a scanner made of a scan: magnitude, filtered and interpolated in ways that nobody knows. So its phase
-and its coils are synthetic, and the finding ``mr-picture`` goes with every pair.
+A picture is a magnitude image that a scanner made of a scan, with unknown filters and interpolation. So its phase and
+its coils are synthetic, and every pair has the finding ``mr-picture``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..storage.arrays import stamp
 SUFFIXES = (".nii", ".nii.gz", ".dcm")
 MAX_VOXELS = 2**30
 MAX_PIXELS = 100_000_000
-CONTENT = 0.1  # of the volume's mean: slices below it are air
+CONTENT = 0.1  # of the volume's mean: slices with a lower mean are air
 
 
 def is_picture(name: str) -> bool:
@@ -65,12 +65,14 @@ def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
         if np.iscomplexobj(values):
             values = np.abs(values)
         if not np.isfinite(values).all():
-            raise ImageFileError("has voxels that are not numbers; save it anew")
+            raise ImageFileError("has voxels that are NaN or infinite; save it anew")
         return np.asarray(values, np.float32)
     except ImageFileError:
         raise
-    except Exception as error:  # at this door: nibabel raises many kinds on a damaged file
-        raise ImageFileError(f"is no NIfTI volume that can be read ({type(error).__name__}: {error})") from None
+    except Exception as error:  # nibabel raises many kinds of errors on a damaged file
+        raise ImageFileError(
+            f"is not a NIfTI volume that can be read ({type(error).__name__}: {error}); save it anew"
+        ) from None
 
 
 def dicom_header(path: Path) -> Any:
@@ -85,8 +87,10 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> Any:
         raise ImageFileError("DICOM needs pydicom; pip install pydicom") from None
     try:
         return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
-    except Exception as error:  # at this door, as above
-        raise ImageFileError(f"is no DICOM file that can be read ({type(error).__name__}: {error})") from None
+    except Exception as error:  # as above, for pydicom
+        raise ImageFileError(
+            f"is not a DICOM file that can be read ({type(error).__name__}: {error}); save it anew"
+        ) from None
 
 
 def _dicom(path: Path) -> NDArray[np.float32]:
@@ -98,11 +102,13 @@ def _dicom(path: Path) -> NDArray[np.float32]:
         if int(data.get("NumberOfFrames", 1) or 1) > 1 or int(data.get("SamplesPerPixel", 1)) > 1:
             raise ImageFileError("has several frames or colours; export single grey frames")
         if not 0 < rows * columns <= MAX_PIXELS:
-            raise ImageFileError(f"has {rows}x{columns} pixels")
+            raise ImageFileError(f"has {rows}x{columns} pixels; need 1 to {MAX_PIXELS:,}")
         values = np.asarray(data.pixel_array, np.float32)
         slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
         return values * np.float32(slope) + np.float32(intercept)
     except ImageFileError:
         raise
-    except Exception as error:  # at this door, as above
-        raise ImageFileError(f"is no DICOM image that can be read ({type(error).__name__}: {error})") from None
+    except Exception as error:  # as above, for pydicom
+        raise ImageFileError(
+            f"is not a DICOM image that can be read ({type(error).__name__}: {error}); save it anew"
+        ) from None

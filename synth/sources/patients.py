@@ -1,4 +1,4 @@
-"""Whose scan a file is, by what its header says: fastMRI's and MRD's HDF5, and DICOM."""
+"""The patient of a file, as its header names it: fastMRI's and MRD's HDF5, and DICOM."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .scan_slices import is_scan
 
 
 def patient_of(path: Path) -> str | None:
-    """The patient's identifier, or None where the file has no place for one or it is empty.
+    """The patient's identifier, or None where the file has no field for it or the field is empty.
 
     fastMRI writes it as the attribute ``patient_id``, an MRD header as subjectInformation/patientID, DICOM as
-    PatientID. Nothing but the header is read. Raises ScanError or ImageFileError for files that are damaged.
+    PatientID. Only the header is read. Raises ScanError or ImageFileError for files that are damaged.
     """
     try:
         if path.suffix.lower() == ".dcm":
@@ -30,7 +30,7 @@ def patient_of(path: Path) -> str | None:
         raise
     except ImageFileError as error:
         raise ImageFileError(f"{path}: {error}") from None
-    except Exception as error:  # at this door: h5py and pydicom raise many kinds on a damaged file
+    except Exception as error:  # h5py and pydicom raise many kinds of errors on a damaged file
         raise ScanError(f"{path}: its header cannot be read ({type(error).__name__}: {error})") from None
     return None
 

@@ -1,4 +1,4 @@
-"""The door for photographs: any still image file to a grey float image [y x] in 0 ... 1, or a reason why not."""
+"""Reading photographs: any still image file becomes a grey float image [y x] in 0 ... 1, or the reason is given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .crimes import SourceFinding, crimes_of_photo
 from .mr_images import is_picture, items_of, read_picture
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # others start helpers, as PostScript
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # others start programs, as PostScript
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow and MATLAB's rgb2gray use
@@ -45,10 +45,10 @@ class Photo:
 
 
 class ImagesSpec(Spec):
-    """``[source] kind = "images"``: a folder of photographs, searched to the bottom, in the order of their paths.
+    """``[source] kind = "images"``: a folder of photographs with all subfolders, in the order of their paths.
 
-    Or a list: a .txt file that names one per line, relative to where it lies; lines that begin with # are left out.
-    ``kind = "skimage"`` needs no path: the photographs that scikit-image carries.
+    Or a list: a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
+    ``kind = "skimage"`` needs no path: it takes the photographs that scikit-image carries.
     """
 
     kind: Literal["images", "skimage"]
@@ -56,9 +56,9 @@ class ImagesSpec(Spec):
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     part: Range = Field(
         default=(0.0, 1.0),
-        description="first and last share of the sources, in order: [0, 0.45] to train, [0.55, 1] to test",
+        description="part of the ordered sources, as fractions: [0, 0.45] to train, [0.55, 1] to test",
     )
-    every: int | None = Field(default=None, ge=1, description="n: every n-th source of that part alone")
+    every: int | None = Field(default=None, ge=1, description="n: only every n-th source of that part")
     refuse: tuple[SourceFinding, ...] = Field(default=(), description="findings that reject a source, such as 'jpeg'")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of sources that may be unreadable")
 
@@ -67,7 +67,7 @@ class ImagesSpec(Spec):
         if (self.kind == "images") != (self.path is not None):
             raise ValueError("kind = 'images' needs a path, kind = 'skimage' takes none")
         if not 0 <= self.part[0] < self.part[1] <= 1:
-            raise ValueError(f"part = {list(self.part)}: goes from a share to a higher one, within 0 and 1")
+            raise ValueError(f"part = {list(self.part)}: must be two fractions, the lower one first, within 0 and 1")
         return self
 
     @property
@@ -101,13 +101,13 @@ class ImagesSpec(Spec):
         """Photographs, and slices of volumes."""
         items = [name + item for name in names for item in (items_of(self.folder / name) if is_picture(name) else [""])]
         if not items:
-            raise FileNotFoundError(f"source.path {self.folder} holds empty volumes alone; give one with an image")
+            raise FileNotFoundError(f"source.path {self.folder} holds only empty volumes; give one with an image")
         return items
 
     def _parted(self, items: list[str]) -> list[str]:
         first, last = (round(share * len(items)) for share in self.part)
         if first == last:
-            raise FileNotFoundError(f"source.part = {list(self.part)} of {len(items)} sources leaves none; widen it")
+            raise FileNotFoundError(f"source.part = {list(self.part)} of {len(items)} sources is empty; widen it")
         return items[first : last : self.every]
 
 
@@ -119,16 +119,16 @@ def is_image(name: str) -> bool:
 def read_photo(path: Path) -> Photo:
     """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceUnreadableError.
 
-    Size and pixel count are checked before anything is decoded. Transparency is shown on black (no signal, as air in a
-    scan), palettes and CMYK become RGB, 16 bits of grey are kept (of 16-bit colour Pillow gives 8), EXIF orientation is
-    followed, and a file of several frames is refused: which frame is the picture, nobody can say.
+    Size and pixel count are checked before anything is decoded. Transparent parts become black (no signal, as air in a
+    scan), palettes and CMYK become RGB, 16-bit grey is kept (of 16-bit colour Pillow gives 8 bits), and the EXIF
+    orientation is applied. A file of several frames is refused, because it is not known which frame is the picture.
     """
     if is_picture(path.name):
         return _mr_picture(path)
     data = _read_bytes(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning and notes on odd tags: the checks below decide
+            warnings.simplefilter("ignore")  # Pillow's warnings about size and odd tags: the checks below decide
             with Image.open(io.BytesIO(data), formats=FORMATS) as file:
                 image, jpeg = _decode(path, file), file.format in ("JPEG", "MPO")
     except SourceRejectedError:
@@ -165,7 +165,7 @@ def _mr_picture(path: Path) -> Photo:
         raise SourceRejectedError(f"{path}: {error}") from None
     grey = values / np.float32(max(float(np.abs(values).max()), 1e-30))
     _refuse_no_photo(path, grey)
-    return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture",))  # all else is the picture's making
+    return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture",))  # its other traces come from the scanner
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -199,7 +199,7 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
 
 def _refuse_no_photo(path: Path, grey: NDArray[np.float32]) -> None:
     if not np.isfinite(grey).all():
-        raise SourceRejectedError(f"{path}: has pixels that are not numbers; save it anew")
+        raise SourceRejectedError(f"{path}: has pixels that are NaN or infinite; save it anew")
     if grey.min() < 0:
         raise SourceRejectedError(f"{path}: has negative values, which no photograph has; save its magnitude")
     if grey.min() == grey.max():
@@ -215,7 +215,7 @@ def _grey(file: Image.Image) -> NDArray[np.float32]:
     has_alpha = "A" in file.getbands() or "transparency" in file.info
     bands = file.convert("RGBA" if has_alpha else "RGB").split()
     grey = np.zeros((file.height, file.width), np.float32)
-    for weight, band in zip(LUMA, bands, strict=False):  # band by band: four of them as float would be four times this
+    for weight, band in zip(LUMA, bands, strict=False):  # one by one: four at once take four times the memory
         grey += np.float32(weight / 255) * np.asarray(band)
     if has_alpha:
         grey *= np.asarray(bands[3]) * np.float32(1 / 255)

@@ -24,7 +24,10 @@ ITEM = re.compile(r"^(?P<file>.*)#(?P<slice>\d+)@(?P<coils>\d+)x(?P<y>\d+)x(?P<x
 
 @dataclass(frozen=True)
 class ScanItem:
-    """One slice of one file, written ``file#slice@coils x y x x``: a plan knows its shape without opening the file."""
+    """One slice of one file, written as in ``a.npy#0@6x96x80``: file, slice, coils, y, x.
+
+    A plan thus knows the shape of a slice without opening the file.
+    """
 
     file: str  # relative to the source's folder
     slice: int
@@ -32,7 +35,7 @@ class ScanItem:
     matrix: tuple[int, int]
 
     def __str__(self) -> str:
-        """As it stands in a corpus's list of sources."""
+        """The text of this item in a corpus's list of sources."""
         return f"{self.file}#{self.slice}@{self.coils}x{self.matrix[0]}x{self.matrix[1]}"
 
     @classmethod
@@ -40,17 +43,17 @@ class ScanItem:
         """Read what ``str`` wrote; raises ValueError."""
         found = ITEM.match(text)
         if found is None:
-            raise ValueError(f"{text!r} names no slice of a scan")
+            raise ValueError(f"{text!r} does not name a slice of a scan as file#slice@COILSxYxX does")
         coils, y, x = (int(found[name]) for name in ("coils", "y", "x"))
         return cls(found["file"], int(found["slice"]), coils, (y, x))
 
 
 class ScansSpec(Spec):
-    """``kind = "scans"``: a file, a folder of scans, searched to the bottom, in the order of their paths, or a list.
+    """``kind = "scans"``: a file; a folder of scans with all subfolders, in the order of their paths; or a list.
 
-    A list is a .txt file that names one scan per line, relative to where it lies; lines that begin with # are left out.
+    A list is a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
 
-    `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say themselves what is k-space.
+    `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say which array is k-space, or its axes.
     """
 
     kind: Literal["scans"]
@@ -59,9 +62,9 @@ class ScansSpec(Spec):
     axes: str | None = None
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     slices: Range | None = Field(
-        default=None, description="of each scan, first and last share of its slices: [0.25, 0.75] leaves out the ends"
+        default=None, description="part of each scan's slices, as fractions: [0.25, 0.75] leaves out both ends"
     )
-    every: int | None = Field(default=None, ge=1, description="n: every n-th slice of all of these alone")
+    every: int | None = Field(default=None, ge=1, description="n: only every n-th of all these slices")
     refuse: tuple[SourceFinding, ...] = Field(
         default=(), description="findings that reject a slice, such as 'zero-filled'"
     )
@@ -71,7 +74,7 @@ class ScansSpec(Spec):
     @classmethod
     def _rising(cls, slices: Range | None) -> Range | None:
         if slices is not None and not 0 <= slices[0] < slices[1] <= 1:
-            raise ValueError("goes from a share to a higher one, within 0 and 1")
+            raise ValueError("must be two fractions, the lower one first, within 0 and 1")
         return slices
 
     @property
@@ -98,12 +101,12 @@ class ScansSpec(Spec):
         """All slices of all scans as items; raises FileNotFoundError where there is none."""
         items, reasons = self._survey()
         if not items:
-            told = "\n  ".join(reasons[:10]) or "there are noise scans alone"
+            told = "\n  ".join(reasons[:10]) or "there are only noise scans"
             raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
         return list(items)[:: self.every]
 
     def left_out(self) -> list[str]:
-        """Why files are left out that are no scans, one sentence each."""
+        """Reasons why files that are not scans are left out, one sentence each."""
         return list(self._survey()[1])
 
     def _survey(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -127,7 +130,9 @@ class ScansSpec(Spec):
         except ScanError as error:
             raise SourceRejectedError(str(error)) from None
         if kspace.shape != (wanted.coils, *wanted.matrix):
-            raise SourceRejectedError(f"{scan.path}: is now {kspace.shape}, it was {item}; put the old file back")
+            raise SourceRejectedError(
+                f"{scan.path}: its slice is now [coil y x] = {kspace.shape}, it was {item}; put the old file back"
+            )
         return kspace, scan, wanted.slice
 
 
@@ -145,7 +150,7 @@ def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str
 def _surveyed(
     spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Items of a source, and why other files are left out; opened once, as long as no file changes."""
+    """Items of a source, and why other files are left out; each file is opened once, as long as no file changes."""
     items, reasons = [], []
     for name, _ in stamps:
         try:

@@ -1,1 +1,1 @@
-"""The line: each stage draws its numbers, is applied, and keeps what was drawn."""
+"""The stages of the synthesis: each draws its numbers, is applied, and keeps the drawn numbers."""

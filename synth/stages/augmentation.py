@@ -13,10 +13,11 @@ from .virtual_coils import Images
 
 @dataclass(frozen=True)
 class Moved:
-    """Quarter turns, flips, a shift and a rotation, drawn: each is unitary, so noise stays white, and none blurs.
+    """Drawn quarter turns, flips, shift and rotation: each is unitary, so noise stays white, and none blurs the image.
 
-    They act on the coil images together, before maps are made of them: coils and anatomy move as one, and k-space stays
-    what a scanner would measure (Fabian et al., MRAugment, ICML 2021: augment where the physics is the same).
+    They act on all coil images together, before maps are computed from them: coils and anatomy move together, and
+    k-space stays what a scanner would measure (Fabian et al., MRAugment, ICML 2021: augment where the physics is the
+    same).
     """
 
     quarter_turns: int = 0
@@ -40,7 +41,7 @@ class Moved:
         return {f"moved_{name}": float(value) for name, value in asdict(self).items() if name != "degrees"}
 
     def apply(self, images: Images) -> Images:
-        """Move images [... y x]; what leaves on one side comes back on the other, as in a scan."""
+        """Move images [... y x]; what leaves on one side wraps around to the other, as in a scan."""
         for _ in range(self.quarter_turns):
             images = mirrored(np.swapaxes(images, -1, -2), -2)
         for axis, flip, shift in ((-2, self.flip_y, self.shift_y), (-1, self.flip_x, self.shift_x)):

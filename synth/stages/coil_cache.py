@@ -1,4 +1,4 @@
-"""Map sets that were made a moment ago: many pairs use the same."""
+"""A cache of recently used map sets, because many pairs use the same set."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class MapCache:
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
-        """In a forked process the lock may be held by a thread that is not there."""
+        """Make a new lock in a forked process: a thread that exists only in the parent may hold the old one."""
         self._lock = threading.Lock()
 
     def get(self, spec: SharedCoils, seed: int, index: int, shape: tuple[int, int]) -> Maps:
-        """Maps [coil y x] of a set, computed again only when they no longer fit."""
+        """Maps [coil y x] of a set; they are computed only if the cache does not hold them."""
         key = (spec, seed, index, shape, stamp(spec.path) if isinstance(spec, LibrarySpec) else None)
         with self._lock:
             if key in self._maps:

@@ -1,4 +1,4 @@
-"""Libraries of coil maps: harvested from scans by `fathom coils`, or a corpus's own, or an array in a file.
+"""Libraries of coil maps: harvested from scans by `fathom coils`, stored in a corpus, or an array in a file.
 
 A harvested library is a zarr group with one array [coil y x] per set; its attributes say where each set came from. Sets
 may differ in coils and size: `LibraryCoils` brings them to what a recipe asks for.
@@ -49,21 +49,27 @@ class Library:
         return np.asarray(self.read(index), np.complex64)
 
     def with_coils(self, count: int | None) -> Library:
-        """The sets of `count` coils at least, or all where they agree; raises ValueError otherwise."""
+        """The sets with at least `count` coils; without `count`, all sets. Raises ValueError.
+
+        Without `count`, all sets must have the same number of coils.
+        """
         coils = sorted({shape[0] for shape in self.shapes})
         if count is None and len(coils) > 1:
             raise ValueError(
-                f"coils.path {self.path} has sets of {', '.join(map(str, coils))} coils; say coils.count: sets of more "
-                "become as many virtual coils, sets of fewer are left out"
+                f"coils.path {self.path} has sets of {', '.join(map(str, coils))} coils; give coils.count: sets of "
+                "more coils are compressed to that many virtual coils, sets of fewer coils are left out"
             )
         kept = [k for k, shape in enumerate(self.shapes) if shape[0] >= (count or coils[0])]
         if not kept:
-            raise ValueError(f"coils.count = {count}, but the library {self.path} has {coils[-1]} at most; lower it")
+            raise ValueError(
+                f"coils.count = {count}, but the sets of the library {self.path} have at most {coils[-1]} coils; lower "
+                "coils.count"
+            )
         return Library(self.path, [self.shapes[k] for k in kept], lambda k: self.read(kept[k]), self.content_hash)
 
     @property
     def coils(self) -> int:
-        """Coils that every set has at least."""
+        """The smallest number of coils of a set."""
         return min(shape[0] for shape in self.shapes)
 
     def refuse_other_sizes(self, matrix: tuple[int, int]) -> None:
@@ -88,7 +94,7 @@ def open_library(path: str) -> Library:
         return _harvested(path, attributes)
     arrays = maps_of_corpus(Path(path))
     if len(arrays) != 1:
-        raise ValueError(f"coils.path {path} has {len(arrays)} shapes of maps; give a corpus with one")
+        raise ValueError(f"coils.path {path} has maps of {len(arrays)} shapes; give a corpus with maps of one shape")
     return _of_array(path, arrays[0])
 
 
@@ -97,13 +103,14 @@ def _of_array(path: str, maps: Any) -> Library:
         raise ValueError(f"coils.path {path} holds {maps.dtype} {maps.shape}; need complex [set coil y x]")
     if not (maps.shape[0] >= 1 and 1 <= maps.shape[1] <= MAX_COILS):
         raise ValueError(
-            f"coils.path {path} holds {maps.shape[0]} sets of {maps.shape[1]} coils; need 1 ... {MAX_COILS}"
+            f"coils.path {path} holds {maps.shape[0]} sets of {maps.shape[1]} coils; need at least 1 set of "
+            f"1 ... {MAX_COILS} coils"
         )
     return Library(path, [tuple(maps.shape[1:])] * maps.shape[0], maps.__getitem__)
 
 
 def attributes_of(path: Path) -> dict[str, Any]:
-    """Attributes of a zarr group or array on disk; none where there are none."""
+    """Attributes of a zarr group or array on disk; empty where it has none or cannot be read."""
     try:
         return dict(json.loads((path / "zarr.json").read_bytes())["attributes"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -122,9 +129,11 @@ def _harvested(path: str, attributes: dict[str, Any]) -> Library:
         if any(
             len(s) != 3 or not 1 <= s[0] <= MAX_COILS or not 8 <= min(s[1:]) <= max(s[1:]) <= 4096 for _, s, _ in sets
         ):
-            raise ValueError("the shapes of its sets are none")
+            raise ValueError(f"its sets need shapes [coil y x] of 1 ... {MAX_COILS} coils and sides of 8 ... 4096")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"coils.path {path}: is no library that can be read ({error}); harvest it again") from None
+        raise ValueError(
+            f"coils.path {path}: the library cannot be read ({error}); harvest it again with `fathom coils`"
+        ) from None
 
     def read(index: int) -> Any:
         name, shape, digest = sets[index]
@@ -133,19 +142,19 @@ def _harvested(path: str, attributes: dict[str, Any]) -> Library:
             described: Any = array.metadata.to_dict()["codecs"]
             codecs = {codec["name"] for codec in described}
             if array.shape != shape or array.dtype != np.complex64 or not codecs <= {"bytes", "crc32c"}:
-                raise ValueError(f"it is {array.dtype} {array.shape}")
+                raise ValueError(f"it is {array.dtype} {array.shape}, need uncompressed complex64 {shape}")
             values = np.asarray(array[...])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"coils.path {path}: {name} cannot be read ({error}); harvest it again") from None
         if hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest() != digest:
-            raise ValueError(f"coils.path {path}: {name} is not what was harvested; harvest it again")
+            raise ValueError(f"coils.path {path}: {name} differs from what was harvested; harvest it again")
         return values
 
     return Library(path, [shape for _, shape, _ in sets], read, content)  # type: ignore[misc]
 
 
 def write_set(root: Path, name: str, maps: Maps, origin: dict[str, Any]) -> None:
-    """Write one set of a library that is being made, with where it came from."""
+    """Write one set of a library that is being made; `origin` says where the set came from."""
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
     array = group.create_array(
         name,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..physics import rss
 
-MAX_RADIUS = 0.5  # of a loop, over the distance of its centre: few coils do not become one around the object
+MAX_RADIUS = 0.5  # of a loop, over its centre's distance: with few coils, no loop may reach around the object
 Maps = NDArray[np.complex64]
 Vectors = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ def normalise(maps: NDArray[Any]) -> Maps:
     """Divide maps [coil y x] by their root sum of squares, so that sum_c |map|^2 = 1."""
     norm = rss(maps)
     if not (norm.min() > 0 and np.isfinite(norm).all()):
-        raise ValueError("the maps vanish in all coils at some pixel, or are not numbers there; mend them")
+        raise ValueError("at some pixel the maps vanish in all coils, or are NaN or infinite; correct the maps")
     return np.asarray(maps * (1 / norm), np.complex64)
 
 
@@ -57,7 +57,7 @@ class LoopCoils:
     """Circular receive loops on a ring around the field of view; lengths in half diagonals of the field of view.
 
     The image is the plane z = 0, B0 is along z, and by reciprocity (Hoult and Richards 1976) a loop's map is
-    Bx - i By of its field at unit current. Loops face the centre, tilted, with a receiver phase each.
+    Bx - i By of its field at unit current. Each loop faces the centre, with its own tilt and its own receiver phase.
     """
 
     angle_rad: tuple[float, ...]

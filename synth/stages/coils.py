@@ -1,8 +1,8 @@
 """Coil maps [coil y x] with sum_c |map|^2 = 1 at every pixel: Biot-Savart loops, birdcage, or a library of maps.
 
 A pair draws one of `sets` map sets; a set is a pure function of (spec, seed, set index, shape), so the corpus
-stores each set once. Maps are not cut at an object's outline: a photo fills its field of view (papers: Knoll 2019
-used ESPIRiT maps; cropped ones would cut the photo to the outline of a knee).
+stores each set once. Maps are not set to zero outside an object, because a photo fills its field of view (Knoll 2019
+used ESPIRiT maps of knees; cropped ones would cut the photo to the outline of a knee).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LibraryCoils:
 
 
 class DrawnCoils(Protocol):
-    """What every kind of coils offers once drawn."""
+    """The methods that drawn coils of every kind have."""
 
     def maps(self, shape: tuple[int, int]) -> Maps:
         """Maps [coil y x], normalised."""
@@ -89,7 +89,7 @@ Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
 
 
 class LoopsSpec(Spec):
-    """``[coils] kind = "loops"``: loops on a ring, overlapping neighbours, jittered in place, tilt and size."""
+    """``[coils] kind = "loops"``: loops on a ring that overlap their neighbours, with random place, tilt and size."""
 
     kind: Literal["loops"] = "loops"
     count: Count = 8
@@ -97,7 +97,7 @@ class LoopsSpec(Spec):
     distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals; beyond 1 the wire stays outside
     height: Range = (-0.2, 0.2)
     tilt: Range = (-0.15, 0.15)  # rad
-    jitter: float = Field(default=0.25, ge=0, le=0.5)  # of the angle between neighbours
+    jitter: float = Field(default=0.25, ge=0, le=0.5)  # as a fraction of the angle between neighbours
     overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
 
     @model_validator(mode="after")
@@ -143,10 +143,10 @@ class BirdcageSpec(Spec):
 
 
 class LibrarySpec(Spec):
-    """``[coils] kind = "library"``: maps harvested by `fathom coils`, of a corpus, or in a file.
+    """``[coils] kind = "library"``: maps that `fathom coils` harvested, those of a corpus, or an array in a file.
 
-    `count` compresses sets of more coils to as many virtual ones. With `flip`, `rotate` (quarter turns) or `mix` (a
-    unitary matrix between channels) a set may be drawn again as another: `sets` says how many there are to be.
+    Sets of more than `count` coils are compressed to `count` virtual coils. With `flip`, `rotate` (quarter turns) or
+    `mix` (a unitary matrix between channels), one set of the library can give several: `sets` is their total number.
     """
 
     kind: Literal["library"] = "library"
@@ -159,7 +159,7 @@ class LibrarySpec(Spec):
     mix: bool = False
 
     def draw(self, rng: np.random.Generator, index: int) -> LibraryCoils:
-        """Set `index` modulo the library's number, and how it is turned and mixed."""
+        """Take set `index` modulo the library's number of sets, and draw how it is flipped, turned and mixed."""
         library = open_library(self.path).with_coils(self.count)
         flips = (bool(rng.integers(2)), bool(rng.integers(2))) if self.flip else (False, False)
         turns = int(rng.integers(4)) if self.rotate else 0
@@ -171,23 +171,24 @@ class LibrarySpec(Spec):
 class EspiritSpec(Spec):
     """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
 
-    `count` compresses to as many virtual coils, `compression` says how; without it a scan keeps its own. `crop` sets
-    maps to zero where their eigenvalue is below it, or with `soft` fades them out; 0 keeps them everywhere.
+    Coils are compressed to `count` virtual coils by the method `compression`; without `count`, a scan keeps its own
+    coils. Maps are zero where their eigenvalue is below `crop`, or fade out with `soft`; `crop = 0` keeps them
+    everywhere.
     """
 
     kind: Literal["espirit"] = "espirit"
     count: Count | None = None
     compression: Literal["svd", "geometric"] = "svd"
-    reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference")
+    reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference block")
     kernel: int = Field(default=6, ge=2, le=12)
     threshold: float = Field(default=0.02, gt=0, lt=1)
     crop: float = Field(default=0.0, ge=0, lt=1)
-    soft: bool = Field(default=False, description="weigh maps down around crop instead of cutting them")
+    soft: bool = Field(default=False, description="fade maps out below the eigenvalue crop instead of cutting them")
     extend: bool = Field(default=False, description="continue the maps beyond the object")
 
     @property
     def sets(self) -> int:
-        """None that pairs share."""
+        """The number of map sets that pairs share: 0."""
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Small lesions of known size and contrast, set into a target before the coils see it: what must come back."""
+"""Small lesions of known size and contrast, added to a target before the coil maps: a reconstruction must show them."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from ..errors import SourceRejectedError
 from ..settings.spec import Spec
 from .object_mask import mean_of_object, object_of
 
-TRIES = 1000  # places that are drawn before one gives up
+TRIES = 1000  # places that are drawn before the search ends
 
 
 class LesionsSpec(Spec):
     """``[target.lesions]``: discs with edges one pixel wide, apart from each other, in the object.
 
-    A disc adds `contrast` times the object's mean magnitude; what a negative contrast would take below 0 stays 0. The
-    SNR is that of the image without lesions: two corpora that differ in this section alone have the same noise, so that
-    the difference of two reconstructions is what became of the lesions.
+    A disc adds `contrast` times the object's mean magnitude; values that a negative contrast would bring below 0 become
+    0. The SNR is that of the image without lesions: two corpora that differ in this section alone have the same noise,
+    so that the difference of their reconstructions shows the reconstructed lesions alone.
     """
 
-    count: int = Field(default=4, ge=1, le=100, description="in each image, or as many as have room")
-    diameter: float = Field(default=4.0, ge=1, le=256, description="pixels")
-    contrast: float = Field(default=0.3, ge=-1, le=10, description="over the object's mean magnitude")
+    count: int = Field(default=4, ge=1, le=100, description="lesions in each image, or as many as have room")
+    diameter: float = Field(default=4.0, ge=1, le=256, description="in pixels")
+    contrast: float = Field(default=0.3, ge=-1, le=10, description="as a fraction of the object's mean magnitude")
 
     @field_validator("contrast")
     @classmethod
     def _seen(cls, contrast: float) -> float:
         if contrast == 0:
-            raise ValueError("must not be 0: such a lesion is none")
+            raise ValueError("must not be 0: such a lesion would not change the image; give a contrast of -1 ... 10")
         return contrast
 
     def insert(
         self, image: NDArray[np.float32], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """A magnitude image [y x] with lesions in it, and how many; raises SourceRejectedError where none has room."""
+        """A magnitude image [y x] with lesions, and their number; raises SourceRejectedError if not one has room."""
         height = self.contrast * mean_of_object(image)
         changed, places = image.copy(), self._places(image, rng)
         if not places:
             raise SourceRejectedError(
-                f"no lesion of {self.diameter:g} pixels has room in its object; lower target.lesions.diameter"
+                f"no lesion with a diameter of {self.diameter:g} pixels has room in the object; lower "
+                "target.lesions.diameter"
             )
         for place in places:
             changed += np.float32(height) * disc(image.shape, place, self.diameter)
         return np.maximum(changed, 0), {"lesion_count": float(len(places)), "lesion_height": height}
 
     def _places(self, image: NDArray[np.float32], rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Centres two diameters and four pixels apart, a diameter and two pixels from the borders.
+        """Centres at least two diameters plus four pixels apart, and a diameter plus two pixels from the borders.
 
-        Nine tenths of the square around a disc lie in the object.
+        More than nine tenths of the square around each disc lie in the object.
         """
         apart, border = 2 * self.diameter + 4, self.diameter + 2
         inside = object_of(image).astype(np.float32)

@@ -21,15 +21,15 @@ class Mask:
 
     sampled: Sampled
     acceleration: float  # nominal
-    drawn: dict[str, float] = field(default_factory=dict)  # what is not in the mask itself, by name
+    drawn: dict[str, float] = field(default_factory=dict)  # drawn numbers that the mask itself does not show, by name
 
     @property
     def net_acceleration(self) -> float:
-        """Positions over sampled positions."""
+        """Number of positions divided by number of sampled positions."""
         return float(self.sampled.size / self.sampled.sum())
 
     def reference(self, rows: int) -> tuple[int, int]:
-        """y, x of the fully sampled block around the centre of k-space of `rows` rows; all rows where lines are."""
+        """y, x of the fully sampled block around the centre of k-space; for a mask of lines, y is all `rows`."""
         if self.is_lines:
             return rows, _sampled_centre(self.sampled)
         widths = range(min(self.sampled.shape), 0, -1)
@@ -41,16 +41,16 @@ class Mask:
         """Whether whole readout lines are sampled."""
         return self.sampled.ndim == 1
 
-    # A spectrum is k-space as far as the mask needs it: for lines, only x is transformed and unshifted (`finish` does
-    # the rest on the sampled lines alone); for points it is k-space. Both are unitary, so powers and white noise in a
-    # spectrum are those in k-space.
+    # A spectrum is an image that is transformed only as far as the mask needs: for points it is k-space; for lines, the
+    # image is transformed along x, without shifts (`finish` does the rest, on the sampled lines alone). Both transforms
+    # are unitary, so that a spectrum has the same power and the same white noise as k-space.
 
     def spectrum(self, image: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Spectrum [y x] of one coil's image [y x], which may be overwritten."""
         return scipy.fft.fft(image, norm="ortho", overwrite_x=True) if self.is_lines else fft2c(image)
 
     def image(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Image [y x] of a spectrum [y x]: the inverse of `spectrum`; for lines on any rows of it."""
+        """Image [y x] of a spectrum [y x]: the inverse of `spectrum`; for masks of lines, also for some of the rows."""
         return scipy.fft.ifft(spectrum, norm="ortho") if self.is_lines else ifft2c(spectrum)
 
     def sample(self, spectrum: NDArray[np.complex64], out: NDArray[np.complex64]) -> None:
@@ -90,7 +90,7 @@ def _sampled_centre(lines: Sampled) -> int:
 def check_reference(lines: int, n: int) -> None:
     """Raise ValueError where more reference lines are wanted than there are."""
     if lines > n:
-        raise ValueError(f"sampling.reference_lines {lines} are more than the {n} there are; lower them")
+        raise ValueError(f"sampling.reference_lines = {lines}, but k-space has only {n} lines; lower it")
 
 
 def exactly(wanted: int, sampled: Sampled, free: Sampled, rng: np.random.Generator) -> Sampled:

@@ -26,12 +26,12 @@ def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int =
 
 
 class LinesSpec(Spec):
-    """Shared by masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
+    """Base of masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
 
     acceleration: float = Field(default=4.0, ge=1)
     reference_lines: int = Field(default=24, ge=0)
     lines: Annotated[int, Field(ge=1)] | Literal["regular"] | None = Field(
-        default=None, description="in all, in place of x / acceleration; regular: as many as that mask would have"
+        default=None, description="lines in all, instead of x / acceleration; 'regular': as many as a regular mask has"
     )
 
     def line_count(self, n: int) -> int:
@@ -42,8 +42,9 @@ class LinesSpec(Spec):
         check_reference(self.reference_lines, n)
         if not max(self.reference_lines, 1) <= count <= n:
             raise ValueError(
-                f"sampling.acceleration {self.acceleration:g} on {n} lines leaves {count} lines, but "
-                f"sampling.reference_lines alone are {self.reference_lines}; lower the acceleration or the reference"
+                f"sampling.acceleration {self.acceleration:g} on {n} lines leaves {count} lines, but must leave "
+                f"{max(self.reference_lines, 1)} (sampling.reference_lines) to {n}; lower the acceleration or the "
+                "reference"
             )
         return count
 
@@ -79,7 +80,7 @@ class RegularSpec(Spec):
         return int(self._mask(size).sampled.sum())
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
-        """Nothing is random in it."""
+        """The mask; nothing is drawn."""
         return self._mask(size)
 
     def _mask(self, size: Size) -> Mask:
@@ -88,7 +89,7 @@ class RegularSpec(Spec):
 
 
 class UniformSpec(LinesSpec):
-    """``kind = "uniform"``: reference lines, and the rest uniformly without replacement."""
+    """``kind = "uniform"``: the reference lines, and others drawn uniformly without replacement."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -101,7 +102,7 @@ class UniformSpec(LinesSpec):
 
 
 class GaussianSpec(LinesSpec):
-    """``kind = "gaussian"``: like uniform, with Gaussian density around the centre; `width` is its sd over N."""
+    """``kind = "gaussian"``: like uniform, with Gaussian density around the centre of standard deviation `width` N."""
 
     kind: Literal["gaussian"] = "gaussian"
     width: float = Field(default=0.2, gt=0)
@@ -148,7 +149,7 @@ class VariableDensitySpec(LinesSpec):
     tries: int = Field(default=10, ge=1, le=1000)
 
     def capacity(self, size: Size) -> int:
-        """Lines that a pair needs room for; also finds out whether the density exists."""
+        """Lines that a pair needs room for; raises ValueError where no density fits."""
         self._density(size[1])
         return self.line_count(size[1])
 
@@ -163,8 +164,8 @@ class VariableDensitySpec(LinesSpec):
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw `tries` masks with exactly the wanted lines; keep the one of least peak interference.
 
-        Interference is max |F^-1 (mask / density)| off the main lobe. Lustig redraws until the count is within a
-        tolerance of the wanted one; here surplus or missing lines are dropped or added at random, which is bounded.
+        Interference is max |F^-1 (mask / density)| off the main lobe. Lustig draws again until the count is within a
+        tolerance of the wanted one; here surplus lines are dropped, or missing ones added, at random; this always ends.
         """
         n = size[1]
         wanted = self.line_count(n)
@@ -191,12 +192,12 @@ class FastmriSpec(Spec):
     center_fraction: float = Field(default=0.08, gt=0, lt=1)
 
     def capacity(self, size: Size) -> int:
-        """Lines that a pair needs room for; random lines are more with a probability below 1e-12."""
+        """Lines that a pair needs room for; a random mask has more with a probability below 1e-12."""
         n, low = size[1], self._low(size[1])
         if low == 0 and self.kind != "fastmri-equispaced":
             raise ValueError(
-                f"sampling.center_fraction {self.center_fraction:g} of {n} lines keeps none, so a mask may be empty; "
-                "raise it"
+                f"sampling.center_fraction {self.center_fraction:g} of {n} lines keeps 0 lines, so a mask may be "
+                "empty; raise it"
             )
         if self.acceleration > n:
             raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
@@ -221,7 +222,7 @@ class FastmriSpec(Spec):
     def mask(self, n: int, seed: int) -> Sampled:
         """The mask [x] of fastMRI's function of this kind for `n` columns and this seed."""
         state = np.random.RandomState(seed)
-        state.randint(1)  # fastMRI chooses among its accelerations first; of one there is one
+        state.randint(1)  # fastMRI first draws one of its accelerations; here it has only one
         low = self._low(n)
         sampled = np.zeros(n, bool)
         if self.kind == "fastmri-random":

@@ -15,7 +15,7 @@ from .mask import Mask, Sampled, Size, check_reference, exactly
 
 
 class PointsSpec(Spec):
-    """Shared by masks over two phase encodings: `reference_lines` is the side of the fully sampled centre."""
+    """Base of masks over two phase encodings, y and x; `reference_lines` is the side of the fully sampled centre."""
 
     reference_lines: int = Field(default=24, ge=0)
 
@@ -31,20 +31,23 @@ class Regular2DSpec(PointsSpec):
 
     kind: Literal["regular-2d"] = "regular-2d"
     acceleration: tuple[int, int] = (2, 2)  # y, x
-    shift: int = Field(default=0, ge=0, le=10**6, description="columns by which each sampled row moves on")
+    shift: int = Field(default=0, ge=0, le=10**6, description="columns of shift from each sampled row to the next")
 
     def capacity(self, size: Size) -> int:
         """Points that a pair needs room for."""
         return int(self._mask(size).sampled.sum())
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
-        """Nothing is random in it."""
+        """The mask; nothing is drawn."""
         return self._mask(size)
 
     def _mask(self, size: Size) -> Mask:
         ry, rx = self.acceleration
         if not (1 <= ry <= size[0] and 1 <= rx <= size[1]):
-            raise ValueError(f"sampling.acceleration {list(self.acceleration)} cannot be met on {size[0]}x{size[1]}")
+            raise ValueError(
+                f"sampling.acceleration {list(self.acceleration)} cannot be met on {size[0]}x{size[1]}; need 1 to "
+                f"{size[0]} along y and 1 to {size[1]} along x"
+            )
         y, x = (np.arange(n) - n // 2 for n in size)
         row = np.floor_divide(y, ry)
         sampled = (y % ry == 0)[:, None] & ((x[None, :] - self.shift * row[:, None]) % rx == 0)
@@ -71,7 +74,7 @@ class PoissonSpec(PointsSpec):
         return count
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
-        """One pass of dart throwing at the calibrated disc size, then exactly the wanted count."""
+        """Throw darts in one pass at the calibrated disc size, then drop or add points until the count is exact."""
         centre, wanted = self._centre(size), self.capacity(size)
         scale = _poisson_scale(size, wanted, self.reference_lines, self.growth)
         sampled = poisson_disc(centre, scale * _disc_growth(size, self.growth), rng)
@@ -84,11 +87,11 @@ def _disc_growth(size: Size, growth: float) -> NDArray[np.float64]:
 
 
 def poisson_disc(centre: Sampled, radius: NDArray[np.float64], rng: np.random.Generator) -> Sampled:
-    """Dart throwing on the grid [y x]: every position once, in random order, taken unless an earlier one covers it.
+    """Dart throwing on the grid [y x]: each position is tried once, in random order, and taken unless it is covered.
 
-    A taken point covers the positions nearer than its radius [y x]. Radii are spread by +-25 % at random: on a grid
-    only few radii differ, and without the spread most accelerations could not be met. One pass over the grid, so it
-    ends. The fully sampled `centre` covers nothing.
+    A taken point covers the positions nearer than its radius [y x]. Radii are varied at random by +-25 %: on a grid,
+    only few radii give different discs, and without the variation most accelerations could not be met. There is one
+    pass over the grid, so the search always ends. The fully sampled `centre` covers no position outside itself.
     """
     ny, nx = radius.shape
     radius = radius * (0.75 + 0.5 * rng.random(radius.shape))
@@ -100,7 +103,7 @@ def poisson_disc(centre: Sampled, radius: NDArray[np.float64], rng: np.random.Ge
     taken = centre.copy()
     discs: dict[int, tuple[int, Sampled]] = {}
     order = rng.permutation(ny * nx)
-    steps = np.ceil(radius.ravel()[order] * 16).astype(int).tolist()  # radii in sixteenths: one disc serves many
+    steps = np.ceil(radius.ravel()[order] * 16).astype(int).tolist()  # in sixteenths, so that many points share a disc
     for (y, x), step in zip(zip(*(i.tolist() for i in np.divmod(order, nx)), strict=True), steps, strict=True):
         if covered[y + reach, x + reach]:
             continue
@@ -116,7 +119,7 @@ def poisson_disc(centre: Sampled, radius: NDArray[np.float64], rng: np.random.Ge
 
 @lru_cache(maxsize=32)
 def _poisson_scale(size: Size, wanted: int, reference_lines: int, growth: float) -> float:
-    """The disc scale that gives a little more than `wanted` points, by 12 bisection steps on the same numbers."""
+    """The disc scale that gives a little more than `wanted` points, by 12 bisection steps with the same draws."""
     centre = np.zeros(size, bool)
     centre[tuple(centre_block(n, reference_lines) for n in size)] = True
     shape = _disc_growth(size, growth)

@@ -1,9 +1,9 @@
 """Complex Gaussian noise of known level; its signal-to-noise ratios are defined in `synth.snr`.
 
-`sigma` is the standard deviation of the real and of the imaginary part, each. With a coil covariance Psi
+`sigma` is the standard deviation of the real part, and the same of the imaginary part. With a coil covariance Psi
 (E[n n^H], scaled to trace 2 N_c) the noise is sigma times coloured noise, so E|n|^2 = 2 sigma^2 on average over
-the coils whatever the covariance. The orthonormal FFT keeps white noise white and its sigma (Parseval), so noise
-may be drawn in image space and seen in k-space, or the other way round.
+the coils for every covariance. The orthonormal FFT keeps white noise white and keeps its sigma (Parseval), so noise
+may be drawn in image space and used in k-space, or the other way round.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ BLOCK = 16384  # samples: the Box-Muller work arrays stay in the first-level cac
 
 
 def complex_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> NDArray[np.complex64]:
-    """White complex noise with standard deviation `sigma` in the real and in the imaginary part, each.
+    """White complex noise with standard deviation `sigma` in the real part, and the same in the imaginary part.
 
     Box and Muller 1958 on raw bits, r = sigma sqrt(-2 ln u), in blocks: three times faster than numpy's float32
-    normals. u has 31 bits and is never 0, so |n| reaches 6.6 sigma; the angle has 32 bits.
+    normals. u has 31 bits and is never 0, so |n| is at most 6.6 sigma; the angle has 32 bits.
     """
     noise = np.empty(int(np.prod(shape)), np.complex64)
     for start in range(0, noise.size, BLOCK):
@@ -70,7 +70,7 @@ def _covariance_factor(path: str, version: tuple[int, int], coils: int) -> NDArr
     if psi.shape != (coils, coils):
         raise ValueError(f"noise.covariance {path} is {psi.shape}, coils.count is {coils}: need {coils}x{coils}")
     if not np.isfinite(psi).all():
-        raise ValueError(f"noise.covariance {path} has entries that are not numbers; measure it again")
+        raise ValueError(f"noise.covariance {path} has entries that are NaN or infinite; measure it again")
     if not np.allclose(psi, psi.conj().T, rtol=1e-5, atol=1e-8 * np.abs(psi).max()):
         raise ValueError(f"noise.covariance {path} is not Hermitian; give E[n n^H]")
     try:
@@ -90,7 +90,7 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"noise.covariance {path} is no noise profile ({error}); need covariance.real and .imag"
+            f"noise.covariance {path} is not a noise profile ({error}); need covariance.real and covariance.imag"
         ) from None
 
 
@@ -112,7 +112,7 @@ class NoiseSpec(Spec):
         return float(np.exp(draw_uniform(rng, (np.log(self.snr[0]), np.log(self.snr[1])))))
 
     def draw_unit(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Iterable[NDArray[np.complex64]]:
-        """Draw noise of unit sigma with the covariance asked for, coil by coil: [coil y x] as `coil` times [y x]."""
+        """Draw noise of sigma 1 with the covariance of this section, coil by coil: one array [y x] for each coil."""
         white = (complex_noise(shape[1:], 1.0, rng) for _ in range(shape[0]))
         if self.covariance == "white":
             return white
@@ -129,7 +129,7 @@ class NoiseSpec(Spec):
 
 
 def sigma_of_empty_rows(kspace: NDArray[np.complex64], readout: Readout) -> float:
-    """The sigma of packed lines [coil y line], from the rows that an oversampled readout leaves empty: noise alone."""
+    """Sigma of packed lines [coil y line], from the image rows that an oversampled readout fills with noise alone."""
     images = ifftc(kspace, (-2,))
     inside = readout.image_rows
     empty = np.concatenate([images[:, : inside.start], images[:, inside.stop :]], axis=1)
@@ -146,9 +146,10 @@ def sigma_of_residual(
 ) -> tuple[float, float, NDArray[np.complex128]]:
     """Sigma of white noise n in k-space [coil y x], its relative standard error, and all noise, from y - P F C x.
 
-    With a clean reference x the residual is P n. A noisy one has C^H F^H n in it, and the residual is P (1 - F C C^H
-    F^H) n: as C C^H projects at every pixel (sum |map|^2 = 1), its variance in coil c is 2 sigma^2 (1 - mean |map_c|^2)
-    at every sample. The noise is given scaled to its full variance, a sample after the other.
+    With a clean reference x the residual is P n. A noisy reference contains C^H F^H n, so that the residual is
+    P (1 - F C C^H F^H) n. Because C C^H is a projection at every pixel (sum |map|^2 = 1), the variance of this residual
+    in coil c is 2 sigma^2 (1 - mean |map_c|^2) at every sample. The noise is returned scaled to its full variance, as
+    one row of samples.
     """
     residual = (kspace - sense_forward(target, maps, mask)).astype(np.complex128)
     sampled = np.broadcast_to(mask, kspace.shape)

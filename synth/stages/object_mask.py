@@ -1,11 +1,11 @@
-"""Where an image shows an object, and where air."""
+"""Which pixels of an image show an object, and which show air."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 0.05  # of the largest magnitude: above it is no air
+LEAST = 0.05  # of the largest magnitude: pixels above it are not air
 
 
 def object_of(magnitude: NDArray[np.floating]) -> NDArray[np.bool_]:

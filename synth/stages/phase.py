@@ -1,7 +1,7 @@
 """Image phase: smooth fields that make a magnitude image complex.
 
-Coordinates are in fields of view: (i - N // 2) / N along an axis of N samples, so -0.5 ... 0.5 with zero at the
-centre of k-space's partner pixel. Every field is drawn, applied with ``on(shape)`` and kept with ``numbers()``.
+Coordinates are in fields of view: (i - N // 2) / N along an axis of N samples, so from -0.5 to 0.5, with zero at index
+N // 2. A spec draws a field; ``on(shape)`` gives the factor to apply, and ``numbers()`` the drawn numbers to store.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class SmoothRandomPhase(Phase):
 class Knoll2020Phase(Phase):
     """The phase of Knoll's book-chapter code: the image times exp(-i sin(4 u^2)), u = -pi/2 ... pi/2 along x.
 
-    Source: advanced_neuro_recon_book_chapter, pf_pocs_reconstruction_example.m. Nothing in it is drawn; the
-    small real noise that the script adds to the phase is left out, because the noise stage is the place of noise.
+    Source: advanced_neuro_recon_book_chapter, pf_pocs_reconstruction_example.m. Nothing is drawn. The script also adds
+    small real-valued noise to the phase; it is left out here, because noise belongs to the noise stage.
     """
 
     def radians(self, shape: tuple[int, int]) -> FloatImage:
@@ -127,7 +127,7 @@ class NoPhaseSpec(Spec):
 
 
 class SinusoidalSpec(Spec):
-    """``[phase] kind = "sinusoidal"``: ranges as chosen for Knoll 2019, whose text gives none."""
+    """``[phase] kind = "sinusoidal"``: as in Knoll 2019, which gives no ranges; these are Fathom's choice."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
     cycles: Range = (0.5, 3.0)  # per field of view; 3 is far below the 12 that 24 reference lines resolve

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class Readout:
     """An oversampled readout: `samples` rows acquired, of which the image fills `rows`.
 
-    The rows before the image are half of the surplus plus one, as in the authors' code of Knoll 2019's network
-    (mri-variationalnetwork: 320 rows in 640, 161 before and 159 after; the odd row matches the scanner's DICOMs).
+    Half of the surplus rows plus one lie before the image, as in the code that the authors of Knoll 2019 published
+    (mri-variationalnetwork: 320 rows in 640, 161 before and 159 after; the extra row matches the scanner's DICOMs).
     """
 
     rows: int

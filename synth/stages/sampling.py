@@ -1,6 +1,6 @@
 """Undersampling as a recipe asks for it: lines [x] (`mask_lines`), points [y x] (`mask_points`), or a file.
 
-`acceleration` is nominal. The net acceleration (positions over sampled positions, reference lines included) is
+`acceleration` is nominal. The net acceleration (positions divided by sampled positions, reference lines included) is
 always computed and stored: 24 reference lines turn R = 4 on 368 lines into 3.35.
 """
 
@@ -29,16 +29,17 @@ class FileSpec(Spec):
         return int(self._mask(size).sampled.sum())
 
     def draw(self, rng: np.random.Generator, size: Size) -> Mask:
-        """Nothing is random in it."""
+        """The mask; nothing is drawn."""
         return self._mask(size)
 
     def load(self) -> Sampled:
-        """The mask as it stands in the file; raises ValueError where it is none."""
+        """The mask in the file; raises ValueError where the file holds no mask."""
         values = np.asarray(load_array(self.path, "sampling.path"))
         sampled = (values != 0) & np.isfinite(values)
         if sampled.ndim not in (1, 2) or not sampled.any():
             raise ValueError(
-                f"sampling.path {self.path} is {sampled.shape}; need a mask [x] or [y x] that samples something"
+                f"sampling.path {self.path} is {sampled.shape} and samples {int(sampled.sum())} positions; need a mask "
+                "[x] or [y x] that samples at least one"
             )
         return np.asarray(sampled)
 

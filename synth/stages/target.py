@@ -1,4 +1,4 @@
-"""From a photo to the target's matrix: turned, cropped, resized or padded (never silently), scaled; and the readout."""
+"""Fitting a photo to the target's matrix: turn, crop, resize or pad it (never silently), scale it; and the readout."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
 
 @dataclass(frozen=True)
 class Outline:
-    """An ellipse, in fractions of the matrix: a photo fills its field of view, an object in a scanner does not."""
+    """An ellipse with air around it, in fractions of the matrix: objects in a scanner do not fill the field of view."""
 
-    y: float  # of its centre; 0 is the matrix's
+    y: float  # of the ellipse's centre; 0 is the centre of the matrix
     x: float
     half_height: float  # 0.5 reaches from edge to edge
     half_width: float
     angle_rad: float
-    rim: float = 0.0  # brightness of a rim just inside, over the object's mean: skin and fat around a head
-    rim_width: float = 0.0  # over the smaller half-axis
+    rim: float = 0.0  # brightness of a rim just inside the edge, over the object's mean: as skin and fat around a head
+    rim_width: float = 0.0  # as a fraction of the smaller half-axis
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, rimmed: bool = False) -> Outline:
-        """Heads and limbs as they lie in scans: 60 to 100 % of the field of view, a little off its centre.
+        """Draw an outline as of heads and limbs in scans: 60 to 100 % of the field of view, a little off its centre.
 
-        With a rim it may reach beyond the field of view along the readout, as a head does in a sagittal slab.
+        With a rim, the ellipse may reach beyond the field of view along the readout, as a head does in a sagittal slab.
         """
         half = rng.uniform(0.3, [1.0 if rimmed else 0.5, 0.5])
         centre = rng.uniform(-1, 1, 2) * (0.5 - half)
@@ -63,7 +63,7 @@ class Outline:
         return cls(*map(float, (*centre, *half, angle, *rim)))
 
     def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The image [y x] inside, with its rim, which keeps a part of the image's texture."""
+        """The image [y x] inside the ellipse, 0 outside, with the rim, which keeps a part of the image's texture."""
         distance = self._pixels_inside(image.shape)
         inside = np.clip(distance / 2 + 0.5, 0, 1)
         if self.rim == 0:
@@ -74,7 +74,7 @@ class Outline:
         return np.asarray(image * inside * (1 - rim) + rim * self.rim * (0.7 * mean + 0.3 * image), np.float32)
 
     def _pixels_inside(self, matrix: tuple[int, ...]) -> NDArray[np.float64]:
-        """About how many pixels a point lies within the edge, negative outside: [y x]."""
+        """Approximate distance [y x] of each pixel from the edge, in pixels: positive inside, negative outside."""
         y, x = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in matrix), indexing="ij")
         y, x = y - self.y, x - self.x
         cos, sin = np.cos(self.angle_rad), np.sin(self.angle_rad)
@@ -84,7 +84,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a photo was brought to the matrix; kept with the pair."""
+    """How a photo was fitted to the matrix; stored with the pair."""
 
     turned: bool  # by 90 degrees
     resized: float  # factor; 1 is untouched
@@ -94,7 +94,7 @@ class Fitting:
     outline: Outline | None = None
 
     def numbers(self) -> dict[str, Any]:
-        """What was done, by name; `scale` keeps its own name."""
+        """What was done, as numbers by name; all names but `scale` begin with ``fit_`` or ``outline_``."""
         named = {("scale" if k == "scale" else f"fit_{k}"): v for k, v in asdict(self).items() if k != "outline"}
         drawn = {} if self.outline is None else {f"outline_{k}": v for k, v in asdict(self.outline).items()}
         return {k: float(v) for k, v in {**named, **drawn}.items()}
@@ -106,33 +106,35 @@ class TargetSpec(Spec):
     matrix: Matrices = ((320, 368),)
     fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
     zoom: PositiveRange | None = Field(
-        default=None, description="with fit = 'resize': enlarged so many times more, log-uniform, and cut"
+        default=None, description="with fit = 'resize': further enlargement, drawn log-uniformly, and then cropped"
     )
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
-    contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues trade places, air stays dark
+    contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues are swapped, air stays dark
     outline: Literal["none", "ellipse", "rimmed"] = Field(
         default="none",
-        description="ellipse: with air around, as objects in a scanner have it; rimmed: and a bright rim",
+        description="ellipse: the object has air around it, as in a scanner; rimmed: it also has a bright rim",
     )
-    reference: Literal["noisy", "clean"] = "noisy"  # noisy: the same draw as the input, which is what scans give
+    reference: Literal["noisy", "clean"] = "noisy"  # noisy: with the input's noise, as in references from scans
     readout_oversampling: int = Field(default=1, ge=1, le=4)
     lesions: LesionsSpec | None = None
-    flip: bool = Field(default=False, description="of scans: flip along y and x at random")
-    shift: float = Field(default=0.0, ge=0, le=0.5, description="of scans: largest random shift over the field of view")
-    rotate: bool = Field(default=False, description="of scans with square matrices: random quarter turns")
+    flip: bool = Field(default=False, description="scans only: flip along y and x at random")
+    shift: float = Field(
+        default=0.0, ge=0, le=0.5, description="scans only: largest random shift, as a fraction of the field of view"
+    )
+    rotate: bool = Field(default=False, description="scans with square matrices only: random quarter turns")
     degrees: float | None = Field(
-        default=None, gt=0, le=45, description="of scans: turned by up to so many, either way"
+        default=None, gt=0, le=45, description="scans only: largest random rotation in degrees, in either direction"
     )
 
     @model_validator(mode="after")
     def _zoom_resizes(self) -> TargetSpec:
         if self.zoom is not None and (self.fit != "resize" or self.zoom[0] < 1):
-            raise ValueError("zoom is for fit = 'resize', and 1 or more: a smaller photo would not fill the matrix")
+            raise ValueError("zoom needs fit = 'resize' and values from 1: a smaller photo would not fill the matrix")
         return self
 
     def draw_matrix(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Draw one of `matrices`."""
+        """Draw one of the sizes in `matrix`."""
         return self.matrix[int(rng.integers(len(self.matrix)))]
 
     def readout(self, matrix: tuple[int, int]) -> Readout:
@@ -157,8 +159,8 @@ class TargetSpec(Spec):
         if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):
             remedy = "'crop' or 'resize'" if self.fit == "pad" else "'pad' or 'resize', or a smaller target.matrix"
             raise SourceRejectedError(
-                f"a photo of {image.shape[0]}x{image.shape[1]} does not {self.fit} to {matrix[0]}x{matrix[1]}; "
-                f"use target.fit = {remedy}"
+                f"a photo of {image.shape[0]}x{image.shape[1]} cannot be brought to {matrix[0]}x{matrix[1]} with "
+                f"target.fit = '{self.fit}'; use target.fit = {remedy}"
             )
         top, left = (
             int(np.sign(r)) * (abs(r) // 2 if self.position == "centre" else int(rng.integers(abs(r) + 1)))
@@ -175,13 +177,13 @@ class TargetSpec(Spec):
             fitted = outline.apply(fitted)
         scale = float(np.abs(fitted).max())
         if scale == 0:
-            raise SourceRejectedError("the part of the photo that fits the matrix is black; use target.fit = 'resize'")
+            raise SourceRejectedError("the part of the photo within the matrix is black; use target.fit = 'resize'")
         fitted /= np.float32(scale)
         return fitted, Fitting(turned, factor, top, left, scale, outline)
 
 
 def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1.1 max - x in the object; in the air x stays."""
+    """Invert the contrast of an image x [y x]: 1.1 max(x) - x in the object; air stays as it is."""
     top = image.max()
     return np.where(object_of(image), np.float32(1.1) * top - image, image)
 
@@ -196,4 +198,4 @@ def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int],
         return image
     size = [max(m, round(n * factor)) for m, n in zip(matrix, image.shape, strict=True)]
     resized = Image.fromarray(np.ascontiguousarray(image)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return np.maximum(np.asarray(resized, np.float32), 0)  # Lanczos undershoots; a magnitude does not
+    return np.maximum(np.asarray(resized, np.float32), 0)  # Lanczos may give negative values

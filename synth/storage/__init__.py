@@ -1,1 +1,1 @@
-"""Bytes on disk, whatever they mean: shards, arrays, lists of files, and files that are written whole."""
+"""Files on disk, independent of their meaning: shards, arrays, lists of files, and files that are written whole."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """Time and size of a file (of a corpus: of its zarr.json), for caches of what was read from it."""
+    """Time of change and size of a file (for a corpus, of its zarr.json): a key for caches of what was read from it."""
     place = Path(path) / "zarr.json" if Path(path).is_dir() else Path(path)
     status = place.stat()
     return status.st_mtime_ns, status.st_size

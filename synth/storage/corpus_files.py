@@ -22,7 +22,7 @@ CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzi
 
 
 def building_path(path: Path) -> Path:
-    """Where a corpus stands until it is finished."""
+    """The folder in which a corpus is built until it is finished."""
     return path.with_name(path.name + ".building")
 
 
@@ -33,10 +33,10 @@ class Bucket:
     name: str
     arrays: dict[str, zarr.Array[Any]]
 
-    own_maps: bool = False  # row k of `maps` is pair k's
+    own_maps: bool = False  # row k of `maps` belongs to pair k
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """All rows of a number; raises CorpusError where it is lost."""
+        """All rows of a number; raises CorpusError where the array of that name is missing."""
         if name not in self.arrays:
             raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
         return np.asarray(self.arrays[name][:])
@@ -75,7 +75,7 @@ def stored_attributes(root: Path) -> dict[str, Any]:
 def refuse_unfinished(path: Path) -> None:
     """Raise UnfinishedCorpusError where the build of a corpus has not ended."""
     unfinished = not path.exists() and building_path(path).exists()
-    with contextlib.suppress(CorpusError):  # damaged, or none at all: not for this function to say
+    with contextlib.suppress(CorpusError):  # another function reports a damaged or missing corpus
         unfinished = unfinished or not stored_attributes(path).get("complete")
     if unfinished:
         raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")

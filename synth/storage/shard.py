@@ -1,9 +1,9 @@
-"""Shards of a zarr v3 array, one chunk after the other: written as a stream, read straight into place.
+"""Shards of a zarr v3 array: chunks are written as a stream, and each is read directly into an existing array.
 
 The format is zarr's ``sharding_indexed`` codec with the index at the end and the inner codecs ``bytes`` (little endian)
 and ``crc32c``: each chunk's bytes and their crc32c, then offset and length of every chunk (uint64), then the crc32c of
 that index. zarr-python reads and writes the same files, but copies each chunk several times on its way and needs the
-whole shard in memory; measured here it takes five times as long to write and several times as long to read.
+whole shard in memory; it was measured to take five times as long to write and several times as long to read.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
 class ShardWriter:
     """Writes the chunks of one shard in order; the file gets its name when it is whole.
 
-    It is not forced to the disk here, which would hold the writers up: a corpus does that before it gets its own name,
-    and a build that goes on after a crash checks every finished shard.
+    The file is not forced to the disk here, because that would slow down the writers: `UnfinishedCorpus.finish` does so
+    before it renames the corpus, and a build that is resumed after a crash checks every finished shard.
     """
 
     def __init__(self, path: Path, chunks: int) -> None:
@@ -68,7 +68,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the index and rename; after an error remove what there is."""
+        """Write the index and rename the file; after an error, remove the partial file."""
         try:
             if kind is None:
                 index = _bytes_of(self._index.astype("<u8"))
@@ -80,10 +80,10 @@ class ShardWriter:
 
 
 class ShardedArray:
-    """A sharded array [row ...] of one chunk per row, read row by row into arrays that are there already.
+    """A sharded array [row ...] with one chunk per row, read row by row into existing arrays.
 
-    Files are open only while a row is read (20 microseconds beside a row's millisecond), so any number of threads and
-    of forked processes may read, and a corpus may have any number of shards.
+    A file is open only while a row is read (to open it takes 20 microseconds, to read a row a millisecond), so any
+    number of threads and of forked processes may read, and a corpus may have any number of shards.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,7 +109,7 @@ class ShardedArray:
         return out
 
     def read_into(self, row: int, out: NDArray[Any]) -> None:
-        """Read a row into `out`, C-contiguous and of its shape; raises ShardError where it is damaged."""
+        """Read a row into `out`, which is C-contiguous and has the row's shape; raises ShardError for a damaged row."""
         shard, chunk = divmod(row, self.rows_per_shard)
         file = self._file(shard)
         try:

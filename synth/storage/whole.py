@@ -19,10 +19,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def refuse_other_files(out: Path, files: Sequence[str], mark: str, begins: bytes) -> None:
-    """Raise ValueError where a folder holds anything else than these files, or no `mark` that `begins` as ours do."""
+    """Raise ValueError where a folder holds other files than `files`, or some of them and not the right `mark`.
+
+    The file `mark` is the right one if its first bytes are `begins`: it shows that the same command wrote the folder.
+    """
     ours = {name + ending for name in files for ending in ("", ".partial")}
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
         raise ValueError(f"{out} holds other files; choose another --out")
     there = [name for name in files if (out / name).exists()]
     if there and not (mark in there and (out / mark).read_bytes().startswith(begins)):
-        raise ValueError(f"{out / there[0]} is of another command, or of one that was stopped; choose another --out")
+        raise ValueError(f"{out / there[0]} is from another command, or one that was stopped; choose another --out")

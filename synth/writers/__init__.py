@@ -1,4 +1,4 @@
-"""One small writer per format that other toolboxes read; `pipelines.corpus.export` is their door."""
+"""One small writer per format that other toolboxes read; `pipelines.corpus.export` chooses among them."""
 
 from __future__ import annotations
 

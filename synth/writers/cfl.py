@@ -16,9 +16,9 @@ EXACT = ""
 def write(content: Content, folder: Path) -> None:
     """Write NAME.kspace, NAME.pattern, NAME.maps and NAME.target.
 
-    An oversampled readout is kept, and the maps are padded with zeros to its rows, so that
-    ``bart pics NAME.kspace NAME.maps out`` gives the image in the middle of them; times (-1)^(y / 2 + x / 2), a sign
-    that pics leaves in (`bart fft -u` does not), and only for even sizes.
+    An oversampled readout is kept, and the maps are padded with zeros to its rows. For even sizes y and x,
+    ``bart pics NAME.kspace NAME.maps out`` then gives the image in the middle of these rows, times
+    (-1)^(y / 2 + x / 2): a sign that `pics` leaves in (`bart fft -u` does not).
     """
     name = folder / content.name
     pattern = np.broadcast_to(content.sampled, content.kspace.shape[1:])

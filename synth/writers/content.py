@@ -1,4 +1,4 @@
-"""What a writer is given of a pair, and what it gives back."""
+"""The content of a pair as a writer gets it, and an MRD header for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Content:
     maps: NDArray[np.complex64]  # [coil y x] of the target's matrix
     target: NDArray[np.complex64]
     numbers: dict[str, Any]
-    full: bool = False  # k-space is kept in full, the mask tells what is to be used
+    full: bool = False  # all of k-space is stored, and the mask says which part is to be used
 
     @property
     def readout(self) -> Readout:
@@ -32,12 +32,12 @@ class Content:
 
     @property
     def mask(self) -> Mask:
-        """The mask, with the net acceleration as its own."""
+        """The mask, with the net acceleration in place of the nominal one."""
         return Mask(self.sampled, float(self.sampled.size / self.sampled.sum()))
 
 
 def header_xml(content: Content, rows: int, oversampled: int) -> str:
-    """An MRD header for k-space of `oversampled` readout samples and an image of `rows`; a pixel counts 1 mm."""
+    """An MRD header for k-space of `oversampled` readout samples and an image of `rows`; a pixel is taken as 1 mm."""
     columns, coils = content.target.shape[1], len(content.kspace)
 
     def space(name: str, samples: int) -> str:

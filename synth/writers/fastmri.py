@@ -13,14 +13,14 @@ from ..scans.readers.hdf5 import datasets_of, safe_array
 from .content import Content, header_xml
 
 SUFFIX = ".h5"
-EXACT = "without oversampling of the readout"  # fastMRI crops around the centre, which is a row off ours
+EXACT = "without oversampling of the readout"  # fastMRI crops around the centre, one row away from Fathom's image
 
 
 def write(content: Content, folder: Path) -> None:
     """Write `kspace` [1 coil y x], `mask` [x], `reconstruction_rss` [1 y x] (the target's magnitude) and the header.
 
-    The readout's oversampling is removed: fastMRI crops the middle, and `Readout` has the image one row beside it.
-    Fathom's own arrays (`target`, `sens_maps`, all numbers) come along; fastMRI leaves them alone.
+    The readout's oversampling is removed, because fastMRI would crop the middle rows, one row away from the image's
+    rows in `Readout`. Fathom's own arrays (`target`, `sens_maps`, all numbers) are written, too; fastMRI ignores them.
     """
     kspace = content.kspace
     if content.readout.samples != content.readout.rows:
@@ -48,6 +48,6 @@ def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.boo
     """K-space [coil y x], mask and target that `write` wrote."""
     path = folder / f"{name}{SUFFIX}"
     with h5py.File(path, "r") as file:
-        arrays = datasets_of(path, file)  # which follows no link out of the file
+        arrays = datasets_of(path, file)  # `datasets_of` follows no link out of the file
         kspace, mask, target = (safe_array(path, arrays[f"/{key}"]) for key in ("kspace", "mask", "target"))
     return kspace[0], mask != 0, target

@@ -47,7 +47,7 @@ def write(content: Content, folder: Path) -> None:
     """Write the lines that a corpus keeps, readout oversampling included; raises ValueError for masks of points."""
     if not content.mask.is_lines:
         raise ValueError(
-            "MRD's acquisitions are readout lines, and this corpus's masks are of points; export it to cfl"
+            "the acquisitions of MRD are readout lines, but this corpus's masks are of points; export it to cfl"
         )
     coils, samples, columns = content.kspace.shape
     sampled = np.arange(columns) if content.full else np.flatnonzero(content.sampled)

@@ -87,7 +87,7 @@ def test_errors_name_line_key_value_and_remedy(tmp_path):
     refused(tmp_path, "snr = [10, 40]", "snr = [40, 10]", "noise.snr", "write [10, 40]")
     refused(tmp_path, "snr = [10, 40]", 'snr = "loud"', "noise.snr", "must be a number")
     refused(tmp_path, "snr = [10, 40]", "snr = inf", "noise.snr", "finite")
-    refused(tmp_path, "reference_lines = 24", "reference_lines = 300", "sampling.reference_lines 300", "256")
+    refused(tmp_path, "reference_lines = 24", "reference_lines = 300", "sampling.reference_lines = 300", "256")
     refused(tmp_path, 'kind = "regular"', 'kind = "reglar"', "line 19", "sampling.kind", "'reglar'", "'regular'")
     refused(tmp_path, 'kind = "regular"\n', "", "sampling.kind", "missing")
     refused(tmp_path, 'kind = "skimage"', 'kind = "images"', "source", "needs a path")

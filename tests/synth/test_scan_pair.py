@@ -219,7 +219,7 @@ def test_slices_that_cannot_be_used_are_rejected(scans, tmp_path):
     made = build(few, tmp_path / "c.zarr", SYNC)
     assert (made.pairs, made.rejected) == (3, 1)
     (row,) = json.loads((tmp_path / "c.zarr" / "summary.json").read_text())["rejected"]
-    assert "has 5 coils, coils.count asks for 6" in row["reason"]
+    assert "has 5 coils, but coils.count is 6" in row["reason"]
 
 
 def test_items(scans):
@@ -276,7 +276,7 @@ def test_a_list_of_scans(scans, tmp_path):
     spec = ScansSpec(kind="scans", path=str(folder / "train.txt"))
     assert spec.list_files() == ["b.npy#0@5x80x72"]
     assert build(recipe(folder / "train.txt"), tmp_path / "c.zarr", SYNC).pairs == 1
-    for text, message in (("../a.npy", "leads out"), ("c.npy", "is not there"), ("#", "names no file")):
+    for text, message in (("../a.npy", "leads out"), ("c.npy", "does not exist"), ("#", "names no file")):
         (folder / "train.txt").write_text(text)
         with pytest.raises(RecipeError, match=message):
             Plan.of(recipe(folder / "train.txt"))

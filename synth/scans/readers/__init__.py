@@ -1,4 +1,4 @@
-"""One small reader per format of scans; `synth.scans.open.open_scan` is their door."""
+"""One small reader per format of scans; `synth.scans.open.open_scan` chooses among them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ READERS: dict[str, Reader] = {
 
 
 def reader_of(path: Path) -> Reader:
-    """The reader for a file's name; raises ScanError with the names that there are."""
+    """The reader for a file's name; raises ScanError that lists the known suffixes."""
     try:
         return READERS[path.suffix.lower()]
     except KeyError:
         raise ScanError(
-            f"{path}: is no scan by its name; Fathom reads {' '.join(sorted(READERS))} (NIfTI and DICOM are pictures, "
-            "not scans: give them as source.kind = 'images')"
+            f"{path}: does not have the suffix of a scan; Fathom reads {' '.join(sorted(READERS))} (NIfTI and DICOM "
+            "are pictures, not scans: give them as source.kind = 'images')"
         ) from None

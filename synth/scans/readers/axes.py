@@ -18,15 +18,15 @@ LARGEST_INFLATION = 100  # k-space hardly deflates; only long runs of zeros do
 
 
 def named_axes(path: Path, given: str | None, ndim: int, guesses: dict[int, str]) -> tuple[list[str], tuple[str, ...]]:
-    """Names of the axes, and a note where they are guessed; raises ScanError where they cannot be."""
+    """Names of the axes, and a note where they are guessed; raises ScanError where no guess or name fits."""
     if given is None and ndim not in guesses:
         raise ScanError(f"{path}: its array has {ndim} axes; name them, such as axes = 'slice coil y x'")
     names = (given or guesses[ndim]).split()
     noise = sorted(names) in (["coil", "sample"], ["sample"])
     if len(names) != ndim or len(set(names)) != ndim or not (noise or {"y", "x"} <= set(names) <= set(NAMES)):
         raise ScanError(
-            f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each once, of slice coil y x, "
-            "or of coil sample for a noise scan"
+            f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each axis once, from slice "
+            "coil y x, or from coil sample for a noise scan"
         )
     return names, (() if given else (f"axes were guessed as '{' '.join(names)}'",))
 
@@ -41,7 +41,7 @@ def scan_of(
             -1, array.shape[names.index("sample")]
         )
         if not np.isfinite(noise.view(np.float32)).all():
-            raise ScanError(f"{path}: its noise has samples that are not numbers; export it anew")
+            raise ScanError(f"{path}: its noise has samples that are NaN or infinite; export it anew")
         return Scan(path, kind, (0, len(noise), 0, 0), _nothing, noise=noise, notes=notes)
     load_maps = None if maps is None else partial(_slice_of, maps, names)
     return Scan(path, kind, sizes(array.shape, names), partial(_slice_of, array, names), maps=load_maps, notes=notes)
@@ -80,11 +80,12 @@ def refuse_empty_promises(path: Path, name: str, shape: tuple[int, ...], itemsiz
 
 
 def refuse_matrices(path: Path, name: str, array: NDArray[Any]) -> None:
-    """Raise ScanError for a covariance or decorrelation matrix, which is no k-space."""
+    """Raise ScanError for a covariance or decorrelation matrix [coil coil], which is not k-space."""
     if array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] <= 256:
         values = np.asarray(array)
         triangular = not np.triu(values, 1).any() or not np.tril(values, -1).any()
         if triangular or np.allclose(values, values.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(values).max())):
             raise ScanError(
-                f"{path}: '{name}' is a matrix between coils, no k-space; read it with synth.calibration.noise_profile"
+                f"{path}: '{name}' is a covariance or decorrelation matrix [coil coil], not k-space; read it with "
+                "synth.calibration.noise_profile"
             )

@@ -17,10 +17,13 @@ READ, PHASE1, PHASE2, COIL, SLICE = 0, 1, 2, 3, 13  # BART's dimensions
 
 
 def read(path: Path, choice: Choice) -> Scan:
-    """[read phase1 phase2 coil ... slice]; of two phase encodings the first is y, and a long readout becomes slices."""
+    """Read [read phase1 phase2 coil ... slice]: y and x are read and a phase encoding, or the two phase encodings.
+
+    Where read, phase1 and phase2 are all longer than 1, the scan is three-dimensional: read becomes the slices.
+    """
     header = path.with_suffix(".hdr")
     if choice.shape is None and not header.is_file():
-        raise ScanError(f"{path}: has no {header.name} beside it; restore it, or give the shape and axes")
+        raise ScanError(f"{path}: has no {header.name} beside it; restore it, or give shape and axes")
     shape = choice.shape or _sizes(header)
     if 8 * int(np.prod(shape, dtype=object)) != path.stat().st_size:
         raise ScanError(
@@ -37,14 +40,14 @@ def read(path: Path, choice: Choice) -> Scan:
 
 def _sizes(header: Path) -> tuple[int, ...]:
     if header.stat().st_size > 2**20:
-        raise ScanError(f"{header}: is no BART header")
+        raise ScanError(f"{header}: is larger than 1 MB, so it is not a BART header; restore it")
     lines = header.read_text(errors="replace").splitlines()
     try:
         sizes = tuple(int(word) for word in lines[lines.index("# Dimensions") + 1].split())
     except (ValueError, IndexError):
         raise ScanError(f"{header}: has no line of sizes after '# Dimensions'; restore it") from None
     if not 1 <= len(sizes) <= 32 or min(sizes) < 1 or max(sizes) > 2**40:
-        raise ScanError(f"{header}: its sizes {sizes[:20]} are none; restore it")
+        raise ScanError(f"{header}: its sizes {sizes[:20]} are not valid, need 1 to 32 sizes above 0; restore it")
     return sizes
 
 
@@ -53,8 +56,8 @@ def _by_barts_dimensions(path: Path, array: NDArray[Any]) -> Scan:
     strange = sizes.keys() - {READ, PHASE1, PHASE2, COIL, SLICE}
     if strange:
         raise ScanError(
-            f"{path}: has sizes along BART's dimensions {sorted(strange)}; keep one of each with `bart slice`, or name "
-            "the axes"
+            f"{path}: is longer than 1 along BART's dimensions {sorted(strange)}; keep one position of each with "
+            "`bart slice`, or name the axes"
         )
     if not sizes.keys() & {PHASE1, PHASE2}:
         return scan_of(path, "cfl", array.reshape(array.shape[READ], -1), ["sample", "coil"], ())
@@ -64,7 +67,7 @@ def _by_barts_dimensions(path: Path, array: NDArray[Any]) -> Scan:
         dropped = next(k for k in (PHASE2, READ, PHASE1) if wide.shape[k] == 1)
         return scan_of(path, "cfl", wide.take(0, dropped), ["y", "x", "coil", "slice"], ())
     if wide.shape[4] > 1:
-        raise ScanError(f"{path}: is three-dimensional and has slices, too; keep one with `bart slice`")
+        raise ScanError(f"{path}: is three-dimensional and has slices, too; keep one slice with `bart slice`")
     hybrid = ifftc(np.asarray(wide[..., 0], np.complex64), (READ,))
     note = "three-dimensional: transformed along the readout, whose positions are the slices"
     return scan_of(path, "cfl", hybrid, ["slice", "y", "x", "coil"], (note,))

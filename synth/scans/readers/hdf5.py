@@ -22,7 +22,7 @@ from .mrd_header import encoding_of, header_of, number_in, readout_of
 def read(path: Path, choice: Choice) -> Scan:
     """FastMRI's `kspace` [slice coil y x], MRD's acquisitions, or the array that `variable` names."""
     if not h5py.is_hdf5(path):
-        raise ScanError(f"{path}: is no HDF5 file, whatever its name says")
+        raise ScanError(f"{path}: is not an HDF5 file, although its suffix says so; copy the file anew")
     with h5py.File(path, "r") as file:
         datasets = datasets_of(path, file)
         groups = groups_of_acquisitions(datasets)
@@ -47,7 +47,7 @@ def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
     found = [name for name, d in datasets.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
     if len(found) != 1:
         raise ScanError(
-            f"{path}: which array is the k-space? Its complex ones are {found or 'none'}; name one as variable"
+            f"{path}: which array is the k-space? Complex arrays in it: {found or 'none'}; name one as variable"
         )
     return found[0]
 
@@ -94,10 +94,10 @@ def _read_slice(path: Path, dataset: str, names: list[str], number: int) -> NDAr
 
 
 def _with_header(scan: Scan, xml: bytes) -> Scan:
-    """What fastMRI's own header says: padded columns, oversampling, field of view.
+    """The scan with what fastMRI's own header says: padded columns, oversampling, field of view.
 
-    fastMRI pads k-space to the encoded width: left = N // 2 - centre, and all right of left + maximum + 1
-    (fastmri.data.mri_data.SliceDataset).
+    fastMRI pads k-space with zero columns to the encoded width N: left = N // 2 - centre columns on the left, and all
+    columns from left + maximum + 1 on (fastmri.data.mri_data.SliceDataset).
     """
     encoding = encoding_of(header_of(scan.path, xml))
     columns = scan.stored[3]
@@ -116,7 +116,7 @@ def _with_header(scan: Scan, xml: bytes) -> Scan:
 
 
 def strip_of(left: int, right: int, columns: int) -> tuple[int, int]:
-    """How many zero columns can go, of `left` and `right`, while the centre stays at index N // 2."""
+    """How many of the `left` and `right` zero columns can be removed while the centre stays at index N // 2."""
     fitting = [
         (a, b)
         for a in range(min(left, right + 1) + 1)

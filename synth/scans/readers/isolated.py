@@ -1,4 +1,4 @@
-"""Reading in a process of its own what may crash the library that reads it: see `isolated_process`."""
+"""Reads, in a separate process, data that can crash the library that reads them: see `isolated_process`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import ScanError
 
-SECONDS = 60.0  # and one more for every 10 MB
+SECONDS = 60.0  # and one second more for every 10 MB
 PROGRAM = Path(__file__).with_name("isolated_process.py")
 
 

@@ -1,7 +1,8 @@
-"""Run as a program: read what may crash the library that reads it, and write it to stdout as .npz.
+"""A program that reads data which can crash the library that reads them, and writes them to stdout as .npz.
 
-HDF5's text and records of variable length, and MATLAB's version 5 files: a flipped bit can crash the HDF5 library and
-scipy's reader. Here that ends this process, and not the user's. It imports nothing of Fathom's, so that it starts fast.
+Such data are HDF5's text and records of variable length, and MATLAB's version 5 files: a flipped bit can crash the HDF5
+library or scipy's reader. The crash then ends this process, and not the user's. The program imports nothing from
+Fathom, so that it starts fast.
 Arguments: the file, then "hdf5", the text's path and the records' path (or ""); "attribute" and its name; or
 "mat" and the arrays' names.
 """
@@ -17,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_GROWTH = 8  # bytes of memory for one of an HDF5 file, besides what Python itself takes
+LARGEST_GROWTH = 8  # bytes of memory per byte of the file, besides those that Python itself takes
 
 
 def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
-    """Read ``text`` (uint8), and of the records ``head``, ``data`` (all samples in turn) and ``sizes``."""
+    """Read ``text`` (uint8), and the records' ``head``, ``data`` (the samples of all records in turn) and ``sizes``."""
     import h5py
 
     found: dict[str, Any] = {}
@@ -38,7 +39,7 @@ def hdf5(path: str, text: str, records: str) -> dict[str, Any]:
 
 
 def attribute(path: str, name: str) -> dict[str, Any]:
-    """Read an attribute of the whole file as ``text``: that of a text or a whole number, else none."""
+    """Read an attribute of the whole file as ``text``; it is empty unless the attribute is a text or a whole number."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -53,7 +54,7 @@ def _bytes(value: Any) -> Any:
 
 
 def mat(path: str, *names: str) -> dict[str, Any]:
-    """Read numeric arrays of a version 5 file; without names, the shape and kind of all: ``shapes`` as JSON."""
+    """Read numeric arrays of a version 5 file; without names, shape and kind of all arrays, as JSON in ``shapes``."""
     import json
 
     import scipy.io
@@ -66,8 +67,8 @@ def mat(path: str, *names: str) -> dict[str, Any]:
 
 
 def main(path: str, kind: str, *arguments: str) -> None:
-    """Write what was asked for."""
-    limit = 6 * 2**30 + LARGEST_GROWTH * os.path.getsize(path)  # noqa: PTH202 (no import that is not needed)
+    """Read what the arguments name, and write it to stdout."""
+    limit = 6 * 2**30 + LARGEST_GROWTH * os.path.getsize(path)  # noqa: PTH202 (pathlib would be one more import)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     readers: dict[str, Callable[..., dict[str, Any]]] = {"hdf5": hdf5, "attribute": attribute, "mat": mat}
     found = readers[kind](path, *arguments)

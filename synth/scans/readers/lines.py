@@ -1,4 +1,4 @@
-"""Readout lines as scanners store them: brought to their positions, averaged, told apart where they differ."""
+"""Readout lines as scanners store them: averages of lines at one position, but not of lines that are no repetitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-DIFFERENT = 4.0  # how much stronger the difference of two lines is at k-space's centre where they are no repetition
+DIFFERENT = 4.0  # two lines are not repetitions where their difference is this much stronger at k-space's centre
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +20,16 @@ class Line:
     values: NDArray[np.complex64]  # [coil sample]
     where: tuple[int, int, int]  # slice, partition, column
     average: int
-    centres: tuple[int, ...]  # sample of k-space's centre; of a reversed line the ways in which it may be counted
+    centres: tuple[int, ...]  # sample of k-space's centre; for a reversed line, one for each way to count it
 
 
 def average_lines(
     lines: list[Line], size: tuple[int, ...], readout: int
 ) -> tuple[NDArray[np.complex64], NDArray[np.int32], list[str]]:
-    """K-space [slice partition column coil sample] of whole lines, how many lines each position has, and notes.
+    """K-space [slice partition column coil sample] from whole lines, the number of lines at each position, and notes.
 
-    Lines of one position are averaged. Where their average counter does not tell them apart, they may be something
-    else, such as a second echo: then only the first of each position is taken, and that is said.
+    Lines at one position are averaged. Lines with the same average counter may not be repetitions, but for example a
+    second echo: then only the first of them is taken at each position, and a note says so.
     """
     kspace = np.zeros((*size, len(lines[0].values), readout), np.complex64)
     count = np.zeros(size, np.int32)
@@ -50,10 +50,10 @@ def average_lines(
 
 
 def _are_unlike(positions: Iterable[list[Line]]) -> bool:
-    """Whether lines of one position and one average counter differ by more than noise.
+    """Whether lines at one position with one average counter differ by more than noise.
 
-    Repetitions differ by noise, which is as strong at k-space's centre as at the ends of the readout. Another echo, or
-    another phase, differs by signal, which is strongest at the centre.
+    Repetitions differ by noise, which is as strong at k-space's centre as at the ends of the readout. Lines of another
+    echo or another phase differ by signal, which is strongest at the centre.
     """
     differences = []
     for here in positions:

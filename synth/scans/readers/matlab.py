@@ -24,20 +24,20 @@ MAT73 = b"MATLAB 7.3"
 
 
 def read(path: Path, choice: Choice) -> Scan:
-    """[y x], [y x coil] or [y x slice coil], unless `axes` says otherwise; coil maps of the same shape come along."""
+    """Read [y x], [y x coil] or [y x slice coil], unless `axes` says otherwise; and coil maps of the same shape."""
     with path.open("rb") as file:
         start = file.read(128)
     arrays = _hdf5_arrays(path) if start.startswith(MAT73) or h5py.is_hdf5(path) else _v5_arrays(path)
     found = {name: a for name, a in arrays.items() if np.iscomplexobj(a) and a.ndim >= 2}
     name = choice.variable or _kspace_among(path, found, list(arrays))
     if name not in found:
-        raise ScanError(f"{path}: has no complex array '{name}'; its complex ones are {sorted(found) or 'none'}")
+        raise ScanError(f"{path}: has no complex array '{name}'; complex arrays in it: {sorted(found) or 'none'}")
     array = found[name]
     refuse_matrices(path, name, array)
     names, notes = named_axes(path, choice.axes, array.ndim, GUESSES)
     maps = [a for other, a in found.items() if other != name and MAPS.search(other) and a.shape == array.shape]
     if len(found) > 1 and choice.variable is None:
-        notes = (*notes, f"of {sorted(found)} '{name}' was taken as the k-space")
+        notes = (*notes, f"'{name}' was taken as the k-space, from the complex arrays {sorted(found)}")
     return scan_of(path, "mat", array, names, notes, maps[0] if maps else None)
 
 
@@ -45,9 +45,15 @@ def _kspace_among(path: Path, found: dict[str, Any], everything: list[str]) -> s
     if len(found) == 1:
         return next(iter(found))
     likely = [name for name in found if KSPACE.search(name) and not MAPS.search(name)]
+    if not found:
+        raise ScanError(
+            f"{path}: none of its arrays is complex, as k-space must be; save k-space as a complex array. "
+            f"Numeric arrays in it: {sorted(everything) or 'none'}"
+        )
     if len(likely) != 1:
-        what = f"complex arrays are {sorted(found)}" if found else f"none of its arrays {sorted(everything)} is complex"
-        raise ScanError(f"{path}: which array is the k-space? Its {what}; name one as variable")
+        raise ScanError(
+            f"{path}: which array is the k-space? Its complex arrays are {sorted(found)}; name one as variable"
+        )
     return likely[0]
 
 

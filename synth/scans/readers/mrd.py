@@ -27,7 +27,7 @@ MAX_SAMPLES = 2**31
 
 @dataclass(frozen=True, eq=False)
 class _Acquisitions:
-    """Some acquisitions of a file: their heads, and each one's numbers."""
+    """Some acquisitions of a file: the header and the samples of each."""
 
     path: Path
     heads: Any
@@ -37,22 +37,22 @@ class _Acquisitions:
         return len(self.heads)
 
     def having(self, *bits: int) -> NDArray[np.bool_]:
-        """Which have one of these flags."""
+        """Which of the acquisitions have one of these flags."""
         flags = self.heads["flags"].astype(np.uint64)
         return np.any([(flags >> np.uint64(bit - 1)) & np.uint64(1) == 1 for bit in bits], axis=0)
 
     def where(self, chosen: NDArray[np.bool_]) -> _Acquisitions:
-        """The chosen ones."""
+        """The chosen acquisitions."""
         return replace(self, heads=self.heads[chosen], data=self.data[chosen])
 
     @property
     def dwell_us(self) -> float | None:
-        """Mean time per sample; None where a file does not say it."""
+        """Mean time per sample; None where the file does not contain it."""
         times = self.heads["sample_time_us"]
         return float(times.mean()) if len(times) and times.min() > 0 else None
 
     def lines(self) -> list[Line]:
-        """Every acquisition without the samples that it says are to be discarded, reversed ones turned round."""
+        """All acquisitions, without the samples that their headers discard; reversed ones are turned round."""
         return [self._line(*one) for one in zip(self.heads, self.data, self.having(REVERSE), strict=True)]
 
     def _line(self, head: Any, data: NDArray[Any], backwards: bool) -> Line:
@@ -64,10 +64,10 @@ class _Acquisitions:
         values = np.ascontiguousarray(data, np.float32).view(np.complex64).reshape(coils, samples)
         first, end = (int(head[name]) if name in head.dtype.names else 0 for name in ("discard_pre", "discard_post"))
         if first + end >= samples:
-            raise ScanError(f"{self.path}: an acquisition discards {first + end} of its {samples} samples; export anew")
+            raise ScanError(f"{self.path}: an acquisition discards {first + end} of {samples} samples; export it anew")
         centres: tuple[int, ...] = (int(head["center_sample"]) - first,)
         values = values[:, first : samples - end]
-        if backwards:  # files count the centre in the order of storage, or in that of a line that ran forwards
+        if backwards:  # files count the centre in the order of storage, or as in a forward line
             values, centres = values[:, ::-1], (values.shape[1] - 1 - centres[0], *centres)
         index = head["idx"]
         where = (int(index["slice"]), int(index["kspace_encode_step_2"]), int(index["kspace_encode_step_1"]))
@@ -75,9 +75,9 @@ class _Acquisitions:
 
 
 def read_acquisitions(path: Path, datasets: dict[str, Any], wanted: str | None = None) -> Scan:
-    """Lines sorted to [slice coil y x], y the readout; averages are averaged, of other counters one value is taken.
+    """Sort lines to [slice coil y x], y the readout; average the averages, take one value of each other counter.
 
-    `wanted` names the group of acquisitions where there are several; else the first that holds imaging lines is taken.
+    `wanted` names the group of acquisitions to read. By default it is the first group that holds imaging lines.
     """
     groups = groups_of_acquisitions(datasets)
     chosen = [g for g in groups if wanted is None or g.strip("/") == wanted.strip("/")]
@@ -90,7 +90,7 @@ def read_acquisitions(path: Path, datasets: dict[str, Any], wanted: str | None =
     notes: list[str] = []
     if len(imaging) > 1:
         others = ", ".join(imaging[1:])
-        notes.append(f"of its groups of acquisitions {imaging[0]} is read; for {others} name one as variable")
+        notes.append(f"the group of acquisitions {imaging[0]} is read; to read one of {others}, name it as variable")
     own = acquisitions if acquisitions.having(NOISE).any() else next(iter(noises), None)
     noise = None if own is None else own.where(own.having(NOISE))
     return _scan_of(path, root, acquisitions.where(~acquisitions.having(NOISE, *NO_IMAGE)), noise, notes)
@@ -112,7 +112,7 @@ def _opened(path: Path, datasets: dict[str, Any], group: str) -> tuple[ET.Elemen
 
 
 def _noise_alone(path: Path, found: list[_Acquisitions]) -> Scan:
-    """A scan without slices, of a file of noise."""
+    """A scan without slices, from a file that holds only noise."""
     if not found:
         raise ScanError(f"{path}: has no imaging lines and no noise lines among its acquisitions; export it anew")
     noise = _joined(path, [line.values for line in found[0].where(found[0].having(NOISE)).lines()])
@@ -134,7 +134,7 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
     if kind != "cartesian":
         raise ScanError(f"{path}: its trajectory is {kind}; Fathom reads Cartesian scans, grid it first")
     image, kept = image.where(~image.having(CALIBRATION)), image.where(image.having(CALIBRATION))
-    if not len(image):  # all lines are of a calibration scan: it is the image then
+    if not len(image):  # all lines belong to a calibration scan, which is then the image
         image, kept = kept, image
     for counter in COUNTERS:
         image, note = _one_value(image, counter)
@@ -162,9 +162,10 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
 def _calibration(
     path: Path, header: ET.Element, space: _Space, kspace: NDArray[np.complex64], lines: list[Line]
 ) -> tuple[NDArray[np.complex64] | None, list[str]]:
-    """Put calibration lines into k-space where they are lines of the image; else give them as k-space of their own.
+    """Put calibration lines into k-space where they belong to the image; otherwise return them as separate k-space.
 
-    They are the image's where the header says "embedded", or says nothing and none was measured as a line of the image.
+    They belong to the image where the header says "embedded", or where it says nothing and no calibration line has the
+    position of an imaging line.
     """
     if not lines:
         return None, []
@@ -179,18 +180,16 @@ def _calibration(
     if mode == "embedded" or (mode not in ("separate", "external") and not ((count > 0) & measured).any()):
         kspace[alone] = more[alone]
         return None, [f"{int(alone.sum())} calibration lines are used where no other line was measured"]
-    return more, [
-        f"{len(lines)} calibration lines are a scan of their own: they are in `calibration`, not in the image"
-    ]
+    return more, [f"{len(lines)} calibration lines are a separate scan: they are in `calibration`, not in the image"]
 
 
 def _one_value(image: _Acquisitions, counter: str) -> tuple[_Acquisitions, list[str]]:
-    """The acquisitions of one value of a counter: the first that has as many lines as any."""
+    """The acquisitions with one value of a counter: that with most lines, or the first of several such values."""
     values, counts = np.unique(image.heads["idx"][counter], return_counts=True)
     if len(values) == 1:
         return image, []
     taken = values[int(np.argmax(counts))]
-    note = f"it has {len(values)} of {counter}; number {taken} is taken"
+    note = f"its lines have {len(values)} values of the counter '{counter}'; the value {taken} is taken"
     return image.where(image.heads["idx"][counter] == taken), [note]
 
 
@@ -203,13 +202,13 @@ def _joined(path: Path, lines: list[NDArray[np.complex64]]) -> NDArray[np.comple
 def _noise_samples(
     path: Path, noise: _Acquisitions | None, dwell_us: float | None, oversampling: float
 ) -> tuple[NDArray[np.complex64] | None, list[str]]:
-    """Noise [coil sample] as the image has it: at its bandwidth, from the part of the receiver's band that it keeps."""
+    """Noise [coil sample] as in the image: at its bandwidth, from the part of the band that the image keeps."""
     if noise is None:
         return None, []
     samples = _joined(path, [middle_of_band(line.values, oversampling) for line in noise.lines()])
     if noise.dwell_us is None or dwell_us is None:
         return samples, ["the time per sample is not in the file: the noise scan may be of another bandwidth"]
-    return samples * np.float32((noise.dwell_us / dwell_us) ** 0.5), []  # variance goes with the bandwidth
+    return samples * np.float32((noise.dwell_us / dwell_us) ** 0.5), []  # variance is proportional to bandwidth
 
 
 @dataclass(frozen=True)
@@ -220,12 +219,12 @@ class _Space:
     readout: int
     columns: int
     depth: int
-    centres: tuple[int, int]  # of the columns and of the partitions, as they are counted
-    slices: tuple[int, ...]  # numbers of those that are there
+    centres: tuple[int, int]  # counters of the central column and of the central partition
+    slices: tuple[int, ...]  # numbers of the slices that have lines
 
     @classmethod
     def of(cls, path: Path, header: ET.Element, lines: list[Line]) -> _Space:
-        """What the header says; raises ScanError where lines do not fit it."""
+        """The encoded space of a header; raises ScanError where lines do not fit it."""
         coils = len(lines[0].values)
         if any(len(line.values) != coils for line in lines):
             raise ScanError(f"{path}: its lines have different numbers of coils; export the imaging lines alone")
@@ -236,13 +235,16 @@ class _Space:
         longest = max(line.values.shape[1] for line in lines)
         promised = coils * x * y * z * len(slices)
         if promised > min(MAX_SAMPLES, 64 * max(sum(2 * line.values.size for line in lines), 1)):
-            raise ScanError(f"{path}: its header promises {x} x {y} x {z}, far more than its lines fill")
+            raise ScanError(f"{path}: its header declares {x} x {y} x {z}, far more than its lines fill; it is damaged")
         if longest > x:
             raise ScanError(f"{path}: its lines have {longest} samples, its encoded space {x}; its header is damaged")
         return cls(coils, x, y, z, (centres[0], centres[1]), slices)
 
     def filled(self, path: Path, lines: list[Line]) -> tuple[NDArray[np.complex64], int | None, list[str]]:
-        """K-space [slice partition column coil sample]; of how many lines each is the mean, None where that differs."""
+        """K-space [slice partition column coil sample], the number of lines of which each is the mean, and notes.
+
+        The number is None where it differs between lines.
+        """
         size = (len(self.slices), self.depth, self.columns)
         kspace, count, notes = average_lines([self.placed(path, line) for line in lines], size, self.readout)
         if self.slices != tuple(range(len(self.slices))):
@@ -251,7 +253,7 @@ class _Space:
         return kspace, int(taken[0]) if len(taken) == 1 else None, notes
 
     def ordered(self, kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """K-space [slice coil y x] of [slice partition column coil sample]; partitions become slices."""
+        """Bring [slice partition column coil sample] to [slice coil y x]; partitions become slices."""
         hybrid = ifftc(kspace, (1,)) if self.depth > 1 else kspace
         lines = hybrid.reshape(-1, self.columns, self.coils, self.readout)
         return np.ascontiguousarray(lines.transpose(0, 2, 3, 1), np.complex64)

@@ -1,4 +1,4 @@
-"""The XML header of MRD (ISMRMRD) files, which fastMRI's files have, too."""
+"""The XML header of MRD (ISMRMRD) files, which fastMRI's files also have."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ NAMESPACE = "{http://www.ismrm.org/ISMRMRD}"
 
 
 def header_of(path: Path, xml: bytes) -> ET.Element:
-    """The root of an MRD header; raises ScanError where it is none."""
+    """The root element of an MRD header; raises ScanError where it is not XML."""
     if len(xml) > MAX_XML:
-        raise ScanError(f"{path}: its header has {len(xml):,} bytes; it is damaged")
+        raise ScanError(f"{path}: its header has {len(xml):,} bytes, over the limit of {MAX_XML:,}; it is damaged")
     try:
         return ET.fromstring(xml)
     except ET.ParseError as error:
-        raise ScanError(f"{path}: its MRD header is no XML ({error}); export it anew") from None
+        raise ScanError(f"{path}: its MRD header is not XML ({error}); export it anew") from None
 
 
 def encoding_of(root: ET.Element, number: int = 0) -> ET.Element:
-    """The encoding of this number, or the first; the root itself where a header has none."""
+    """The encoding of this number, or the first one if there is no such number; the root where a header has none."""
     found = root.findall(f"{NAMESPACE}encoding")
     return found[number] if number < len(found) else found[0] if found else root
 
@@ -39,9 +39,10 @@ def number_in(element: ET.Element, path: str, default: float = 0.0) -> float:
 
 
 def readout_of(encoding: ET.Element, samples: int) -> tuple[float, tuple[float, float] | None]:
-    """Oversampling of a readout of `samples`, by its two fields of view; and the image's, y (readout) and x, in mm.
+    """Oversampling of a readout of `samples`, and the image's field of view: y (readout) and x, in mm.
 
-    The image has a whole number of rows: other ratios are 1, as if nothing was oversampled.
+    The oversampling is the ratio of the encoded to the image's field of view; it is taken as 1 where the image would
+    not have a whole number of rows.
     """
     encoded, y, x = (
         number_in(encoding, path)
@@ -57,7 +58,7 @@ def readout_of(encoding: ET.Element, samples: int) -> tuple[float, tuple[float, 
 
 
 def oversampling_note(encoding: ET.Element) -> list[str]:
-    """A doubt about the readout: a wider encoded matrix than the image's over the same field of view."""
+    """A note where the encoded matrix is wider than the image's, but both have the same field of view."""
     (wide, narrow), (encoded, image) = (
         [number_in(encoding, f"{space}/{what}/x") for space in ("encodedSpace", "reconSpace")]
         for what in ("matrixSize", "fieldOfView_mm")

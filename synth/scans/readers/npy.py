@@ -35,7 +35,10 @@ def _array(path: Path, variable: str | None) -> tuple[str, Any]:
         if variable is None and len(complex_ones) == 1:
             variable = complex_ones[0]
         if variable not in shapes:
-            raise ScanError(f"{path}: which array? Name one as variable; its complex ones are {complex_ones or 'none'}")
+            raise ScanError(
+                f"{path}: which array is the k-space? Complex arrays in it: {complex_ones or 'none'}; name one as "
+                "variable"
+            )
         shape, dtype = shapes[variable]
         refuse_empty_promises(path, variable, shape, dtype.itemsize, members[variable].compress_size)
     with np.load(path, allow_pickle=False) as arrays:

@@ -1,7 +1,7 @@
 """Siemens raw data (twix): measurement data headers (MDH) of 192 bytes, and from VB 128 bytes, and their samples.
 
-Read by Fathom itself: the packages for it do not end on some damaged files. Offsets of the headers' fields are facts of
-the format, as twixtools and pymapvbvd document them.
+Fathom reads the format itself, because the existing packages run for ever on some damaged files. The offsets of the
+headers' fields are facts of the format, as twixtools and pymapvbvd document them.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ def read(path: Path, choice: Choice) -> Scan:
     measurements = _measurements(path, data)
     lines = list(_lines(path, data, *measurements[-1]))
     noise, notes = [line.values for line in lines if line.has(NOISE)], []
-    for earlier in reversed(measurements[:-1]):  # scanners often adjust in a measurement of its own
+    for earlier in reversed(measurements[:-1]):  # scanners often make their adjustments in a separate measurement
         if not noise:
             noise = [line.values for line in _lines(path, data, *earlier) if line.has(NOISE)]
-            notes = ["the noise scan is of an earlier measurement, whose bandwidth may differ"] if noise else []
+            notes = ["the noise scan is from an earlier measurement, whose bandwidth may differ"] if noise else []
     images = [line for line in lines if line.is_image]
     if not images:
         raise ScanError(f"{path}: has no imaging lines in its last measurement")
     for name in ("echo", "phase", "repetition", "set"):
         values = {line.counters[name] for line in images}
         if len(values) > 1:
-            notes.append(f"it has {len(values)} of {name}; the first is taken")
+            notes.append(f"its lines have {len(values)} values of '{name}'; the first is taken")
             images = [line for line in images if line.counters[name] == min(values)]
     if any(line.counters["partition"] for line in images):
         raise ScanError(f"{path}: is three-dimensional; Fathom reads two-dimensional twix, convert it to MRD")
@@ -85,7 +85,7 @@ def read(path: Path, choice: Choice) -> Scan:
         "twix",
         (slices, coils, y, x),
         kspace.__getitem__,
-        oversampling=2 if y % 2 == 0 else 1,  # Siemens scanners always sample the readout twice
+        oversampling=2 if y % 2 == 0 else 1,  # Siemens scanners always oversample the readout twofold
         noise=np.concatenate(noise, axis=1) if noise and len({len(n) for n in noise}) == 1 else None,
         averages=averages,
         notes=tuple(notes),
@@ -110,7 +110,9 @@ def _measurements(path: Path, data: NDArray[np.uint8]) -> list[tuple[_Layout, in
         elif (layout, start, end) == places[-1]:
             whole = []
     if not whole:
-        raise ScanError(f"{path}: is no whole Siemens raw data, whatever its name says")
+        raise ScanError(
+            f"{path}: is not complete Siemens raw data (twix), although its suffix says so; copy the file anew"
+        )
     return whole
 
 
@@ -141,7 +143,7 @@ def _lines(path: Path, data: NDArray[np.uint8], layout: _Layout, at: int, end: i
 
 
 def _sorted(path: Path, lines: list[_Line]) -> tuple[NDArray[np.complex64], int | None]:
-    """[slice coil y x]: averages averaged, lines around the centre line, an asymmetric echo around its centre."""
+    """Lines as [slice coil y x], the mean over averages, placed around the centre line and the centre of the echo."""
     coils, samples = lines[0].values.shape
     if any(line.values.shape != (coils, samples) for line in lines):
         raise ScanError(f"{path}: its imaging lines differ in coils or samples; convert the part you want to MRD")
@@ -152,12 +154,12 @@ def _sorted(path: Path, lines: list[_Line]) -> tuple[NDArray[np.complex64], int 
     columns = 2 * max(middle, last + 1 - middle)
     slices = 1 + max(line.counters["slice"] for line in lines)
     if 8 * slices * coils * readout * columns > min(MAX_KSPACE, 64 * sum(line.values.nbytes for line in lines)):
-        raise ScanError(f"{path}: its counters promise far more lines than it has; is it damaged?")
+        raise ScanError(f"{path}: its counters declare far more lines than it has; copy the file anew")
     kspace = np.zeros((slices, columns, coils, readout), np.complex64)
     count = np.zeros((slices, columns), np.int32)
     for line in lines:
         values = line.values[:, ::-1] if line.has(REFLECTED) else line.values
-        turned = line.has(REFLECTED) and samples != readout  # whole lines just turn round
+        turned = line.has(REFLECTED) and samples != readout  # a full line is reversed as a whole
         start = readout // 2 - (samples - 1 - centre if turned else centre)
         place: Any = line.counters["slice"], line.counters["line"] - middle + columns // 2
         kspace[place][:, max(start, 0) : max(start, 0) + samples] += values

@@ -103,7 +103,7 @@ def test_wrong_recipes(file, tmp_path):
     for change, parts in {
         "sampling.acceleratoin=4": ("sampling.acceleratoin", "did you mean 'acceleration'"),
         'coils.count="many"': ("coils.count", "many", "integer"),
-        "sampling.reference_lines=57": ("reference_lines 57", "56"),
+        "sampling.reference_lines=57": ("reference_lines = 57", "56"),
         "sampling.acceleration=60": ("acceleration 60", "cannot be met"),
         "noise.snr=-1": ("noise.snr = -1", "greater than 0"),
         "source.path=/nowhere": ("/nowhere", "not a folder"),

@@ -175,7 +175,7 @@ def test_an_edited_summary_is_found_and_mended(recipe, corpus, tmp_path, name):
 
 
 def test_values_beyond_single_precision_are_said(recipe, tmp_path):
-    with pytest.raises(ValueError, match=r"pair 0: its values are beyond single precision"):
+    with pytest.raises(ValueError, match=r"pair 0: its values exceed the range of single precision"):
         build(recipe(noise={"snr": 1e-45}), tmp_path / "c.zarr", SYNC)
 
 

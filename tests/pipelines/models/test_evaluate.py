@@ -103,7 +103,7 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "rows.csv").write_text("hard,work\n")
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "theirs")])
-    assert "rows.csv is of another command" in refused.output
+    assert "rows.csv is from another command" in refused.output
     assert (tmp_path / "theirs" / "rows.csv").read_text() == "hard,work\n"
     assert run(app, ["test", "zero-filled", str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
 
@@ -168,7 +168,7 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
     again = ["reconstruct", "zero-filled", str(scan), "--out", str(out)]
     assert run(app, again).exit_code == 0  # its own may be made anew
     (out / "summary.json").unlink()
-    assert "images.npy is of another command" in run(app, again).output
+    assert "images.npy is from another command" in run(app, again).output
     assert found["regularised-sense:8"] > found["zero-filled"] + 1
 
 

@@ -125,13 +125,13 @@ def test_a_header_that_names_nobody_or_is_damaged_is_told(patients, tmp_path):
     assert "the header of a.mrd names none" in split_of(tmp_path / "scans", "--by", "patient").output
     with h5py.File(tmp_path / "scans" / "a.mrd", "a") as file:
         file["dataset/xml"][...] = "<ismrmrdHeader"
-    assert "is no XML" in split_of(tmp_path / "scans", "--by", "patient").output
+    assert "is not XML" in split_of(tmp_path / "scans", "--by", "patient").output
     with h5py.File(tmp_path / "scans" / "a.mrd", "w") as file:
         file["dataset/xml"] = h5py.ExternalLink("/etc/passwd", "/x")
     assert "is a link to another file" in split_of(tmp_path / "scans", "--by", "patient").output
     (tmp_path / "scans" / "a.mrd").rename(tmp_path / "scans" / "a.dcm")
     damaged = split_of(tmp_path / "scans", "--by", "patient")
-    assert "a.dcm: is no DICOM file" in damaged.output
+    assert "a.dcm: is not a DICOM file" in damaged.output
     assert "Traceback" not in damaged.output
 
 

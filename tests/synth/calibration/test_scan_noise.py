@@ -118,8 +118,8 @@ def window(kspace):
     [
         (zero_pad, "background", "is zero"),
         (zero_pad, "k-space edge", "is zero"),
-        (window, "k-space edge", "falls by"),
-        (window, "background", "signal or filtered"),
+        (window, "k-space edge", "falls by a factor of"),
+        (window, "background", "signal or filtered noise"),
         (lambda k: k, "noise scan", "there is none"),
     ],
 )
@@ -207,7 +207,7 @@ def test_a_profile_is_stored_and_used_by_a_recipe(tmp_path, rng):
         json.dumps({**profile.as_dict(), "covariance": {"real": [[1]], "imag": [["x"]]}}),
     ):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(CalibrationError, match="no noise profile"):
+        with pytest.raises(CalibrationError, match="not a noise profile"):
             load_profile(tmp_path / "bad.json")
 
 
@@ -216,7 +216,7 @@ def test_the_noise_of_averages_is_less(rng):
     scan = Scan(Path("x"), "mrd", (0, 3, 0, 0), lambda k: None, noise=noise, averages=4)
     profile = calibrate(scan)
     assert profile.mean_sigma == pytest.approx(0.5, rel=0.02)
-    assert "over 4" in profile.notes[-1]
+    assert "divided by 4" in profile.notes[-1]
     with pytest.raises(CalibrationError, match="averaged unequally"):
         calibrate(replace(scan, averages=None), place="noise scan")
 
@@ -242,7 +242,7 @@ def test_pooling(rng):
     one, two = (profile_of_noise(s * complex_normal(rng, 2, n)) for s, n in ((1, 10_000), (2, 30_000)))
     both = pooled([one, two])
     np.testing.assert_allclose(both.covariance, (one.covariance + 3 * two.covariance) / 4)
-    assert any("is it one receive chain?" in note for note in both.notes)
+    assert any("is it the same receive chain?" in note for note in both.notes)
     with pytest.raises(CalibrationError, match="no common noise"):
         pooled([one, profile_of_noise(complex_normal(rng, 3, 1000))])
 

@@ -104,7 +104,7 @@ def test_wires_inside_the_field_of_view_are_refused():
     [
         (np.ones((2, 4, 40, 56), complex), "its maps are 40x56"),
         (np.zeros((2, 4, 48, 56), complex), "set 0.*vanish"),
-        (np.full((2, 4, 48, 56), np.nan + 0j), "set 0.*not numbers"),
+        (np.full((2, 4, 48, 56), np.nan + 0j), "set 0.*NaN or infinite"),
         (np.ones((4, 48, 56), complex), r"need complex \[set coil y x\]"),
         (np.ones((2, 4, 48, 56)), "need complex"),
     ],

@@ -70,7 +70,7 @@ def test_bad_mrd(tmp_path, kspace):
     write_mrd(tmp_path / "only.h5", [(kspace[0, :, :, 0], 0, 0, flag(24), {})], header())
     refused(tmp_path / "only.h5", "no imaging lines and no noise lines")
     write_mrd(tmp_path / "xml.h5", [line], "<not xml")
-    refused(tmp_path / "xml.h5", "no XML")
+    refused(tmp_path / "xml.h5", "not XML")
 
 
 def calibrate_noise(scan):
@@ -104,7 +104,7 @@ def test_a_separate_calibration_scan_stays_beside_the_image(tmp_path, kspace):
     np.testing.assert_array_equal(scan.as_stored(0), kspace[0])
     np.testing.assert_array_equal(scan.calibration[0][..., 8:12], 3 * kspace[0][..., 8:12])
     assert not scan.calibration[0][..., :8].any()
-    assert any("scan of their own" in note for note in scan.notes)
+    assert any("separate scan" in note for note in scan.notes)
 
 
 def test_samples_that_are_to_be_discarded_are(tmp_path, kspace):
@@ -153,7 +153,7 @@ def test_slices_encodings_and_repetitions_that_do_not_begin_with_0(tmp_path, ksp
     lines = image_lines(kspace[1])[:5] + image_lines(kspace[0], repetition=1)
     scan = opened(tmp_path / "dummies.h5", lines)
     np.testing.assert_array_equal(scan.as_stored(0), kspace[0])
-    assert "it has 2 of repetition; number 1 is taken" in scan.notes
+    assert "its lines have 2 values of the counter 'repetition'; the value 1 is taken" in scan.notes
 
 
 def test_groups_are_named_and_noise_alone_is_a_scan_of_noise(tmp_path, kspace, rng):
@@ -169,7 +169,7 @@ def test_groups_are_named_and_noise_alone_is_a_scan_of_noise(tmp_path, kspace, r
         other.copy("dataset", file, "later")
     scan = open_scan(tmp_path / "two.h5")
     np.testing.assert_array_equal(scan.as_stored(0), kspace[0])
-    assert any("/dataset is read; for /later name one as variable" in note for note in scan.notes)
+    assert any("/dataset is read; to read one of /later, name it as variable" in note for note in scan.notes)
     np.testing.assert_array_equal(open_scan(tmp_path / "two.h5", variable="later").as_stored(0), kspace[1])
 
 
