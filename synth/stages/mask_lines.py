@@ -199,15 +199,9 @@ class FastmriSpec(Spec):
                 f"sampling.center_fraction {self.center_fraction:g} of {n} lines keeps 0 lines, so a mask may be "
                 "empty; raise it"
             )
-        if self.acceleration > n:
-            raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
+        self._check_acceleration(n)
         if self.kind == "fastmri-equispaced":
             return min(n, low + -(-n // self.acceleration))
-        if low * self.acceleration >= n:
-            raise ValueError(
-                f"sampling.center_fraction {self.center_fraction:g} keeps {low} of {n} lines, so acceleration "
-                f"{self.acceleration} cannot be met; lower one of them"
-            )
         p = (n / self.acceleration - low) / (n - low)
         if self.kind == "fastmri-equispaced-fraction":
             return min(n, int(np.ceil(n / self.acceleration + 2)))
@@ -220,7 +214,11 @@ class FastmriSpec(Spec):
         return Mask(self.mask(size[1], seed), float(self.acceleration), {"mask_seed": float(seed)})
 
     def mask(self, n: int, seed: int) -> Sampled:
-        """The mask [x] of fastMRI's function of this kind for `n` columns and this seed."""
+        """The mask [x] of fastMRI's function of this kind for `n` columns and this seed; raises ValueError.
+
+        fastMRI itself divides by zero, or draws no line, where the centre alone has more lines than were asked for.
+        """
+        self._check_acceleration(n)
         state = np.random.RandomState(seed)
         state.randint(1)  # fastMRI first draws one of its accelerations; here it has only one
         low = self._low(n)
@@ -239,3 +237,13 @@ class FastmriSpec(Spec):
 
     def _low(self, n: int) -> int:
         return round(n * self.center_fraction)
+
+    def _check_acceleration(self, n: int) -> None:
+        low = self._low(n)
+        if self.acceleration > n:
+            raise ValueError(f"sampling.acceleration {self.acceleration} on {n} lines cannot be met; lower it")
+        if self.kind != "fastmri-equispaced" and low * self.acceleration >= n:
+            raise ValueError(
+                f"sampling.center_fraction {self.center_fraction:g} keeps {low} of {n} lines, so acceleration "
+                f"{self.acceleration} cannot be met; lower one of them"
+            )

@@ -112,6 +112,15 @@ def test_fastmri_masks_are_as_recorded(kind):
     assert np.flatnonzero(mask).tolist() == FASTMRI[kind]
 
 
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+@pytest.mark.parametrize("kind", ["fastmri-random", "fastmri-equispaced-fraction"])
+def test_a_fastmri_mask_whose_centre_alone_has_too_many_lines_is_refused(kind, fraction):
+    """10 of 40 lines are all that R = 4 allows: fastMRI divides by zero there."""
+    spec = lines.FastmriSpec(kind=kind, acceleration=4, center_fraction=fraction)
+    with pytest.raises(ValueError, match=f"center_fraction {fraction:g} keeps {round(40 * fraction)} of 40 lines"):
+        spec.draw(np.random.default_rng(0), (8, 40))
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FASTMRI)
