@@ -1,7 +1,7 @@
-"""Who runs what: the build engine, its checks, studies, and the command line. Only wiring.
+"""The build engine, its checks, studies, and the command line; they only connect the parts of `synth` and `recon`.
 
-The names of ``pipelines.__all__`` are for use from outside; all else may change. They are loaded when they are asked
-for.
+The names in ``pipelines.__all__`` are the public interface; everything else may change. A name is loaded when it is
+first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, on a local cluster of processes, or on any Dask cluster that exists."""
+"""Where tasks run: in this process, on a local cluster of processes, or on an existing Dask cluster."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
 
 
 def _started(workers: int) -> Any:
-    """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit that it is blocked."""
+    """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit the blocked signal."""
     resource_tracker.ensure_running()  # its start unblocks the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -89,7 +89,7 @@ def _started(workers: int) -> Any:
 
 
 def _hush() -> None:
-    """Keep Dask's own log off the terminal: what matters is told by exceptions."""
+    """Keep Dask's own log off the terminal; exceptions report what matters."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -105,7 +105,7 @@ def local_cluster(workers: int) -> Any:
     import dask
     import distributed
 
-    # Dask looks at itself every 10 and 20 ms in every process, for a dashboard that is not there: 3 % of the cores.
+    # Dask profiles every process each 10 and 20 ms for a dashboard, which is off here; that costs 3 % of the cores.
     dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"})
 
     return distributed.LocalCluster(
@@ -115,7 +115,7 @@ def local_cluster(workers: int) -> Any:
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",  # Dask's own status page, without the dashboard, on any free port
         scheduler_kwargs={"dashboard": False},
-        memory_limit=0,  # a shard is bounded by its plan; Dask's own limit would pause a worker that fills its cache
+        memory_limit=0,  # the plan bounds a shard's memory; Dask's limit would pause a worker that fills its cache
         silence_logs=logging.CRITICAL,
         preload=["pipelines.corpus.build_worker"],
     )
@@ -139,14 +139,14 @@ def _refuse_open_tcp(address: str, *, insecure: bool) -> None:
     if scheme == "tcp" and not _is_loopback(place) and not insecure:
         raise ClusterError(
             f"--scheduler {address}: plain tcp to another machine is neither encrypted nor authenticated; "
-            "use tls://, or say --insecure if you trust the network"
+            "use tls://, or give --insecure if you trust the network"
         )
 
 
 def _refuse_other_servers(address: str) -> None:
-    """Raise OSError where something else listens: Dask itself would wait for as long as that keeps the line open.
+    """Raise OSError if another kind of server listens: Dask would wait for as long as it keeps the line open.
 
-    A Dask server speaks first: the number of frames of its greeting, as uint64.
+    A Dask server speaks first: it sends the number of frames of its greeting, as uint64.
     """
     scheme, _, place = address.rpartition("://")
     host, _, port = place.rpartition(":")
@@ -155,7 +155,7 @@ def _refuse_other_servers(address: str) -> None:
     with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as line:
         greeting = line.recv(8, socket.MSG_WAITALL)
     if len(greeting) < 8 or int.from_bytes(greeting, sys.byteorder) > 1000:
-        raise OSError("something else than a Dask scheduler listens there")
+        raise OSError("another kind of server than a Dask scheduler listens there")
 
 
 def _is_loopback(place: str) -> bool:
@@ -195,15 +195,15 @@ def run_tasks(
             raise ClusterError("the scheduler is gone; start it, and run the same command again to go on") from None
         except distributed.KilledWorker:
             raise ClusterError(
-                f"{running[future]}: its worker died again and again, as when memory runs out; use fewer --workers or "
-                "lower shard_pairs, and run the same command again to go on"
+                f"{running[future]}: its worker died repeatedly, which happens when memory runs out; use fewer "
+                "--workers or lower shard_pairs, and run the same command again to go on"
             ) from None
         submit(1)
         yield task, outcome
 
 
 def _first_done(client: Any, futures: list[Any]) -> Any:
-    """The first future that is done; raises ClusterError where the workers are gone and none comes back."""
+    """The first future that is done; raises ClusterError if all workers are lost and no worker comes back."""
     import distributed
 
     alone = 0.0
@@ -213,6 +213,6 @@ def _first_done(client: Any, futures: list[Any]) -> Any:
         alone = 0.0 if client.scheduler_info(n_workers=-1)["workers"] else alone + PATIENCE / 6
         if alone >= PATIENCE:
             raise ClusterError(
-                f"the scheduler has had no worker for {PATIENCE:g} s; start some, and run the same command again to "
-                "go on"
+                f"the scheduler has had no worker for {PATIENCE:g} s; start workers, and run the same command again "
+                "to go on"
             )

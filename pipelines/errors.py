@@ -6,7 +6,7 @@ from synth.errors import FathomError
 
 
 class BuildError(FathomError, RuntimeError):
-    """A build that cannot go on; the message says what to do, and what is finished stays."""
+    """A build cannot go on; the message says what to do, and finished shards are kept."""
 
 
 class CorpusExistsError(FathomError, FileExistsError):
@@ -14,12 +14,12 @@ class CorpusExistsError(FathomError, FileExistsError):
 
 
 class ClusterError(FathomError, RuntimeError):
-    """A cluster that cannot be reached, or was lost; the message says what to do."""
+    """A cluster cannot be reached, or was lost; the message says what to do."""
 
 
 class ManifestError(FathomError, ValueError):
-    """No such manifest, or a damaged one; the message names it."""
+    """A manifest does not exist or is damaged; the message names it."""
 
 
 class StageError(FathomError, RuntimeError):
-    """A stage of a study that could not be made; the message is its own."""
+    """A stage of a study could not be made; the message is that of the error in the stage."""

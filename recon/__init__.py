@@ -1,6 +1,7 @@
-"""What is done with training pairs: networks are trained and tested on them, and reconstruct scans.
+"""Training and testing of reconstruction networks on training pairs, and reconstruction of scans with them.
 
-The names of ``recon.__all__`` are for use from outside; all else may change. They are loaded when they are asked for.
+The names in ``recon.__all__`` are the public interface; everything else may change. A name is loaded when it is first
+used.
 """
 
 import lazy_loader

@@ -6,12 +6,12 @@ from synth.errors import FathomError
 
 
 class CheckpointError(FathomError, RuntimeError):
-    """A file that is no checkpoint of Fathom's, or not whole; the message names it and the remedy."""
+    """A file is not a checkpoint of Fathom's, or is incomplete; the message names the file and the remedy."""
 
 
 class TrainingError(FathomError, RuntimeError):
-    """A training that cannot begin or go on; the message says why and what to do."""
+    """A training cannot begin or go on; the message says why and what to do."""
 
 
 class UnmeasurableError(FathomError, ValueError):
-    """A corpus whose noise cannot be told from its signal; the message says why."""
+    """The noise of a corpus cannot be distinguished from its signal; the message says why."""

@@ -1,4 +1,4 @@
-"""Opens a file in a real, headless Chromium, through its DevTools protocol, and tells what a reader would see."""
+"""Opens a file in a real, headless Chromium, through its DevTools protocol, and reports what a reader would see."""
 
 import asyncio
 import base64
@@ -42,7 +42,7 @@ class Seen:
 
 
 def look_at_both_widths(path, folder):
-    """What is seen on a phone and on a desk; asserts that all of it is there, and nothing else is asked for."""
+    """What a page shows on a phone and on a desk; asserts that it is complete and loads no other file."""
     found = [look_at(path, width, folder / f"browser-{width}") for width in (NARROW, WIDE)]
     for width, seen in zip((NARROW, WIDE), found, strict=True):
         assert seen.requests[0].startswith("file://")
@@ -76,7 +76,7 @@ def look_at(path, width, folder):
 
 
 def _address(browser, said):
-    """Where it listens, which it says on starting."""
+    """The address on which Chromium listens, which it prints when it starts."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until and browser.poll() is None:
         found = re.search(r"DevTools listening on (ws://127\.0\.0\.1:\S+)", said.read_text())
@@ -101,7 +101,7 @@ async def _look(address, url, width):
 
 
 class Tab:
-    """A tab of the browser at the other end of a socket: it is called, answers, and tells what happens in it."""
+    """A tab of the browser at the other end of a socket, which answers calls and reports events."""
 
     def __init__(self, socket):
         self.socket, self.session, self.seen = socket, None, Seen()

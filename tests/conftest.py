@@ -28,7 +28,7 @@ def shared(name):
 
 
 def pytest_collection_modifyitems(items):
-    """Where processes share the suite (pytest-xdist), a file's tests stay together, for they share what they make.
+    """If processes share the suite (pytest-xdist), a file's tests stay together, because they share what they make.
 
     Tests marked ``xdist_group("processes")`` start clusters, torchrun or browsers: one process runs them, one by one.
     They take longest, so they come first, and studies next.
@@ -128,7 +128,7 @@ def corpus(photos, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def other_corpus(photos, tmp_path_factory):
-    """Of another size, coil number and sampling than `corpus`."""
+    """A finished corpus of another size, number of coils and sampling than `corpus`."""
     out = tmp_path_factory.mktemp("other") / "other.zarr"
     changes = {"target": {"matrix": [40, 44]}, "coils": {"count": 3}, "seed": 8, "pairs": 6}
     build(parse_recipe(recipe_data(photos, **changes), "other"), out, ClusterSpec("sync"))

@@ -1,4 +1,4 @@
-"""Mutated files of every format through `open_scan`: nothing but ScanError may come out, within time and memory.
+"""Opens mutated files of every format with `open_scan`, which may raise nothing but ScanError, within time and memory.
 
 python tests/fuzz_readers.py [INPUTS] [SEED]: INPUTS files in a process of its own, 4 GB and 20 s an input at most.
 """

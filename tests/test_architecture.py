@@ -1,4 +1,4 @@
-"""The floor plan: every file stands in a room, and imports point down, those inside functions too.
+"""The floor plan: every file belongs to a room, and every import, also inside a function, points to a lower floor.
 
 `broken_rules` reads the files of a checkout as text; a rule that a file breaks is one line.
 """
@@ -136,7 +136,7 @@ def sizes(path, tree):
 
 
 def circles(graph):
-    """Every circle of imports that is met on a walk from each file in turn."""
+    """Every circle of imports, found by following the imports of each file in turn."""
     found, done, path = set(), set(), []
 
     def visit(name):

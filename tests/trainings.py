@@ -32,7 +32,7 @@ def settings(corpus, kind="variational", **sections):
 
 
 def written(folder, corpus, training):
-    """The same settings as a file, with the end of it given."""
+    """The same settings as a file, which ends with the given text."""
     data = f'[data]\ncorpora = ["{corpus}"]\nvalidation = ["{corpus}"]\n'
     network = '[model]\nkind = "variational"\nstages = 2\nfilters = 3\nkernel = 5\nnodes = 11\n'
     (folder / "t.toml").write_text(f'name = "t"\nseed = 5\n{data}{network}[training]\n{training}')

@@ -40,7 +40,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 
 class Groups(TyperGroup):
-    """Commands below the headings of `COMMANDS`, each with the first sentence of its help, never cut."""
+    """Lists commands under the headings of `COMMANDS`, each with the whole first paragraph of its help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the part of the help that lists the commands."""

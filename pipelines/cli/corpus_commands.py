@@ -12,15 +12,15 @@ from .options import Changes, CorpusPath, Json, Scheduler, Workers, kindly, prin
 
 def build_command(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready recipe.")],
-    out: Annotated[Path, typer.Option("--out", help="The corpus to make; it must not be another's.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus to make, or to go on with.")],
     changes: Changes = None,
     workers: Workers = None,
     scheduler: Scheduler = "local",
-    scheduler_file: Annotated[str | None, typer.Option(help="A Dask scheduler file.")] = None,
+    scheduler_file: Annotated[str | None, typer.Option(help="The file that a Dask scheduler wrote.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp beyond this machine.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a corpus; run again, it goes on where it was stopped, and mends what is damaged."""
+    """Build a corpus. The same command goes on with a stopped build and mends a damaged corpus."""
     from synth.recipe import load_recipe
     from synth.sources.scan_slices import ScansSpec
 
@@ -39,8 +39,8 @@ def build_command(
         )
     if made.hash_before not in (None, made.content_hash):
         typer.echo(
-            "note: what was mended differs from what was lost in the last digits, because another kind of processor or "
-            f"other libraries made it; the content hash was {made.hash_before}",
+            "note: the mended pairs differ from the lost ones in the last digits, because another kind of processor or "
+            f"other libraries made them; the content hash was {made.hash_before}",
             err=True,
         )
     if as_json:
@@ -61,7 +61,7 @@ def leakage_command(
     corpus: CorpusPath,
     others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare it with.")],
 ) -> None:
-    """Tell from which pictures or slices two corpora were both made; exit code 1 if there are any."""
+    """List the pictures or slices from which both corpora were made. The exit code is 1 if there are any."""
     from ..corpus.leakage import shared_sources
 
     with kindly():
@@ -74,13 +74,13 @@ def leakage_command(
 
 def verify_command(
     corpus: CorpusPath,
-    replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare.")] = 0,
+    replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare them.")] = 0,
     measured: Annotated[
-        int, typer.Option("--measure", min=0, help="Measure the noise of this many pairs back from their arrays.")
+        int, typer.Option("--measure", min=0, help="Measure the noise of this many pairs from their arrays.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Check that a corpus is whole and unchanged; exit code 1 if it is not."""
+    """Check that a corpus is complete and unchanged. The exit code is 1 if it is not."""
     from ..corpus.verify import verify
 
     with kindly():
@@ -93,7 +93,7 @@ def verify_command(
         state = (
             "intact"
             if found.intact
-            else f"{len(found.problems)} problems; the same `fathom build` mends damaged shards"
+            else f"{len(found.problems)} problems; run the same `fathom build` to mend damaged shards"
         )
         typer.echo(f"{corpus}: {found.pairs} pairs, {state}")
         if found.replayed:
@@ -102,7 +102,7 @@ def verify_command(
                 f"{found.close} equal in single precision"
             )
         if found.measured:
-            typer.echo(f"{found.measured} pairs measured: sigma is {100 * found.largest_error:.2g} % off at most")
+            typer.echo(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
         typer.echo(f"content hash {found.content_hash}")
     if not found.intact:
         raise typer.Exit(1)
@@ -110,9 +110,9 @@ def verify_command(
 
 def inspect_command(
     corpus: CorpusPath,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the summary and the contact sheet.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the summary, the contact sheet and the report.")],
 ) -> None:
-    """Write a summary and a contact sheet of a corpus."""
+    """Write a summary, a contact sheet and a report of a corpus."""
     from ..corpus.inspect import inspect
 
     with kindly():
@@ -123,7 +123,7 @@ def inspect_command(
 def iterate_command(
     corpus: CorpusPath, batch_size: Annotated[int, typer.Option(min=1)] = 4, as_json: Json = False
 ) -> None:
-    """Read every pair once, as training would; show what a batch holds and how fast it comes."""
+    """Read every pair once, as a training does, and show what a batch holds and how fast pairs are read."""
     from ..corpus.iterate import iterate
 
     with kindly():
@@ -138,10 +138,10 @@ def iterate_command(
 
 def export_command(
     corpus: CorpusPath,
-    to: Annotated[str, typer.Option("--to", help="fastmri, mrd or cfl.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+    to: Annotated[str, typer.Option("--to", help="The format of the files: fastmri, mrd or cfl.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
 ) -> None:
-    """Write a corpus in the files of another toolbox: a file (cfl: four) for each pair."""
+    """Write a corpus as files of another toolbox: one file for each pair (four for cfl)."""
     from synth.writers import WRITERS
 
     from ..corpus.export import export
@@ -156,7 +156,7 @@ def import_command(
     folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="The folder that `fathom export` made.")],
     out: Annotated[Path, typer.Option("--out", help="The corpus to make.")],
 ) -> None:
-    """Make a corpus again from an export: the same pairs, bit for bit."""
+    """Make a corpus from an export. Its pairs are the same as before the export, bit for bit."""
     from ..corpus.export import import_corpus
 
     with kindly():

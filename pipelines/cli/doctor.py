@@ -1,4 +1,4 @@
-"""What a person needs to know when something does not work: versions, clashes, cores, disk, GPU."""
+"""Facts that help when something does not work: versions, clashes of packages, cores, disk, GPU."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ def doctor(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def shadowed_rooms() -> list[str]:
-    """Rooms that Python would import from somewhere else."""
+    """Problems with packages of Fathom's (its "rooms") that Python would import from somewhere else."""
     problems = []
     for room in ROOMS:
         spec = importlib.util.find_spec(room)
         found = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if found != HOME / room:
-            problems.append(f"'{room}' is imported from {found}, Fathom's is {HOME / room}; remove or rename the other")
+            remedy = "remove or rename the other package"
+            problems.append(f"'{room}' is imported from {found}, but Fathom's is {HOME / room}; {remedy}")
     return problems
 
 
 def other_rooms() -> list[str]:
-    """Packages on the path that are called like Fathom's rooms, and come after them."""
+    """Problems with packages further down Python's path that have the name of one of Fathom's rooms."""
     problems = []
     for room in ROOMS:
         for entry in dict.fromkeys(map(Path, sys.path)):
             other = (entry / room).resolve()
             if other != HOME / room and ((other / "__init__.py").exists() or other.with_suffix(".py").exists()):
                 problems.append(
-                    f"another '{room}' is on the path at {other}; remove it or use an environment of its own"
+                    f"another '{room}' is on the path at {other}; remove it, or give Fathom an environment of its own"
                 )
     return problems
 
@@ -63,5 +64,5 @@ def _gpu() -> str:
     except ImportError:
         return "torch is not installed"
     if not torch.cuda.is_available():
-        return "none that torch can use"
+        return "torch finds no GPU that it can use"
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

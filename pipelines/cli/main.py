@@ -1,4 +1,4 @@
-"""Where the command `fathom` starts: before anything is imported from a room, see that it is Fathom's."""
+"""The start of the command `fathom`: it first checks that Python imports Fathom's own packages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .interrupt import stopped
 
 
 def main() -> None:
-    """Run the command line, or say which other package stands in its way."""
+    """Run the command line, or name the other package that Python would import in place of Fathom's."""
     problems = shadowed_rooms()
     if problems:
         sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
         sys.exit(1)
-    # A stopped driver leaves semaphores to Python's resource tracker, which removes them and need not say so.
+    # A stopped driver leaves semaphores to Python's resource tracker, which removes them; its warning is not needed.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     try:
         from .app import app

@@ -11,13 +11,13 @@ import typer
 from .options import kindly
 
 manifest_app = typer.Typer(
-    help="Public data sets: what they are, and whether a folder holds them.", no_args_is_help=True
+    help="Describe public data sets, and check whether a folder holds one.", no_args_is_help=True
 )
 
 
 @manifest_app.command("list")
 def manifest_list() -> None:
-    """Name the public data sets that Fathom knows."""
+    """List the public data sets that Fathom knows."""
     from ..public_data import manifests
 
     for name in manifests.names():
@@ -26,7 +26,7 @@ def manifest_list() -> None:
 
 @manifest_app.command("show")
 def manifest_show(name: Annotated[str, typer.Argument()]) -> None:
-    """Say what a data set is, its terms, and how to get it."""
+    """Show what a data set holds, its terms of use, and how to get it."""
     from ..public_data import manifests
 
     with kindly():
@@ -43,7 +43,7 @@ def manifest_show(name: Annotated[str, typer.Argument()]) -> None:
 
 @manifest_app.command("check")
 def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path, typer.Argument()]) -> None:
-    """Compare a folder with a manifest: checksums, counts, leakage between splits; exit code 1 if it differs."""
+    """Compare a folder with a manifest: checksums, counts, leakage between splits. The exit code is 1 if it differs."""
     from ..public_data import manifests
 
     with kindly():
@@ -59,11 +59,14 @@ def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path,
 @manifest_app.command("split")
 def manifest_split(
     path: Annotated[Path, typer.Argument(help="A folder of photographs or scans.")],
-    parts: Annotated[str, typer.Option(help="Names and shares.")] = "train=0.8,val=0.1,test=0.1",
-    by: Annotated[str, typer.Option(help="file, folder, patient (by headers), or a regular expression.")] = "file",
-    seed: Annotated[int, typer.Option(min=0, help="Draws which subject goes where.")] = 0,
+    parts: Annotated[str, typer.Option(help="Names and shares of the parts.")] = "train=0.8,val=0.1,test=0.1",
+    by: Annotated[
+        str,
+        typer.Option(help="What a subject is: file, folder, patient (by headers), or a regular expression."),
+    ] = "file",
+    seed: Annotated[int, typer.Option(min=0, help="The seed that decides which subject goes into which part.")] = 0,
 ) -> None:
-    """Write lists of a folder's files, train.txt and so on, such that no subject is in two; a list is a source.path."""
+    """Divide a folder's files into lists, such as train.txt, that share no subject. A list can be a source.path."""
     from ..public_data.manifests import leaks
     from ..public_data.splits import parse_parts, split, subjects_of, write_lists
 

@@ -20,7 +20,7 @@ def train_command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Train a network on corpora; run again, it goes on where it was stopped. `torchrun` shares it among processes."""
+    """Train a network on corpora, or go on with a stopped training. `torchrun` shares it among processes."""
     from recon.training.loop import train
     from recon.training.settings import load_training
 
@@ -32,7 +32,7 @@ def train_command(
         with steps_shown(settings.name) as tell:
             card = train(settings, out, device=device, tell=tell)
     if os.environ.get("RANK", "0") != "0":
-        return  # one of the processes tells
+        return  # only the first process prints
     if as_json:
         print_json({key: card.get(key) for key in SHOWN})
         return
@@ -40,11 +40,11 @@ def train_command(
         f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
     )
     if card["validation_loss"] is not None:
-        typer.echo(f"least validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
+        typer.echo(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
         typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
-    if card.get("powers") is not None:  # cards of earlier versions have none
-        typer.echo("it grows with the SNR to the power: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
+    if card.get("powers") is not None:  # cards of earlier versions lack this key
+        typer.echo("lam grows with this power of the SNR: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
 
 
 def evaluate_command(
@@ -52,19 +52,19 @@ def evaluate_command(
         list[str],
         typer.Argument(
             metavar="MODEL... CORPUS",
-            help="Folders of trained models, or baselines such as cg-sense:10; last the corpus.",
+            help="Folders of trained models, or baselines such as cg-sense:10; the corpus comes last.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
     batch_size: Annotated[int, typer.Option(min=1)] = 4,
     without: Annotated[
-        Path | None, typer.Option(help="The same corpus without its lesions: tells how much of them comes back.")
+        Path | None, typer.Option(help="The same corpus without lesions, to measure how much of them is recovered.")
     ] = None,
-    replicas: Annotated[int, typer.Option(min=0, help="Of noise, for maps of it: 16 or more; 0 for none.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Replicas of noise for noise maps: 16 or more; 0: no maps.")] = 0,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Test models on a corpus; the first is compared with the others, with bootstrap intervals."""
+    """Test models on a corpus. The first model is compared with the others, with bootstrap intervals."""
     from ..models.evaluate import Probes, evaluate
 
     with kindly():
@@ -72,9 +72,9 @@ def evaluate_command(
         if not names:
             raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
         if len(set(names)) < len(names):
-            raise ValueError("a model is named twice")
+            raise ValueError("a model is named twice; name each model once")
         if replicas == 1:
-            raise ValueError("--replicas 1: one replica has no spread; give 0, or 2 and more")
+            raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
         probes = Probes(without, replicas)
         summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size, probes)
     if as_json:
@@ -94,16 +94,18 @@ def evaluate_command(
 
 def reconstruct_command(
     model: Annotated[str, typer.Argument(help="Folder of a trained model, or a baseline such as cg-sense:10.")],
-    scan: Annotated[Path, typer.Argument(help="A scan in any of the formats.")],
+    scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
-    acceleration: Annotated[int, typer.Option(min=1, help="Undersample a full scan; 1 leaves it as it is.")] = 1,
+    acceleration: Annotated[
+        int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
+    ] = 1,
     reference_lines: Annotated[int, typer.Option(min=8)] = 24,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Reconstruct a scan, undersampled as it is or retrospectively."""
+    """Reconstruct a scan as it was measured, or after undersampling it retrospectively."""
     from recon.data.scan_batch import Undersampling
 
     from ..models.reconstruct import reconstruct

@@ -1,4 +1,4 @@
-"""What all commands share: options, and errors as one message."""
+"""Options that commands share, and the code that shows an error as one message."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _tracebacks = False
 
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
 Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
-Axes = Annotated[str | None, typer.Option(help="Its axes in order, such as 'y x slice coil' or 'sample coil'.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per core.")]
-Scheduler = Annotated[str, typer.Option(help="local, sync (this process), tcp://... or tls://...")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default the GPU where there is one.")]
+Axes = Annotated[str | None, typer.Option(help="The array's axes in order, such as 'y x slice coil' or 'sample coil'.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change section.key=value; may be repeated.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Number of worker processes; by default one per core.")]
+Scheduler = Annotated[str, typer.Option(help="Where to run: local, sync (this process), tcp://... or tls://...")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")]
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
 
 
 def show_tracebacks(wanted: bool) -> None:
-    """Whether errors are shown with their traceback: said once, by the command line."""
+    """Set whether errors are shown with their traceback; the command line calls this once."""
     global _tracebacks  # noqa: PLW0603 (a flag of the process)
     _tracebacks = wanted
 
 
 @contextmanager
 def kindly() -> Iterator[None]:
-    """Turn what a user can mend into one message and exit code 1."""
+    """Turn an error that a user can mend into one message and exit code 1."""
     try:
         yield
     except (FathomError, OSError, ValueError, MemoryError, RuntimeError) as error:
@@ -60,7 +60,7 @@ def _message(error: Exception) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or "torch" not in sys.modules:  # torch is not loaded for this question
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:  # torch is not loaded only to ask this
         return isinstance(error, MemoryError)
     from recon.training.memory import is_out_of_memory
 

@@ -17,7 +17,7 @@ def calibrate_command(
     out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
     report: Annotated[Path | None, typer.Option(help="Folder for a table of SNRs and a picture.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A separate noise scan.")] = None,
-    place: Annotated[str | None, typer.Option(help="noise scan, background or k-space edge.")] = None,
+    place: Annotated[str | None, typer.Option(help="Use this noise: noise scan, background or k-space edge.")] = None,
     variable: Variable = None,
     axes: Axes = None,
     as_json: Json = False,
@@ -68,7 +68,7 @@ def coils_command(
     axes: Axes = None,
     as_json: Json = False,
 ) -> None:
-    """Harvest coil maps from scans to a library for `[coils] kind = "library"`."""
+    """Harvest coil maps from scans into a library for `[coils] kind = "library"`."""
     from synth.sources.scan_slices import ScansSpec
 
     from ..cluster import ClusterSpec

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 def study_command(
     study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and the report.")],
-    scale: Annotated[str, typer.Option(help="smoke, laptop, gpu or paper, as the study has them.")] = "smoke",
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and for the report.")],
+    scale: Annotated[str, typer.Option(help="One of the study's scales: smoke, laptop, gpu or paper.")] = "smoke",
     plan: Annotated[bool, typer.Option("--plan", help="Show the stages and their state; make nothing.")] = False,
     only: Annotated[
-        str | None, typer.Option(help="A pattern of stage names, such as 'test/*'; with what they need.")
+        str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of stages that run at a time.")] = 1,
     scheduler: Scheduler = "sync",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Run a study: build, train, test, report; run again, it goes on where it was stopped."""
+    """Run a study: build, train, test and report. The same command goes on with a stopped study."""
     from ..cluster import ClusterSpec
     from ..study.run_study import run_study, study_folder
 

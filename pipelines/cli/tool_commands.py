@@ -9,7 +9,7 @@ import typer
 
 
 def doctor_command() -> None:
-    """Show versions, import clashes, cores, disk and GPU; exit code 1 if something is wrong."""
+    """Show versions, import clashes, cores, disk and GPU. The exit code is 1 if something is wrong."""
     from rich.console import Console
     from rich.table import Table
 

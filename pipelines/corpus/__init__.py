@@ -1,1 +1,1 @@
-"""Corpora: built, verified, looked at, exported."""
+"""Corpora: how they are built, verified, inspected and exported."""

@@ -1,4 +1,4 @@
-"""Build a corpus: plan, run one task per shard anywhere, keep the ledger, finish. Stopped at any point, it goes on."""
+"""Build a corpus: plan, run one task per shard, keep the ledger, finish. A build can go on after it was stopped."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Built:
     status
         "built", "resumed", "already there" or "mended".
     notes
-        What the sources' history has done to them, and what pairs lack.
+        What earlier processing has done to the sources, and what pairs lack.
     hash_before
-        The content hash of a corpus that was mended; another one was made on another kind of processor.
+        The content hash before mending; it is another one if another kind of processor mended the corpus.
     """
 
     corpus: str
@@ -90,9 +90,9 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
     Raises
     ------
     CorpusExistsError
-        Something else, or a corpus of another recipe, is there; nothing was changed.
+        `out` is something else, or a corpus of another recipe; nothing was changed.
     BuildError
-        Too many sources are rejected, a source has changed, the disk is full, or another build is at work on it.
+        Too many sources are rejected, a source has changed, the disk is full, or another build is at work on `out`.
     RecipeError
         A file that the recipe names cannot be used.
     ClusterError
@@ -117,7 +117,7 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
 
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[Path]:
-    """The folder of the corpus, finished or not, for this driver alone; the claim ends with its process, however."""
+    """Lock and yield the corpus's folder, finished or not; the lock ends with this process, however that ends."""
     root = building_path(out)
     place = out if out.exists() else root
     if place is root:
@@ -126,7 +126,7 @@ def _claimed(out: Path) -> Iterator[Path]:
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not place.exists() or place.stat().st_ino != os.fstat(claim).st_ino:
-            raise BlockingIOError  # it was finished, and renamed, in this moment
+            raise BlockingIOError  # another build has just finished and renamed it
         yield place
     except BlockingIOError:
         raise BuildError(f"{place}: another `fathom build` is at work on it; wait for it to end") from None
@@ -137,7 +137,7 @@ def _claimed(out: Path) -> Iterator[Path]:
 
 
 def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, UnfinishedCorpus]:
-    """What there is to do; a corpus that was begun keeps its own list of sources and shard size."""
+    """The status of the corpus, and the corpus; one that was begun keeps its list of sources and its shard size."""
     if place != out and not (place / "recipe.json").exists():
         corpus = UnfinishedCorpus(out, Plan.of(recipe))
         _check_space(corpus, tasks_of(corpus.plan))
@@ -149,7 +149,7 @@ def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, UnfinishedCorpu
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     begun = UnfinishedCorpus(out, stored)
     if place != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored):
-        begun.empty()  # no pair is lost: a try that made none must not stand in a better recipe's way
+        begun.empty()  # no pair is lost: a build that made no pair must not block a corrected recipe
         return _begin(recipe, out, place)
     refuse_another(recipe, stored, place)
     damaged = find_damage(place, stored, complete=place == out)
@@ -181,7 +181,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
     summary = summarise(plan, entries)
     if summary["pairs"] == 0:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
-        raise BuildError(f"{out}: every source was rejected, there is no pair to keep:\n{reasons}")
+        raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
     content = corpus.finish({**summary, "versions": versions()}, papers)
     return Built(
@@ -229,7 +229,7 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
 
 
 def _refuse_changed_sources(entry: dict[str, Any], sources: dict[int, str]) -> None:
-    """A shard that is made again must come from the files that it was made from at first."""
+    """Raise BuildError if a shard was made again from files that have changed since it was first made."""
     for row in entry["rows"]:
         before = sources.get(row.get("index", -1), "")
         if before and row["source_sha256"] not in ("", before):
@@ -269,7 +269,7 @@ def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes a
 
 
 def run_task(task: Task, root: str) -> dict[str, Any]:
-    """Make and write one shard, on whatever worker; the paths must mean the same there."""
+    """Make and write one shard on any worker; on it, the paths must lead to the same files."""
     keep_memory()
     started = time.perf_counter()
     documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
@@ -280,6 +280,6 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Versions of what decides the bits of a pair."""
+    """Versions of the software that decides the bits of a pair."""
     names = ("fathom-mri", "numpy", "scipy", "pillow", "zarr")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -9,5 +9,5 @@ from . import build  # noqa: F401 (imports are part of the start, not of the fir
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the driver, which ends its workers; a terminal sends it to all of them."""
+    """Ignore Ctrl-C, which a terminal sends to all processes: the driver ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

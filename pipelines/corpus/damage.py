@@ -1,4 +1,4 @@
-"""What is wrong with a corpus, by the name of what is wrong."""
+"""The damage of a corpus, by the name of the damaged part."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .summary import summarise
 
 
 def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, str]:
-    """Damaged shards, metadata and numbers, each with a sentence; of a build that goes on, only finished shards."""
+    """Damaged shards, metadata and numbers, each with a sentence; of an unfinished corpus, only finished shards."""
     check = CorpusCheck.of(root, plan)
-    found = {key: f"{key}: is damaged or gone" for key in check.documents()} if complete else {}
+    found = {key: f"{key} is damaged or missing" for key in check.documents()} if complete else {}
     tasks = [task for task in tasks_of(plan) if complete or task.name in check.entries]
     with Meter(f"check {root.name}", sum(task.pairs for task in tasks)) as meter:
         for task in tasks:
@@ -34,7 +34,7 @@ def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, s
 
 
 def _wrong_summary(check: CorpusCheck) -> dict[str, str]:
-    """Whether the summary, in both of its places, is that of the ledger."""
+    """The files, of the two that hold the summary, whose summary does not agree with the ledger."""
     expected = {**summarise(check.plan, check.entries), "content_hash": content_hash(check.entries)}
     found = {}
     try:
@@ -45,5 +45,5 @@ def _wrong_summary(check: CorpusCheck) -> dict[str, str]:
         file = group = {}
     for name, stored in (("summary.json", file), ("zarr.json", group)):
         if any(stored.get(key) != value for key, value in expected.items()):
-            found[name] = f"{name}: is not what the ledger says"
+            found[name] = f"{name} does not agree with the ledger"
     return found

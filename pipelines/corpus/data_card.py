@@ -1,4 +1,4 @@
-"""What a finished corpus says of itself: a dataset card for people, and a Croissant document for machines."""
+"""The description of a finished corpus: a dataset card for people, and a Croissant document for machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def card_documents(plan: Plan, summary: dict[str, Any], content: str) -> dict[st
     try:
         manifest = load(name) if name else None
     except ManifestError:
-        manifest = None  # the recipe was accepted with it; a corpus does not fail at its last line for a card
+        manifest = None  # the recipe was accepted with this manifest; a card must not fail a finished corpus
     return {
         "README.md": _card(plan, summary, content, manifest).encode(),
         "croissant.json": json.dumps(_croissant(plan, summary, content, manifest), indent=2).encode(),
@@ -33,8 +33,8 @@ def _terms(plan: Plan, manifest: Manifest | None) -> tuple[str, str, str]:
     if manifest is not None:
         return f"{manifest.title}, {manifest.home}", manifest.licence, manifest.citation
     if plan.recipe.source.kind == "skimage":
-        return "photographs of scikit-image", "public domain or CC0, by scikit-image's docstrings", "scikit-image"
-    return "files of the user's own", "not stated: the recipe names no source.manifest", "not stated"
+        return "photographs of scikit-image", "public domain or CC0, as scikit-image's docstrings say", "scikit-image"
+    return "the user's own files", "not stated: the recipe names no source.manifest", "not stated"
 
 
 def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> list[str]:
@@ -43,12 +43,12 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
         found.append(f"{count} of {summary['sources']} sources: {MEANING[finding]} (`{finding}`)")
     found += lacking(summary)
     if recipe.own_maps:
-        found.append("k-space, maps and target are of whitened coils: of one sigma, and without correlation")
+        found.append("k-space, maps and target are of whitened coils: sigma is the same in all, without correlation")
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
     else:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
     if recipe.target.reference == "noisy":
-        found.append("the reference has noise in it, the same draw as the input")
+        found.append("the reference is noisy, with the same draw of noise as the input")
     return found
 
 
@@ -89,12 +89,12 @@ def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest 
 
 
 def _unused(plan: Plan) -> set[str]:
-    """Sections that say nothing of these pairs: a scan has its own phase."""
+    """Sections of the recipe that do not apply to these pairs: scans have their own phase."""
     return {"phase"} if plan.recipe.own_maps else set()
 
 
 def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A card may be published: where files were on a disk is nobody's business, and stays in recipe.json."""
+    """A recipe without paths, for a card that may be published; recipe.json keeps the paths."""
     return {k: {n: v for n, v in s.items() if n != "path"} if isinstance(s, dict) else s for k, s in recipe.items()}
 
 

@@ -1,4 +1,4 @@
-"""A corpus in the files of other toolboxes, and back: the same pairs, bit for bit."""
+"""Export of a corpus to files of other toolboxes, and import of an export: the same pairs, bit for bit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DOCUMENTS = ("recipe.json", "sources.json", "ledger.jsonl", "summary.json")
 
 
 def export(corpus_path: Path, kind: str, out: Path) -> int:
-    """Write every pair of a corpus into ``out/pairs``, what `import_corpus` needs beside it; return how many pairs.
+    """Write every pair of a corpus into ``out/pairs``, and what `import_corpus` needs beside it; return their number.
 
     Raises CorpusError, FileExistsError, or ValueError where the format cannot hold these pairs.
     """
@@ -49,7 +49,7 @@ def export(corpus_path: Path, kind: str, out: Path) -> int:
     try:
         count = _write_all(corpus, kind, partial)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # an export is made anew; nothing in it is the only copy
+        shutil.rmtree(partial, ignore_errors=True)  # an export can be made again from the corpus
         raise
     partial.rename(out)
     return count
@@ -73,14 +73,14 @@ def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
 
 
 def _told(corpus: Corpus, kind: str) -> str:
-    """What a stranger must know of the exported files."""
+    """The text of the export's README: what a reader of the files must know."""
     lines = [f"# {corpus.recipe.name}, exported to {kind}", "", f"Corpus `{corpus.content_hash}`.", ""]
     lines += [(WRITERS[kind].write.__doc__ or "").strip(), ""]
     for bucket in corpus.plan.buckets:
         rows = Readout(bucket.matrix[0], bucket.readout).image_rows
         lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
     if corpus.recipe.own_maps:
-        lines.append("- k-space and maps are of whitened coils: sigma is the same in all, and they do not correlate")
+        lines.append("- k-space and maps are of whitened coils: sigma is the same in all, without correlation")
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +111,7 @@ def _spread(kspace: NDArray[Any], sampled: NDArray[np.bool_], plan: BucketPlan, 
 
 
 def import_corpus(folder: Path, out: Path) -> str:
-    """Make the corpus again from an export; return its content hash. Raises CorpusError where something has changed."""
+    """Make the corpus again from an export; return its content hash. Raises CorpusError if the export has changed."""
     if out.exists() or building_path(out).exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
     try:
@@ -120,11 +120,11 @@ def import_corpus(folder: Path, out: Path) -> str:
         plan = stored_plan(folder / "fathom")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
-            f"{folder}: is no export of Fathom's ({error}); give a folder that `fathom export` made"
+            f"{folder} is not an export of Fathom's ({error}); give a folder that `fathom export` made"
         ) from None
     if writer.EXACT and plan.recipe.target.readout_oversampling > 1:
         raise CorpusError(
-            f"{folder}: {told['format']} files are {writer.EXACT}; export to mrd or cfl to come back exactly"
+            f"{folder}: {told['format']} files are {writer.EXACT}, so they give another corpus; export to mrd or cfl"
         )
     entries = finished(folder / "fathom", plan)
     corpus = UnfinishedCorpus(out, plan)
@@ -146,7 +146,7 @@ def _read_all(folder: Path, corpus: UnfinishedCorpus, writer: Any, entries: Entr
         for task in tasks_of(plan):
             bucket = bucket_of(plan, task)
             if task.name not in entries:
-                raise CorpusError(f"{folder}/fathom/ledger.jsonl: {task.name} is not in it; export the corpus again")
+                raise CorpusError(f"{folder}/fathom/ledger.jsonl lacks {task.name}; export the corpus again")
             size = map_shard_sets(bucket) if task.kind == "maps" else plan.shard_pairs
             with contextlib.ExitStack() as stack:
                 files = shard_files(corpus.root, bucket, task)
@@ -157,7 +157,7 @@ def _read_all(folder: Path, corpus: UnfinishedCorpus, writer: Any, entries: Entr
                         shard.append(array)
             problem = check.shard(task)
             if problem:
-                raise CorpusError(f"{folder}: its files are not what was exported: {problem}")
+                raise CorpusError(f"{folder}: its files have changed since the export: {problem}")
             corpus.ledger.append(entries[task.name])
             meter.advance(task.pairs)
 

@@ -35,7 +35,7 @@ def inspect(path: Path, out: Path) -> list[Path]:
     }
     for name, document in documents.items():
         if (out / name).exists() and (out / name).read_bytes() != document:
-            raise FileExistsError(f"{out / name} is there already and says something else; choose another --out")
+            raise FileExistsError(f"{out / name} is there already with another content; choose another --out")
     for name, document in documents.items():
         write_whole(out / name, document)
     return [out / name for name in documents]
@@ -64,7 +64,7 @@ def summary_text(corpus: Corpus) -> str:
     lines += ["", *(f"- {line}" for line in lacking(summary))] if lacking(summary) else []
     if summary["findings"]:
         told = [f"- {n} of {summary['sources']} sources: {MEANING[f]} (`{f}`)" for f, n in summary["findings"].items()]
-        lines += ["", "What the sources' history has done to them:", "", *told]
+        lines += ["", "What earlier processing has done to the sources:", "", *told]
     if summary["rejected"]:
         lines += ["", "Rejected sources:", "", *(f"- {r['reason']}" for r in summary["rejected"])]
     return "\n".join(lines) + "\n"

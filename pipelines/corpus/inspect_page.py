@@ -1,4 +1,4 @@
-"""A corpus as a page: first what its noise is, then what it looks like, then where it comes from."""
+"""The HTML page of a corpus: its noise first, then its pictures, then its sources."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ def corpus_page(corpus: Corpus, contact_sheet: bytes) -> bytes:
     try:
         found, alerts = measure(corpus.path, MEASURED), []
     except UnmeasurableError as error:
-        found, alerts = [], [f"Noise was not measured back: {error}."]
+        found, alerts = [], [f"The noise was not measured from the arrays: {error}."]
     alerts += [problem for m in found if (problem := m.problem)] + lacking(summary)
     pictures = [
         ("Pairs: target, phase, coil maps, mask, zero-filled image", contact_sheet),
         ("How often each line or point is sampled; the first mask's point spread function; spectra", _masks(corpus)),
     ]
     if found:
-        caption = f"SNR as asked for and as drawn; sigma and law of the noise in the arrays of {len(found)} pairs"
+        caption = f"SNR asked for and SNR drawn; sigma and law of the noise in the arrays of {len(found)} pairs"
         pictures.insert(0, (caption, _noise(corpus, found)))
     outliers = _outliers(corpus)
     if outliers is not None:
-        pictures.append(("The pairs that stand out most, and by which number, in robust standard deviations", outliers))
+        caption = "The pairs that stand out most, and the number in which they do, in robust standard deviations"
+        pictures.append((caption, outliers))
     return page(
         "corpus.html",
         pictures,
@@ -66,8 +67,8 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
         worst = max(abs(m.sigma_found / m.sigma - 1) for m in found)
         allowed = DEVIATIONS * max(m.error for m in found)
         lines.append(
-            f"Measured back from the arrays of {len(found)} pairs, sigma is as said within {100 * worst:.2g} % "
-            f"(by chance up to {100 * allowed:.2g} %)."
+            f"Measured from the arrays of {len(found)} pairs, sigma agrees with its stored value within "
+            f"{100 * worst:.2g} % (chance allows {100 * allowed:.2g} %)."
         )
     return lines
 
@@ -93,7 +94,7 @@ def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
     shown.plot(sigmas[:, 0], 100 * (sigmas[:, 1] / sigmas[:, 0] - 1), ".")
     shown.axhline(0, color="0.7")
     shown.set_xlabel("sigma")
-    shown.set_ylabel("its arrays' sigma differs by, %")
+    shown.set_ylabel("difference of the arrays' sigma, %")
     drawn, x = np.concatenate([m.normal for m in found]), np.linspace(-4, 4, 161)
     law.hist(drawn, bins=81, range=(-4, 4), density=True, color="#9db8d9")
     law.plot(x, np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5, color="#1f5fa8")

@@ -1,4 +1,4 @@
-"""Leakage: sources from which two corpora were both made, so that a test would ask for what was learnt."""
+"""Leakage: sources that two corpora share, so that a network would be tested on what it was trained on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
 
 Sources = dict[tuple[str, str], str]
-SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # of a volume or a scan; photographs have none
+SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # a slice of a volume or a scan; names of photographs lack it
 
 
 def shared_sources(first: Path, second: Path) -> list[str]:
-    """Names, as the first has them, of pictures and slices that both were made from; raises CorpusError.
+    """Names, in the first corpus, of the pictures and slices from which both were made; raises CorpusError.
 
-    The same is the same file, byte for byte, wherever it lies and whatever it is called, and of it the same slice.
+    Two sources are the same if their files are equal byte for byte, whatever the files' folders and names, and if they
+    are the same slice of that file.
     """
     return shared(sources_of(first), sources_of(second))
 
 
 def shared(first: Sources, second: Sources) -> list[str]:
-    """The same, of sources that are known."""
+    """Names, in `first`, of the sources that are in both."""
     return sorted(name for key, name in first.items() if key in second)
 
 

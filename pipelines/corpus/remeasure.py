@@ -1,4 +1,4 @@
-"""What a corpus claims of its noise, measured back from its stored pairs."""
+"""The noise of a corpus, measured from its stored pairs and compared with its stored numbers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from ..display.progress import Meter
 
 
 def measure(path: Path, count: int) -> list[Measured]:
-    """Measure `count` pairs, spread over the corpus; raises UnmeasurableError where that cannot be done."""
+    """Measure the noise of `count` pairs, spread over the corpus; raises UnmeasurableError if that is not possible."""
     pairs = PairDataset(path)
     recipe = pairs.recipe
     if recipe.own_maps or recipe.noise.kind == "none" or recipe.noise.covariance != "white":
-        raise UnmeasurableError("only white noise that was added to photographs or volumes can be told from the signal")
+        raise UnmeasurableError(
+            "only white noise that was added to photographs or volumes can be distinguished from the signal"
+        )
     if recipe.target.reference == "noisy" and min(pairs.coils) == 1:
-        raise UnmeasurableError("the noisy reference of a single coil has all of its noise in it")
+        raise UnmeasurableError(
+            "a noisy reference of a single coil holds all of the noise, which cannot be distinguished from the signal"
+        )
     chosen: Sequence[int] = sorted(rng(recipe.seed, "measure").permutation(len(pairs))[:count].tolist())
     snrs = {
         int(index): float(snr)

@@ -1,4 +1,4 @@
-"""Is a recipe the one that a corpus was begun with? What differs, if not."""
+"""Whether a recipe is the one that a corpus was begun with, and what differs if it is not."""
 
 from __future__ import annotations
 

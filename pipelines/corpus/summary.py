@@ -1,4 +1,4 @@
-"""What a corpus holds, in numbers that a person and a program can read."""
+"""The summary of a corpus, in numbers that people and programs can read."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from synth.sources.crimes import FINDINGS
 
 
 def _count(entries: Entries, holds: Callable[[dict[str, Any]], bool]) -> int:
-    """In how many pairs something holds of the numbers."""
+    """The number of pairs whose numbers meet a condition."""
     return sum(holds(row["numbers"]) for entry in entries.values() for row in entry["rows"] if row["numbers"])
 
 
 def _is_below(numbers: dict[str, Any], plan: Plan) -> bool:
-    """Whether a scan has less SNR of its own than its pair was to have."""
+    """Whether the SNR of a scan's pair is below the SNR that the recipe asks for."""
     found = numbers.get(f"snr_{plan.recipe.noise.definition.replace('-', '_')}")
     return plan.recipe.noise.kind != "none" and found is not None and found < 0.99 * numbers["snr_wanted"]
 
 
 def _findings(entries: Entries) -> dict[str, int]:
-    """How many sources show what `synth.sources.crimes` looks for."""
+    """The number of sources with each finding of `synth.sources.crimes`."""
     rows = [row for entry in entries.values() for row in entry["rows"]]
     seen = {(row["file"], finding) for row in rows for finding in row.get("findings", ())}
     return {name: count for name in FINDINGS if (count := sum(finding == name for _, finding in seen))}
@@ -66,7 +66,10 @@ def lacking(summary: dict[str, Any]) -> list[str]:
     unknown, below = summary.get("noise_unknown", 0), summary.get("below_wanted_snr", 0)
     lines = []
     if unknown:
-        lines.append(f"the noise of {unknown} pairs could not be learnt: sigma and SNR unknown, coils not whitened")
+        lines.append(
+            f"the noise of {unknown} pairs could not be learnt: their sigma and SNR are unknown, their coils are not "
+            "whitened"
+        )
     if below:
-        lines.append(f"{below} pairs have less SNR than was asked for: their scans have no more")
+        lines.append(f"{below} pairs have a lower SNR than was asked for: their scans have no higher SNR")
     return lines

@@ -1,4 +1,4 @@
-"""Is a corpus whole, unchanged, and what its recipe makes?"""
+"""Check whether a corpus is complete and unchanged, and whether its recipe makes its pairs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ CLOSE = 1e-5  # relative: other processors and libraries round the last digits o
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of a corpus.
+    """The result of verifying a corpus.
 
     Attributes
     ----------
     corpus, content_hash, pairs
         Its path, the hash of its pairs, and their number.
     intact, problems
-        Whether all is as it should be; if not, one sentence for each thing that is not.
+        Whether no problem was found, and one sentence for each problem.
     replayed, identical, close
-        Pairs that were made again; of them the same to the last bit, and the same in single precision, as on another
-        kind of processor.
+        How many pairs were made again; how many of these are equal to the last bit; and how many others are equal in
+        single precision, as on another kind of processor.
     measured, largest_error
-        Pairs whose noise was measured back, and the largest error of sigma among them, relative.
+        How many pairs had their noise measured from their arrays, and the largest relative error of sigma among them.
     """
 
     corpus: str
@@ -58,27 +58,27 @@ class Verified:
 
 
 def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
-    """Check that a corpus is whole, unchanged, and what its recipe makes.
+    """Check that a corpus is complete and unchanged, and that its recipe makes its pairs.
 
     Parameters
     ----------
     path
         The corpus.
     replay
-        So many of its pairs are made again and compared.
+        The number of pairs that are made again and compared.
     measured
-        The noise of so many of its pairs is measured back from their arrays.
+        The number of pairs whose noise is measured from their arrays.
 
     Returns
     -------
-    What was found: damage is no error, but is named there.
+    The result, which lists any damage; damage raises no error.
 
     Raises
     ------
     CorpusError
-        It is no finished corpus.
+        The path is not a finished corpus.
     UnmeasurableError
-        Its noise cannot be told from its signal.
+        The corpus's noise cannot be distinguished from its signal.
     """
     path = Path(path)
     refuse_unfinished(path)
@@ -135,4 +135,4 @@ def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str,
         for a, b in zip(made, kept, strict=True)
     ):
         return "close", f"pair {index}: the same within {CLOSE:g}, made with {versions()}"
-    return "differs", f"pair {index}: made again, it differs from what is stored"
+    return "differs", f"pair {index}: made again, it differs from the stored pair"

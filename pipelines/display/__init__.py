@@ -1,1 +1,1 @@
-"""What people look at: progress, pictures, tables, pages."""
+"""Output for people: progress, pictures, tables, pages."""

@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing else: one style, pictures inside, everything from data escaped."""
+"""HTML pages that need no other file: they share one style, hold their pictures, and escape all data."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.complexfloating]
 Window = tuple[int, int, int, int]  # y, x, height, width
-AMPLIFIED = 5  # errors, over the reference's range
-ZOOM = 3 / 8  # of each side
+AMPLIFIED = 5  # errors are shown this many times larger than the reference
+ZOOM = 3 / 8  # the part of each side that is enlarged
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A magnitude image [y x], shown from 0 to `top`, with a frame where something is enlarged beside it."""
+    """A magnitude image [y x], shown from 0 to `top`, with a frame around the part that another panel enlarges."""
 
     title: str
     image: NDArray[np.floating]
@@ -34,7 +34,7 @@ class Panel:
 
 
 def panels_of(reference: Image, images: dict[str, Image], given: Image | None = None) -> list[Panel]:
-    """The reference, the image of what was `given`, each image with its error, and parts of them enlarged."""
+    """Panels of the reference, the input image `given`, each image with its error, and an enlarged part of each."""
     panels = _Panels(reference, list(images.values()))
     line = [panels.reference(), *([] if given is None else [panels.image("input", given)])]
     for title, image in images.items():
@@ -54,7 +54,7 @@ def compared(reference: Image, images: dict[str, Image], mask: NDArray[np.bool_]
 
 
 class _Panels:
-    """Panels that share their range and their enlarged part: the one where all images together are worst."""
+    """Panels that share their range and their enlarged part, where the summed error of all images is largest."""
 
     def __init__(self, reference: Image, images: Sequence[Image]) -> None:
         self.truth = np.abs(reference)
@@ -103,7 +103,7 @@ def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
                 y, x, height, width = panel.frame
                 frame = Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white", linewidth=0.8)
                 axis.add_patch(frame)
-    with Pictures.open(io.BytesIO(png(figure, 80))) as picture:  # everything is grey: half of the size
+    with Pictures.open(io.BytesIO(png(figure, 80))) as picture:  # all panels are grey: half the size
         grey = io.BytesIO()
         picture.convert("L").save(grey, format="png", optimize=True)
     write_whole(path, grey.getvalue())

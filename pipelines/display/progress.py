@@ -1,4 +1,4 @@
-"""Progress that a person can read: a bar on a terminal, a line now and then without one. Always on stderr."""
+"""Progress on stderr: a bar on a terminal, and a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Meter:
 
 @contextlib.contextmanager
 def steps_shown(name: str) -> Iterator[Callable[[int, int, float], None]]:
-    """What a training is to tell each step, step of steps and its loss: shown from the first one on."""
+    """Yield a function that shows a training's progress; call it after each step with step, steps and loss."""
     meters: list[Meter] = []
 
     def tell(step: int, steps: int, loss: float) -> None:

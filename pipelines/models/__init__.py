@@ -1,1 +1,1 @@
-"""Models by name: tested on corpora, and used on scans."""
+"""Models by name: how they are tested on corpora and used on scans."""

@@ -32,10 +32,10 @@ FILES = ("rows.csv", "images.png", "noise.png", "summary.json")  # all that a te
 
 @dataclass(frozen=True)
 class Probes:
-    """What is looked into beyond metrics of images (`recon.evaluation.probes`)."""
+    """What a test measures beyond image metrics (`recon.evaluation.probes`)."""
 
     without: Path | None = None  # a corpus with the same pairs, but without their lesions
-    replicas: int = 0  # of noise, for maps of it
+    replicas: int = 0  # of noise, for noise maps
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
 
-    With replicas of noise also ``noise.png``.
+    With replicas of noise, it also writes ``noise.png``.
 
-    `models` are folders or baselines by what they are called in the results. The first is compared with every other:
+    `models` gives the folder or baseline of each name in the results. The first model is compared with every other: the
     mean difference over the same pairs, with its interval.
     """
     keep_memory()
@@ -83,7 +83,7 @@ def evaluate(
     if probes.replicas:
         _draw_noise(tested, out / "noise.png")
     else:
-        (out / "noise.png").unlink(missing_ok=True)  # of a test before this one
+        (out / "noise.png").unlink(missing_ok=True)  # an earlier test may have left it
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
@@ -126,7 +126,7 @@ def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
-    """The pairs on which the first model is worst, median and best, so that no picture is only the best."""
+    """Draw the pairs on which the first model is worst, median and best, so that not only the best is shown."""
     order = np.argsort([row["psnr_magnitude_slice_max"] for row in tested[0].rows])
     positions = dict.fromkeys(int(order[k]) for k in (0, len(order) // 2, -1))
     rows = []

@@ -12,10 +12,11 @@ from recon.training.process_group import local_device
 
 
 def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str, Any]]:
-    """A trained network by its folder or file, or a baseline by name; raises CheckpointError with the names."""
+    """A trained network by its folder or file, or a baseline by name; raises CheckpointError with the known names."""
     baseline = named_baseline(name)
     if baseline is not None:
         return baseline, {}
     if not Path(name).exists():
-        raise CheckpointError(f"{name}: no such folder, and no baseline of that name; there are {', '.join(BASELINES)}")
+        known = ", ".join(BASELINES)
+        raise CheckpointError(f"{name}: no such folder, and no baseline of that name; the baselines are {known}")
     return load_model(name, local_device(device))

@@ -37,18 +37,19 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
 
-    K-space is whitened where the scan's noise can be learnt; maps are ESPIRiT's, of the reference lines that are left.
-    Undersampled retrospectively, images are compared with those of all lines, coil-combined with the same maps.
+    K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
+    left. After retrospective undersampling, images are compared with images from all lines, whose coils are combined
+    with the same maps.
     """
     refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
     place = local_device(device)
     network, card = model_named(model, device)
     scan = open_scan(path, variable=variable, axes=axes)
     if len(scan) == 0:
-        raise ScanError(f"{path} holds noise alone; give a scan with images")
+        raise ScanError(f"{path} holds only noise; give a scan with images")
     profile, notes = noise_of(scan)
     if profile is None and card.get("model", {}).get("noise_aware"):
-        raise ScanError(f"{path}: {model} must be told the noise, which cannot be learnt from this scan ({notes[0]})")
+        raise ScanError(f"{path}: {model} needs the noise level, which cannot be learnt from this scan ({notes[0]})")
     images, rows, drawn = [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:

@@ -1,4 +1,4 @@
-"""Public data sets as data: what is there, under which terms, how to get it, and whether a folder holds it."""
+"""Manifests of public data sets: content, terms, how to get them, and whether a folder holds one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Split(_Part):
 
 
 class File(_Part):
-    """One archive as its owner offers it; a checksum is a published one, or the word unpinned."""
+    """One archive as its owner offers it; without a published checksum, `checksum` is the word unpinned."""
 
     name: str
     bytes: int | None = Field(default=None, ge=0)
@@ -83,7 +83,7 @@ class Manifest(_Part):
 
 
 def names() -> list[str]:
-    """Names of the manifests that there are."""
+    """Names of all manifests."""
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
@@ -91,7 +91,7 @@ def load(name: str) -> Manifest:
     """The manifest of a name; raises ManifestError."""
     path = FOLDER / f"{name}.toml"
     if name not in names():
-        raise ManifestError(f"there is no manifest '{name}'; there are {', '.join(names())}")
+        raise ManifestError(f"there is no manifest '{name}'; the manifests are {', '.join(names())}")
     try:
         return Manifest.model_validate(_tuples(tomllib.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValidationError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -107,7 +107,7 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of a data set on the disk."""
+    """The result of comparing a folder with a manifest."""
 
     facts: list[str]
     problems: list[str]
@@ -116,8 +116,8 @@ class Checked:
 def check(manifest: Manifest, path: Path) -> Checked:
     """Compare a folder with a manifest: archives by size and checksum, splits by count, and leakage between splits.
 
-    Leakage is the same file, or for photographs the same picture (resized, saved anew), in two splits. Raises OSError
-    where the folder cannot be read.
+    Leakage is the same file in two splits, or the same photograph (perhaps resized or saved again). Raises OSError if
+    the folder cannot be read.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; give the folder that holds the data set")
@@ -131,11 +131,12 @@ def check(manifest: Manifest, path: Path) -> Checked:
         named = [folder / file for file in files_below(folder, lambda file: is_image(file) or is_scan(file))]
         members[name] = [path for path in named if path.is_file()]
         if lost := sorted(set(named) - set(members[name])):
-            problems.append(f"split {name}: {len(lost)} links lead nowhere, {lost[0]} is one; fetch what they name")
+            told = f"{len(lost)} links lead nowhere, such as {lost[0]}; fetch the files that they name"
+            problems.append(f"split {name}: {told}")
         count = len(members[name])
         facts.append(f"split {name}: {count} files in {folder}")
         if split.items is not None and split.unit in ("files", "images", "volumes") and count != split.items:
-            problems.append(f"split {name}: {count} files in {folder}, the owner states {split.items} {split.unit}")
+            problems.append(f"split {name}: {count} files in {folder}, but the owner states {split.items} {split.unit}")
     if not members and not any("archive" in fact for fact in facts):
         problems.append(f"{path} holds neither the archives nor the splits of {manifest.name}")
     return Checked(facts, problems + leaks(members))
@@ -148,7 +149,7 @@ def _check_archives(manifest: Manifest, path: Path) -> tuple[list[str], list[str
         if not place.is_file():
             continue
         if file.bytes is not None and place.stat().st_size != file.bytes:
-            problems.append(f"{place}: has {place.stat().st_size:,} bytes, the owner states {file.bytes:,}")
+            problems.append(f"{place} has {place.stat().st_size:,} bytes, but the owner states {file.bytes:,}")
             continue
         kind = "sha256" if file.sha256 else "md5" if file.md5 else None
         if kind is None:
@@ -157,14 +158,14 @@ def _check_archives(manifest: Manifest, path: Path) -> tuple[list[str], list[str
         with place.open("rb") as opened:
             found = hashlib.file_digest(opened, kind).hexdigest()
         if found != getattr(file, kind):
-            problems.append(f"{place}: its {kind} is {found}, published is {getattr(file, kind)}")
+            problems.append(f"{place}: its {kind} is {found}, but the published one is {getattr(file, kind)}")
         else:
             facts.append(f"archive {file.name}: {kind} as published")
     return facts, problems
 
 
 def leaks(members: dict[str, list[Path]]) -> list[str]:
-    """Files, and of photographs the pictures, that two splits share."""
+    """Files that two splits share, and photographs that show the same picture."""
     alike: defaultdict[str, list[_Seen]] = defaultdict(list)
     found = {}
     with Meter("compare splits", sum(len(files) for files in members.values())) as meter:
@@ -185,7 +186,7 @@ class _Seen:
     split: str
     file: Path
     sha256: str
-    print: int | None  # of a photograph
+    print: int | None  # the fingerprint of a photograph
 
     def is_same(self, other: _Seen) -> bool:
         if self.sha256 == other.sha256:
@@ -194,9 +195,9 @@ class _Seen:
 
 
 def _seen(split: str, file: Path) -> tuple[_Seen, list[str]]:
-    """A file, and keys of which it shares one with whatever may be the same.
+    """A file with its keys; two files that may be the same share at least one key.
 
-    Fingerprints that differ by 3 bits at most agree in one of their quarters at least.
+    Fingerprints that differ by at most 3 bits agree in at least one of their quarters.
     """
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()

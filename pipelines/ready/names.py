@@ -1,4 +1,4 @@
-"""Ready recipes, trainings and studies by their names, and anyone's own by their paths."""
+"""Ready recipes, trainings and studies by name, and users' own by path."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "training
 
 
 def named_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of a ready one; raises RecipeError with the names that there are."""
+    """The file of a recipe, by its path or by the name of a ready one; raises RecipeError with the known names."""
     return _named(name, RECIPES, "recipe", RecipeError)
 
 
 def named_training(name: str) -> Path:
-    """The file of a training; raises SettingsError with the names that there are."""
+    """The file of a training; raises SettingsError with the known names."""
     return _named(name, TRAININGS, "training", SettingsError)
 
 
 def named_study(name: str) -> Path:
-    """The file of a study; raises SettingsError with the names that there are."""
+    """The file of a study; raises SettingsError with the known names."""
     return _named(name, STUDIES, "study", SettingsError)
 
 
@@ -32,4 +32,4 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
     if ready.exists():
         return ready
     names = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-    raise error(f"{name}: no such file, and no ready {what} of that name; there are {names}")
+    raise error(f"{name}: no such file, and no ready {what} of that name; the ready ones are {names}")

@@ -1,4 +1,4 @@
-"""Learn the noise of scans and the SNR that it leaves: one profile for all, a row for each slice, a report."""
+"""Learn the noise and the SNR of scans: one noise profile for all scans, a row for each slice, and a report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = ("scan", "slice")
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What was found."""
+    """The result of a calibration."""
 
     profile: NoiseProfile
     rows: list[dict[str, Any]]  # SNR by scan and slice
@@ -36,9 +36,9 @@ class Calibrated:
 
 
 def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | None = None) -> Calibrated:
-    """The noise of scans of as many coils, pooled by its samples, or of a separate noise scan; and every slice's SNR.
+    """The noise of scans, pooled with their samples as weights, or that of a noise scan; and every slice's SNR.
 
-    Raises CalibrationError where no scan gives a profile, or coils differ.
+    Raises CalibrationError if no scan gives a profile, or if numbers of coils differ.
     """
     names = spec.list_scans()
     scans, profiles, refused = [], [], []
@@ -61,7 +61,8 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
     doubts: list[str] = []
     for scan in (s for s in scans if len(s)):
         if scan.coils != profile.coils:
-            refused.append(f"{scan.path}: has {scan.coils} coils, the noise {profile.coils}; calibrate it on its own")
+            told = f"has {scan.coils} coils, but the noise has {profile.coils}; calibrate this scan on its own"
+            refused.append(f"{scan.path} {told}")
             continue
         slices = []
         for k in range(len(scan)):
@@ -72,12 +73,12 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
         rows += [*slices, _whole(slices)] if slices else []
         doubts += _doubts(scan, profile) if noise is not None else []
     if not rows and any(len(s) for s in scans):
-        raise CalibrationError("no scan goes with this noise:\n  " + "\n  ".join(refused[:10]))
+        raise CalibrationError("no scan matches this noise:\n  " + "\n  ".join(refused[:10]))
     return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans)
 
 
 def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
-    """Whether a separate noise scan goes with a scan's own background."""
+    """A note for a separate noise scan that does not match the scan's own background."""
     try:
         own = calibrate(scan, place="background").mean_sigma
     except CalibrationError:

@@ -1,4 +1,4 @@
-"""Harvest coil maps from scans to a library: one set per slice, in parallel, with its source; stopped, it goes on."""
+"""Harvest coil maps from scans into a library: one set per slice, with its source; a stopped harvest can go on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Harvest:
 
 
 def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
-    """Make the library `out`; the same command goes on with a stopped one and refuses to overwrite another.
+    """Make the library `out`, or go on with it if it was stopped; another library is never overwritten.
 
     A slice without a usable reference is left out, with its reason in the library's attributes.
     """
@@ -51,7 +51,7 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
         return _already_there(out, identity)
     root = building_path(out)
     if root.exists() and any(root.iterdir()) and "harvest" not in attributes_of(root):
-        raise CorpusExistsError(f"{root} is there already and no library; move it away, or choose another --out")
+        raise CorpusExistsError(f"{root} is there already, not a library; move it away, or choose another --out")
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
     if group.attrs.get("harvest", identity) != identity:
         raise CorpusExistsError(f"{root} was begun from other scans; remove it, or choose another --out")
@@ -73,7 +73,10 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
 
 
 def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any]:
-    """Maps of one slice, whitened where its noise can be learnt, continued beyond the object; where they came from."""
+    """Write the maps of one slice, continued beyond the object, and return their origin, or why it was rejected.
+
+    The slice is whitened if its noise can be learnt.
+    """
     source, item = ScansSpec(**spec), ScanItem.parse(task.item)
     try:
         kspace, scan, number = source.read(task.item)
@@ -118,5 +121,5 @@ def _finish(
 def _already_there(out: Path, identity: str) -> dict[str, Any]:
     library = attributes_of(out).get(KEY)
     if not isinstance(library, dict) or library.get("harvest") != identity:
-        raise CorpusExistsError(f"{out} is something else, or made from other scans; choose another --out")
+        raise CorpusExistsError(f"{out} is not a library, or is one of other scans; choose another --out")
     return {"library": str(out), "status": "already there", "sets": [], "rejected": [], **library}

@@ -1,1 +1,1 @@
-"""Studies: stages, what came of them, and the report."""
+"""Studies: their stages, results and reports."""

@@ -1,4 +1,4 @@
-"""What came of a study, in sentences with numbers: the report begins with them."""
+"""The results of a study in sentences with numbers, with which the report begins."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .findings import Finding, matrix
 from .folder import Row
 from .settings import Study
 
-CORPORA = 3  # that sentences are made of, at most
+CORPORA = 3  # the most corpora that have a sentence
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a study's sentences are made of."""
+    """The results from which a study's sentences are made."""
 
     study: Study
     rows: Sequence[Row]
@@ -29,29 +29,30 @@ class Results:
 
 
 def best_and_worst(results: Results) -> list[str]:
-    """Which model comes closest to the reference on a corpus, and which least."""
+    """The model that comes closest to the reference on each corpus, and the one that is farthest from it."""
     models, lines = results.study.tests.models, []
     for corpus in results.study.tests.corpora[:CORPORA]:
         cells = np.array(matrix(results.rows, models, [corpus], "ssim_windowed_slice_range"), dtype=object)[:, 0]
         there = [(cell["mean"], model) for cell, model in zip(cells, models, strict=True) if cell]
         if there:
             (best, first), (worst, last) = max(there), min(there)
-            lines.append(f"On {corpus}, {first} comes closest (SSIM {best:.3f}) and {last} least ({worst:.3f}).")
+            nearest, farthest = f"{first} comes closest (SSIM {best:.3f})", f"{last} is farthest ({worst:.3f})"
+            lines.append(f"On {corpus}, {nearest} and {farthest}.")
     return lines
 
 
 def expectations(results: Results) -> list[str]:
-    """How many expectations came to which verdict."""
+    """How many expectations have each verdict."""
     counted = Counter(finding.verdict for finding in results.findings)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
     return [f"Of {len(results.findings)} expectations: {told}."] if counted else []
 
 
 def optima(results: Results) -> list[str]:
-    """Where lam is best, beside where it is predicted."""
+    """The best lam, and the predicted one."""
     return [
         f"On {o.corpus}, the best lam of {o.kind} by PSNR is {o.best:.2f} [{o.low:.2f}, {o.high:.2f}], "
-        f"predicted {o.predicted:.2f}."
+        f"and the predicted one is {o.predicted:.2f}."
         for o in results.optima
         if o.metric == "psnr_magnitude_slice_max" and o.interior and o.predicted is not None
     ]
@@ -62,7 +63,7 @@ def moves(results: Results) -> list[str]:
     lines = []
     for name, kinds in results.moves:
         told = ", ".join(f"{kind} by {100 * value:.1f} %" for kind, value in kinds.items())
-        lines.append(f"From {name} training moved {told}.")
+        lines.append(f"From {name}, training changed {told}.")
     return lines
 
 

@@ -1,6 +1,6 @@
-"""A study's figures: what its models make of the same pair, side by side; and where their errors are.
+"""A study's figures: images of its models for the same pair, side by side, and errors by g-factor.
 
-They take the trained networks themselves, so each is drawn once and kept under a hash of the tests that it rests on.
+A figure needs the trained networks, so it is drawn once and kept under a hash of the tests that it depends on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .stages import Stage
 
 VERSION = "2"  # of the drawings: raise it where they change
 SHOWN = {
-    "images": "The pair on which the first model's SSIM is its median, and of several seeds the first; framed, and "
-    "enlarged below, is where all errors together are largest",
+    "images": "The pair on which the first model has its median SSIM; only the first of several seeds is shown. The "
+    "frame, enlarged below, is where the summed error of all models is largest",
     "conditioning": f"The first {PAIRS} pairs",
 }
 
@@ -65,7 +65,7 @@ def figures(
 
 
 def _tests(spec: FigureSpec, corpus: str, folder: StudyFolder) -> list[Stage]:
-    """Of each of its models the first seed's test on a corpus, where it has been made."""
+    """The tests of the figure's models on a corpus, as far as they have been made; the first seed of each model."""
     made = [stage for stage in folder.made("test").values() if stage.corpus == corpus]
     firsts = [next((s for s in made if s.model == model), None) for model in spec.models]
     return [stage for stage in firsts if stage is not None]

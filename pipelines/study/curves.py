@@ -25,7 +25,7 @@ FILTERS = 8  # of a network that are shown
 
 
 def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
-    """Captions and PNGs of everything that can be drawn from what is there."""
+    """Captions and PNGs of all drawings for which there are results."""
     trained = folder.made("train")
     found = []
     if trained:
@@ -34,7 +34,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
         found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
     lesions = _lesions(rows, folder.stages)
     if lesions is not None:
-        found.append(("Lesions: how much of their contrast came back, and how often one appeared", lesions))
+        found.append(("Lesions: how much of their contrast was recovered, and how often a false one appeared", lesions))
     for name, stage in trained.items():
         start = folder.start_of(stage)
         spec = stage.settings.model if isinstance(stage.settings, Training) else None
@@ -45,10 +45,10 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
 
 
 def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
-    """Recovery and false lesions of every model over the lesions' diameter, one pair of panels per corpus without."""
+    """Recovery and false lesions of every model over the lesions' diameter: two panels per corpus without lesions."""
     from matplotlib.figure import Figure
 
-    groups: dict[str, dict[str, float]] = {}  # corpus without -> corpus with -> diameter
+    groups: dict[str, dict[str, float]] = {}  # corpus without lesions -> corpus with lesions -> diameter
     for stage in stages.values():
         recipe = stages[stage.needs[0]].settings if stage.without else None
         if isinstance(recipe, Recipe) and recipe.target.lesions is not None:
@@ -78,7 +78,7 @@ def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
 
 
 def _curves(folder: StudyFolder) -> bytes:
-    """Losses over steps, a panel per kind of loss; a fine-tuned network's go on where those of its start ended."""
+    """Losses over steps, a panel per kind of loss; the curve of a fine-tuned network follows that of its start."""
     from matplotlib.figure import Figure
 
     trained, kinds = folder.made("train"), dict[str, list[str]]()

@@ -1,4 +1,4 @@
-"""What a study's rows say: means with intervals by model and corpus, and whether what was expected came out."""
+"""Means with intervals by model and corpus from a study's rows, and the verdicts on its expectations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """An expectation, the mean difference that came out with its 95 % interval, and the verdict."""
+    """An expectation, the measured mean difference with its 95 % interval, and the verdict."""
 
     finding: str
     metric: str
@@ -59,7 +59,10 @@ def matrix(
 
 
 def judge(expected: ExpectedSpec, rows: Sequence[Row]) -> Finding:
-    """Compare over the same pairs; ``held`` needs the whole interval inside the bounds, the rest says how it missed."""
+    """Compare two models over the same pairs; the verdict is ``held`` if the whole interval lies inside the bounds.
+
+    It is ``held on average`` if only the mean lies inside, ``not held`` if it does not, and ``missing`` without pairs.
+    """
     corpus = expected.corpus
     mine = by_pair(rows, expected.model, corpus, expected.metric)
     theirs = by_pair(rows, expected.other, expected.other_corpus or corpus, expected.metric)

@@ -1,4 +1,7 @@
-"""The folder of a study: what has been made, and what it says; a damaged file costs its own part of a report."""
+"""The folder of a study: the stages that have been made, and their results.
+
+If a file is damaged, the report lacks only the part that this file holds.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from synth.storage.whole import write_whole
 from .stages import Stage
 
 Row = dict[str, Any]
-MARKS = {"build": "zarr.json", "train": "model.safetensors", "test": "summary.json"}  # a stage that has it is made
+MARKS = {"build": "zarr.json", "train": "model.safetensors", "test": "summary.json"}  # marks of a stage that is made
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,14 @@ class StudyFolder:
                 whose = json.loads(note.read_text())["study"]
             except (ValueError, KeyError, TypeError):
                 remedy = (
-                    f'if {self.path} is this study\'s, write {{"study": "{study}"}} into it; else choose another --out'
+                    f'if {self.path} is the folder of this study, write {{"study": "{study}"}} into the file; else '
+                    "choose another --out"
                 )
                 raise ValueError(f"{note} does not say whose folder this is; {remedy}") from None
             if whose != study:
                 raise ValueError(f"{self.path} holds another study; choose another --out")
         elif self.path.exists() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} exists and is no study's folder; choose another --out")
+            raise ValueError(f"{self.path} exists and is not the folder of a study; choose another --out")
         else:
             write_whole(note, json.dumps({"study": study}).encode())
 
@@ -57,11 +61,11 @@ class StudyFolder:
         return {name: stage for name, stage in self.stages.items() if stage.kind == kind and self.has(stage)}
 
     def needs_of(self, stage: Stage) -> dict[str, Path]:
-        """Where that lies which a stage needs, by the names of stages."""
+        """Where the stages lie that a stage needs, by name."""
         return {name: self.of(name) for name in stage.needs}
 
     def start_of(self, training: Stage) -> Stage | None:
-        """The training that one went on from, where it has been made."""
+        """The training from which `training` starts, if it has been made."""
         started = [self.stages[name] for name in training.needs if name.startswith("train/")]
         return next((stage for stage in started if self.has(stage)), None)
 
@@ -72,7 +76,8 @@ class StudyFolder:
             yield
         except (ValueError, OSError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
             self.alerts.append(
-                f"{what} cannot be shown ({type(error).__name__}: {error}); what is removed is made again"
+                f"{what} cannot be shown ({type(error).__name__}: {error}); remove what is damaged, and run the study "
+                "again to make it anew"
             )
 
     def cards(self) -> dict[str, dict[str, Any]]:
@@ -101,5 +106,5 @@ def _rows_of(stage: Stage, folder: Path) -> list[Row]:
             found.append({**whose, "pair": int(row["pair"]), **numbers})
     pairs = json.loads((folder / "summary.json").read_text())["corpus"]["pairs"]
     if len(found) != pairs:
-        raise ValueError(f"rows of {len(found)} pairs, not of {pairs}")
+        raise ValueError(f"rows.csv has rows of {len(found)} pairs, not of {pairs}")
     return found

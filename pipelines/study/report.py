@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that needs nothing else, with its numbers beside it as CSV and JSON."""
+"""The report of a study: one HTML file that needs no other file, and its numbers beside it as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNSHADED = (
     "noise_gain",
     "noise_kurtosis",
     "noise_centre",
-)  # 1 or 2 is right, or neither end is better
+)  # the ideal is 1 or 2, or neither direction is better
 
 
 def write_report(
@@ -81,12 +81,12 @@ def _write_json(path: Path, parts: list[dict[str, Any]]) -> None:
 
 def _sweeps(rows: Sequence[Row], best: Sequence[Optimum]) -> list[tuple[str, bytes]]:
     """Captions and drawings of baselines that were tested with several numbers."""
-    dotted = "; dotted, the lam that is predicted" if any(optimum.predicted for optimum in best) else ""
-    return [(f"{kind}: means over its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+    dotted = "; dotted lines mark the predicted lam" if any(optimum.predicted for optimum in best) else ""
+    return [(f"{kind}: mean metrics by its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
 
 
 def _lams(cards: dict[str, dict[str, Any]]) -> list[tuple[str, list[float]]]:
-    """Lam of every step of a trained network, and with which power of the SNR it grows, where it does."""
+    """Lam of every step of each trained network, and the power of the SNR with which it grows, if it does."""
     return [
         (name + said, card[key])
         for name, card in cards.items()
@@ -117,13 +117,13 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
 
 
 def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A paper's cells, each with ours."""
+    """The cells of a paper's table, each with our result."""
     ours = [matrix(rows, [cell.model], [cell.on], table.metric)[0][0] for cell in table.cells]
     return [{**cell.model_dump(), "ours": value} for cell, value in zip(table.cells, ours, strict=True)]
 
 
 def _leaks(folder: StudyFolder) -> list[str]:
-    """Sources of a test that some network was trained on."""
+    """Alerts on sources of a test on which a network was trained."""
     needed = {
         kind: {n for stage in folder.stages.values() if stage.kind == kind for n in stage.needs}
         for kind in ("train", "test")
@@ -150,7 +150,7 @@ def _moves(folder: StudyFolder) -> list[tuple[str, dict[str, float]]]:
     for name, stage in folder.made("train").items():
         start = folder.start_of(stage)
         if start is not None:
-            with folder.alerting(f"what moved from {start.folder} to {stage.folder}"):
+            with folder.alerting(f"the change of parameters from {start.folder} to {stage.folder}"):
                 found.append((f"{start.name} to {name}", change_of_parameters(folder.of(start), folder.of(stage))))
     return found
 
@@ -162,14 +162,14 @@ def _pictures(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes
     tests, shown = folder.made("test").values(), set[tuple[str, ...]]()
     for stage in tests:
         file, whose = folder.of(stage) / "images.png", (stage.model, stage.corpus)
-        if file.exists() and whose not in shown and len(shown) < PICTURES:  # of several seeds the first
+        if file.exists() and whose not in shown and len(shown) < PICTURES:  # only the first of several seeds
             shown.add(whose)
             title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
             found.append((title, file.read_bytes()))
     for stage in tests:
         if stage.replicas and (stage.model, stage.corpus, "noise") not in shown:
             shown.add((stage.model, stage.corpus, "noise"))
-            title = f"{stage.model} on {stage.corpus}: local noise of the first pair, over a fully sampled image's"
+            title = f"{stage.model} on {stage.corpus}: local noise of the first pair over that of a fully sampled image"
             with folder.alerting(f"noise in {stage.folder}"):
                 found.append((title, (folder.of(stage) / "noise.png").read_bytes()))
     return found

@@ -1,4 +1,4 @@
-"""Run a study: every stage when what it needs is there, several at once, and the rows that come out."""
+"""Run a study: every stage is made once the stages that it needs are there, several at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .timing import Timings
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: there already, made, failed, or left out because it needs one that failed."""
+    """The outcome of a stage: there already, made, failed, or left out because it needs a stage that failed."""
 
     stage: str
     state: str
@@ -38,7 +38,7 @@ class Outcome:
 def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) -> float:
     """Make one stage in the folder `out`, from what it needs; returns the seconds that it took. Raises StageError."""
     started = time.perf_counter()
-    torch.set_num_threads(1)  # as on a cluster's workers: sums in another order would be other rows
+    torch.set_num_threads(1)  # as on a cluster's workers: another order of sums would give other rows
     try:
         if isinstance(stage.settings, Recipe):
             build(stage.settings, out, ClusterSpec("sync"))
@@ -48,7 +48,7 @@ def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) ->
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
             with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
                 card = train(settings, out, device=device, tell=tell)
-            return max(float(card["seconds"]), time.perf_counter() - started)  # with what came before it was stopped
+            return max(float(card["seconds"]), time.perf_counter() - started)  # with the time before a stop
         else:
             model = str(needs.get(stage.settings, stage.settings))
             probes = Probes(needs[stage.without] if stage.without else None, stage.replicas)
@@ -59,9 +59,9 @@ def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) ->
 
 
 def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) -> Iterator[Outcome]:
-    """Make all stages that are not there, in any order that their needs allow; yield what became of each.
+    """Make all stages that are not there, in any order that their needs allow; yield the outcome of each.
 
-    One that fails leaves out those that need it; the others go on.
+    If a stage fails, the stages that need it are left out; the others go on.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     timings, finished = Timings(folder), {}
@@ -80,7 +80,7 @@ def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) ->
                 needs = [finished.get(n) for n in stage.needs]
                 if any(state in ("failed", "left out") for state in needs):
                     finished[name] = "left out"
-                    yield Outcome(name, "left out", message="something that it needs failed")
+                    yield Outcome(name, "left out", message="a stage that it needs failed")
                 elif None not in needs and client is None:
                     outcome = _made(name, partial(make, *arguments), timings)
                     finished[name] = outcome.state

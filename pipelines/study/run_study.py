@@ -17,14 +17,14 @@ from .stages import stages_of, with_needs
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What came of a study.
+    """The result of a study.
 
     Attributes
     ----------
     report
         The HTML report; ``rows.csv``, ``findings.json`` and ``optima.json`` lie beside it.
     outcomes
-        What became of each stage.
+        The outcome of each stage.
     """
 
     report: Path
@@ -53,18 +53,19 @@ def run_study(
 ) -> StudyResult:
     """Make every stage of a study that is not there yet, and write the report.
 
-    A stage that fails leaves out those that need it; the others go on. Called again, it goes on where it was stopped.
+    If a stage fails, the stages that need it are left out; the others go on. Called again, a study goes on where it was
+    stopped.
 
     Parameters
     ----------
     study
         The name of a ready study, or the path of a TOML file.
     out
-        Folder for everything that is made; it must be new, or this study's.
+        Folder for everything that is made; it must be new, or hold this study already.
     scale
         One of the study's scales: smoke, laptop, gpu or paper.
     only
-        A pattern of stage names, such as ``test/*``; what they need is made, too.
+        A pattern of stage names, such as ``test/*``; the stages that they need are made, too.
     cluster
         Where stages run, and how many at a time.
     device

@@ -21,7 +21,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
 
 def _known_metric(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"unknown metric '{name}'; there are {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric '{name}'; the metrics are {', '.join(METRICS)}")
     return name
 
 
@@ -30,23 +30,26 @@ Changes = tuple[str, ...]  # section.key=value, as after --set
 
 
 class CorpusSpec(Spec):
-    """A recipe, ready or by its path, with changes."""
+    """A recipe, by the name of a ready one or by its path, with changes."""
 
     recipe: str
     set: Changes = ()
-    without: Name | None = Field(default=None, description="a corpus that is the same but for target.lesions")
-    replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, when models are tested on it; 0 or from 2")
+    without: Name | None = Field(default=None, description="a corpus of the same recipe but for target.lesions")
+    replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, in tests on the corpus; 0, or at least 2")
 
     @field_validator("replicas")
     @classmethod
     def _enough(cls, replicas: int) -> int:
         if replicas == 1:
-            raise ValueError("one replica has no spread; write 0, or 2 and more")
+            raise ValueError("one replica has no spread; write 0, or at least 2")
         return replicas
 
 
 class TrainingSpec(Spec):
-    """A training, ready or by its path, on corpora of the study; `start` is another training of it, seed by seed."""
+    """A training, by the name of a ready one or by its path, on corpora of the study.
+
+    `start` names another training of the study; each seed starts from the weights of the same seed.
+    """
 
     training: str
     corpora: tuple[str, ...] = Field(min_length=1)
@@ -69,7 +72,7 @@ class ExpectedSpec(Spec):
     model: str
     other: str
     corpus: str
-    other_corpus: str | None = Field(default=None, description="of `other`, where it is another with the same pairs")
+    other_corpus: str | None = Field(default=None, description="of `other`, if it is another corpus of the same pairs")
     metric: Metric = "ssim_windowed_slice_range"
     least: float | None = None
     most: float | None = None
@@ -82,12 +85,12 @@ class ExpectedSpec(Spec):
 
 
 class CellSpec(Spec):
-    """A number of a paper's table, and where ours is."""
+    """A number of a paper's table, and the model and corpus of ours."""
 
     experiment: str
     model: str
     on: str
-    paper: float | None = Field(default=None, description="where it states one")
+    paper: float | None = Field(default=None, description="the paper's number, if it states one")
 
 
 class TableSpec(Spec):
@@ -99,7 +102,7 @@ class TableSpec(Spec):
 
 
 class FigureSpec(Spec):
-    """Models side by side on each corpus's pair that is the first one's median; or errors against the g-factor."""
+    """A figure per corpus: models side by side on the first model's median pair, or errors against the g-factor."""
 
     title: str
     kind: Literal["images", "conditioning"] = "images"
@@ -113,7 +116,7 @@ class ScaleSpec(Spec):
     recipes: Changes = ()
     trainings: Changes = ()
     seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
-    tested_on: tuple[str, ...] = Field(default=(), description="these of the tests' corpora alone")
+    tested_on: tuple[str, ...] = Field(default=(), description="test on these corpora only")
 
 
 class Study(Spec):
@@ -174,14 +177,14 @@ class Study(Spec):
 def load_study(path: Path) -> Study:
     """Read a study; raises SettingsError.
 
-    One that names a `base`, ready or by its path, has all of that study but what it gives itself: corpora and trainings
-    by their names, anything else as a whole.
+    A study that names a `base`, by the name of a ready study or by a path, takes from that study everything that it
+    does not give itself. It replaces single corpora and trainings by their names, and any other key as a whole.
     """
     data, text = read_toml(path, "study")
     if "base" in data:
         base = read_toml(named_study(str(data.pop("base"))), "study")[0]
         if "base" in base:
-            raise SettingsError(f"{path}: base names a study that has a base itself; name that one")
+            raise SettingsError(f"{path}: base names a study that has a base itself; name that base instead")
         for name in ("corpora", "trainings"):
             if isinstance(data.get(name, {}), dict) and isinstance(base.get(name, {}), dict):
                 data[name] = {**base.get(name, {}), **data.get(name, {})}

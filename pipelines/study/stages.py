@@ -17,8 +17,8 @@ from synth.settings.toml import within
 from ..ready.names import named_recipe, named_training
 from .settings import CorpusSpec, ScaleSpec, Study, TrainingSpec
 
-METRICS_VERSION = "2"  # raise it where rows hold other numbers: tests are made again, networks are not
-NOISE_VERSION = "2"  # the same, of what replicas of noise tell
+METRICS_VERSION = "2"  # raise it when the numbers in rows change: tests are made again, networks are not
+NOISE_VERSION = "2"  # the same for the numbers from replicas of noise
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stage:
     needs: tuple[str, ...]  # names of stages
     settings: Recipe | Training | str  # of a test: the baseline's or the training stage's name
     model: str = ""  # of a training and a test, as the study names it
-    seed: str = ""  # of a training, and of a test of one
+    seed: str = ""  # of a training, and of a test of a trained model
     corpus: str = ""  # of a test
     without: str = ""  # of a test: the stage of the same corpus without lesions
     replicas: int = 0  # of a test
@@ -45,7 +45,7 @@ class Stage:
 
 
 def stages_of(study: Study, scale: str) -> dict[str, Stage]:
-    """All stages by name, each after what it needs; raises SettingsError for a scale, recipe or training not there."""
+    """All stages by name, each after what it needs; raises SettingsError if a scale, recipe or training is missing."""
     if scale not in study.scales:
         raise SettingsError(f"{study.name} has no scale '{scale}'; it has {', '.join(study.scales)}")
     how = study.scales[scale]
@@ -57,7 +57,7 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
         stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
     waiting = dict(study.trainings)
     while waiting:
-        name = next(n for n, t in waiting.items() if t.start not in waiting)  # no circle: there is one
+        name = next(n for n, t in waiting.items() if t.start not in waiting)  # there is one: no circle
         _add_training(stages, name, waiting.pop(name), how)
     for tested_on in how.tested_on or study.tests.corpora:
         _same_pairs(stages, tested_on, study.corpora[tested_on])
@@ -103,7 +103,10 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
             changes = [*spec.set, *how.trainings, f"seed={seed}"]
             settings = load_training(named_training(spec.training), changes)
             if settings.start or settings.data.validation or any(change.startswith("data.") for change in changes):
-                raise SettingsError("data and start are the study's to say, and it validates nothing; take them out")
+                raise SettingsError(
+                    "a study gives data and start itself, and uses no validation; take data, start and data.validation "
+                    "out of the training and its changes"
+                )
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
         key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))
         stage = f"train/{name}/{seed}"
@@ -115,12 +118,12 @@ def _hash(*parts: str) -> str:
 
 
 def with_needs(stages: dict[str, Stage], pattern: str | None) -> dict[str, Stage]:
-    """The stages whose names match a pattern, with all that they need; raises SettingsError where none does."""
+    """The stages whose names match a pattern, and all that they need; raises SettingsError if no name matches."""
     if pattern is None:
         return stages
     wanted = {name for name in stages if fnmatch.fnmatchcase(name, pattern)}
     if not wanted:
-        raise SettingsError(f"--only {pattern}: no stage of that name; see --plan")
+        raise SettingsError(f"--only {pattern}: no stage has such a name; --plan shows the names")
     waiting = list(wanted)
     while waiting:
         needs = [n for n in stages[waiting.pop()].needs if n not in wanted]

@@ -1,4 +1,4 @@
-"""Baselines that were tested with several numbers: their curves, and where they are best, beside what is predicted."""
+"""Baselines that were tested with several numbers: their curves, their best numbers, and the predicted lam."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .findings import by_pair
 from .folder import Row, StudyFolder
 
 METRICS = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range")
-ENOUGH = 3  # numbers make a curve
+ENOUGH = 3  # the fewest numbers that make a curve
 
 
 def sweeps(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -40,7 +40,7 @@ def optima(rows: Sequence[Row], folder: StudyFolder) -> list[Optimum]:
                 if values is not None:
                     predicted = None
                     if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
-                        with folder.alerting(f"the lam that is predicted for {corpus}"):
+                        with folder.alerting(f"the predicted lam for {corpus}"):
                             predicted = predicted_lam(folder.of(f"build/{corpus}"))
                     found.append(optimum_of(kind, corpus, metric, [_number(m) for m in models], values, predicted))
     return found
@@ -54,7 +54,7 @@ def _values(rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str
 
 
 def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> bytes:
-    """PSNR and SSIM over a baseline's numbers (Nickel's Figure 3), a curve per corpus; dotted lines are predicted."""
+    """PSNR and SSIM over a baseline's numbers (Nickel's Figure 3), a curve per corpus; dotted: the predicted lam."""
     from matplotlib.figure import Figure
 
     models = sweeps(rows)[kind]

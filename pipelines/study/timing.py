@@ -1,4 +1,4 @@
-"""How long stages of a study took, and how long those that are to come will take."""
+"""How long the stages of a study took, and estimates for the stages that are still to be made."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Timings:
                 made = json.loads(line)
                 self._seconds[str(made["key"])] = float(made["seconds"])
             except (ValueError, KeyError, TypeError):
-                continue  # a line that was cut short: it is of no more use than none
+                continue  # the line was cut short
 
     def note(self, name: str, seconds: float) -> None:
-        """Keep what a stage took."""
+        """Record the seconds that a stage took."""
         key = self._stages[name].key
         self._seconds[key] = seconds
         whole = not self._file.exists() or self._file.read_bytes().endswith(b"\n")
@@ -39,11 +39,15 @@ class Timings:
             )
 
     def taken(self, name: str) -> float:
-        """What a stage took; 0 where that is not known."""
+        """The seconds that a stage took; 0 if not known."""
         return self._seconds.get(self._stages[name].key, 0.0)
 
     def expected(self, name: str) -> float:
-        """What a stage will take, after those like it: the same kind of network, or any; else after `RATES`."""
+        """The seconds that a stage is expected to take.
+
+        The estimate comes from stages with the same kind of network, source or baseline; else from all stages of the
+        same kind; else from `RATES`.
+        """
         stage = self._stages[name]
         spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
         for other, made in self._stages.items():

@@ -1,1 +1,1 @@
-"""Pairs as batches of tensors: datasets, the loader, and the same items as other projects take them."""
+"""Pairs as batches of tensors: datasets, the loader, and adapters to the training code of other projects."""

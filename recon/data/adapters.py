@@ -1,7 +1,7 @@
-"""The same items as other projects' own training code takes them.
+"""Adapters, which give the items of pairs in the form that the training code of other projects takes.
 
-Each adapter is a map-style dataset for a plain ``torch.utils.data.DataLoader``. Conventions agree (centred,
-orthonormal FFT), so only names, axes and real pairs in place of complex numbers differ.
+Each adapter is a map-style dataset for a plain ``torch.utils.data.DataLoader``. All projects use the centred,
+orthonormal FFT, so the items differ only in names, in axes, and in real pairs in place of complex numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Adapted(Dataset[Any]):
         if pairs.oversampled:
             raise ValueError("adapters take pairs without the readout's oversampling; make them with oversampled=False")
         if needs_maps and not pairs.with_maps:
-            raise ValueError("this adapter gives coil maps; make the pairs with with_maps=True")
+            raise ValueError("this adapter needs coil maps; make the pairs with with_maps=True")
         self.pairs = pairs
 
     def __len__(self) -> int:
@@ -87,7 +87,8 @@ class _Direct(_Adapted):
 def centre_block_of(mask: Tensor) -> Tensor:
     """The largest centred block of a mask [1 y|1 x] that is sampled fully, as a mask of the same shape.
 
-    Lines: the columns of fastMRI's centre, ``pad = (n - width + 1) // 2``; points: the same in both axes, a square.
+    For lines, the block holds the columns of fastMRI's centre, ``pad = (n - width + 1) // 2``. For points, it is a
+    square that is placed by the same rule along both axes.
     """
     block = torch.zeros_like(mask)
     rows, columns = mask.shape[-2:]
@@ -101,12 +102,12 @@ def centre_block_of(mask: Tensor) -> Tensor:
 
 
 def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:
-    """Pairs as ``fastmri``'s VarNet training takes them: tuples like ``VarNetSample``.
+    """Adapt pairs to ``fastmri``'s VarNet training, which takes tuples like ``VarNetSample``.
 
     Parameters
     ----------
     pairs
-        Made without the readout's oversampling.
+        Pairs that were made without the readout's oversampling.
 
     Returns
     -------
@@ -121,17 +122,17 @@ def as_fastmri(pairs: Pairs) -> Dataset[FastmriSample]:
 
 
 def as_deepinv(pairs: Pairs) -> Dataset[dict[str, Any]]:
-    """Pairs as ``deepinv``'s Trainer with ``MultiCoilMRI`` takes them.
+    """Adapt pairs to ``deepinv``'s Trainer with ``MultiCoilMRI``.
 
     Parameters
     ----------
     pairs
-        Made with maps, and without the readout's oversampling.
+        Pairs that were made with maps and without the readout's oversampling.
 
     Returns
     -------
-    A map-style dataset of dicts: x [2 y x], y [2 coil y x], and params with `mask` [1 y x] and `coil_maps` [coil y x],
-    complex, as ``MultiCoilMRI.update`` wants them.
+    A map-style dataset of dicts: x [2 y x], y [2 coil y x], and params with `mask` [1 y x] and complex `coil_maps`
+    [coil y x], as ``MultiCoilMRI.update`` needs them.
 
     Raises
     ------
@@ -142,16 +143,17 @@ def as_deepinv(pairs: Pairs) -> Dataset[dict[str, Any]]:
 
 
 def as_direct(pairs: Pairs) -> Dataset[dict[str, Any]]:
-    """Pairs as the engines of ``direct`` take them.
+    """Adapt pairs to the engines of ``direct``.
 
     Parameters
     ----------
     pairs
-        Made with maps, and without the readout's oversampling.
+        Pairs that were made with maps and without the readout's oversampling.
 
     Returns
     -------
-    A map-style dataset of dicts, complex numbers as real pairs in the last axis: masked_kspace [coil y x 2].
+    A map-style dataset of dicts. Complex numbers are real pairs along the last axis, as in masked_kspace
+    [coil y x 2].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training pairs from a corpus, and from a recipe: the same items, described in `recon.data.pairs`."""
+"""Training pairs from a corpus or from a recipe; both give the items that `recon.data.pairs` describes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .packed_batch import Geometry, PackedBatch
 from .pairs import Pairs
 from .shared_memory import Empty
 
-NUMBERS = ("max_value", "scale", "sigma", "acceleration", "acceleration_net")  # as the corpus names them, too
+NUMBERS = ("max_value", "scale", "sigma", "acceleration", "acceleration_net")  # the corpus uses the same names
 PACKED = ("kspace", "mask", "target")
 
 
 class PairDataset(Pairs):
     """The pairs of a finished corpus, by position; an item is a dict of tensors, see `recon.data.pairs`.
 
-    Safe in forked and spawned workers, also after the parent has read.
+    It is safe in forked and spawned workers, even if the parent process has already read from it.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class PairDataset(Pairs):
     Raises
     ------
     CorpusError
-        It is no finished corpus, or damaged.
+        The path is not a finished corpus, or the corpus is damaged.
     """
 
     def __init__(self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False) -> None:
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # of a shape all may be rejected
+        buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
         index = [b.numbers("index") for b, _ in buckets]
         where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
         self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices
@@ -66,13 +66,13 @@ class PairDataset(Pairs):
             known = {name: v for name, v in numbers.items() if not (name == "sigma" and self.recipe.own_maps)}
             if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in known.values()):
                 raise CorpusError(
-                    f"{corpus.path}/{bucket.name}: its numbers are damaged; the same `fathom build` mends it"
+                    f"{corpus.path}/{bucket.name}: its numbers are damaged; run the same `fathom build` to mend it"
                 )
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
 
     @property
     def coils(self) -> list[int]:
-        """Numbers of coils that occur."""
+        """The numbers of coils that occur in the corpus, in ascending order."""
         return sorted({arrays["kspace"].shape[1] for arrays in self._arrays})
 
     def _geometry(self, bucket: int) -> Geometry:
@@ -83,7 +83,7 @@ class PairDataset(Pairs):
 
     @property
     def pair_ids(self) -> list[int]:
-        """The pair at each position."""
+        """The index of the pair at each position."""
         return [int(self._numbers[bucket]["pair_id"][row]) for bucket, row in self._where]
 
     @property
@@ -92,7 +92,7 @@ class PairDataset(Pairs):
         return self.content_hash
 
     def name_of(self, position: int) -> str:
-        """Which pair that is, for a message."""
+        """The name of the pair at a position, for messages."""
         bucket, row = self._where[position]
         return f"{self.path}, pair {int(self._numbers[bucket]['pair_id'][row])}"
 
@@ -138,7 +138,7 @@ class PairDataset(Pairs):
 
 
 class VirtualPairs(Pairs):
-    """The pairs of a recipe, synthesised when they are asked for: the same items as `PairDataset`, without a store.
+    """The pairs of a recipe, synthesised when they are read: the same items as from `PairDataset`, without a corpus.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class VirtualPairs(Pairs):
     Raises
     ------
     RecipeError
-        The recipe cannot be used; an item whose source cannot raises SourceRejectedError.
+        The recipe cannot be used. Reading an item whose source cannot be used raises SourceRejectedError.
     """
 
     def __init__(self, recipe: Recipe, *, with_maps: bool = True, oversampled: bool = False) -> None:

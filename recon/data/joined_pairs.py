@@ -1,4 +1,4 @@
-"""Several corpora as one: joint training on contrasts, SNRs, samplings or coils (Knoll 2019, experiments 4 to 6)."""
+"""Several corpora as one, for joint training on contrasts, SNRs, samplings or coils (Knoll 2019, experiments 4-6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .shared_memory import Empty
 
 
 class JoinedPairs(Pairs):
-    """The pairs of all `parts`, one part after the other; batches never mix parts, as they never mix buckets."""
+    """The pairs of all `parts`, one part after the other; a batch never mixes parts, and never mixes buckets."""
 
     def __init__(self, parts: Sequence[Pairs]) -> None:
         super().__init__(with_maps=parts[0].with_maps, oversampled=parts[0].oversampled)
@@ -32,7 +32,7 @@ class JoinedPairs(Pairs):
 
     @cached_property
     def geometries(self) -> list[Geometry]:
-        """One per bucket, all parts'."""
+        """One geometry per bucket, for all parts."""
         found = [geometry for part in self.parts for geometry in part.geometries]
         return [replace(geometry, bucket=number) for number, geometry in enumerate(found)]
 
@@ -59,11 +59,11 @@ class JoinedPairs(Pairs):
         return self.parts[part].map_set(bucket - self._buckets[part], index)
 
     def name_of(self, position: int) -> str:
-        """Which pair that is, for a message."""
+        """The name of the pair at a position, for messages."""
         part = bisect.bisect_right(self._pairs, position) - 1
         return self.parts[part].name_of(position - self._pairs[part])
 
 
 def joined(parts: Sequence[Pairs]) -> Pairs:
-    """The pairs of all parts; of one part, itself."""
+    """The pairs of all parts; a single part is returned as it is."""
     return parts[0] if len(parts) == 1 else JoinedPairs(parts)

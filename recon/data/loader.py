@@ -24,9 +24,10 @@ from .shared_memory import NUMBERS_BYTES, SLACK, Layout, Slots
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Which positions make which batch of which epoch: a function of the seed and the epoch alone.
+    """The positions that form each batch of an epoch, which depend only on these fields and the epoch.
 
-    Batches never mix buckets. With several ranks each takes every `world_size`-th batch, all the same number.
+    Batches never mix buckets. With several ranks, each rank takes every `world_size`-th batch, and all ranks take the
+    same number of batches.
     """
 
     pairs: Pairs
@@ -38,14 +39,14 @@ class BatchOrder:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what makes no order."""
+        """Refuse values from which no order can be made."""
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be 0 ... world_size - 1, got rank {self.rank} of {self.world_size}")
 
     def state(self) -> dict[str, int | str]:
-        """What decides the order, besides the pairs themselves."""
+        """The settings that decide the order, and the number and identity of the pairs."""
         names = ("batch_size", "shuffle", "seed", "drop_last", "rank", "world_size")
         return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs), "data": self._identity}
 
@@ -69,21 +70,21 @@ class BatchOrder:
 
 
 class PairLoader:
-    """Iterates batches of items on a device; made by `make_loader`.
+    """An iterable over batches of items on a device; `make_loader` makes it.
 
-    Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each ``iter`` is a new
-    epoch, unless `load_state_dict` has put it in the middle of one. One iterator at a time.
+    Packed batches are read ahead by threads (or by worker processes) and unpacked on the device. Each call of ``iter``
+    begins a new epoch, unless `load_state_dict` has set a place in the middle of one. Use one iterator at a time.
 
     Parameters
     ----------
     order
-        Which pairs make which batch.
+        The order of the pairs in batches.
     device
-        Where batches are.
+        The device of the batches.
     threads, workers
-        How many read ahead, in this process or in others.
+        The number of threads in this process, or of worker processes, that read ahead.
     ahead
-        Batches in flight.
+        The number of batches that are read ahead.
     context
         How worker processes start: "fork", "forkserver" or "spawn".
     """
@@ -101,7 +102,7 @@ class PairLoader:
         return len(self.order.epoch(self._epoch))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """The next epoch; the rest of the present one after `load_state_dict`."""
+        """Iterate over the next epoch, or, after `load_state_dict`, over the rest of the epoch of that state."""
         if self._given and not self._resumed:  # the last iterator was left before its end
             self._epoch, self._given = self._epoch + 1, 0
         self._resumed = False
@@ -113,14 +114,17 @@ class PairLoader:
         self._epoch, self._given = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, int | str]:
-        """Where it stands: the epoch, and how many batches of it have been given."""
+        """The loader's place (the epoch, and how many of its batches have been given), and the order's state."""
         return {"epoch": self._epoch, "given": self._given, **self.order.state()}
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """Go on from `state_dict`; raises ValueError for the state of another order."""
+        """Continue from the result of `state_dict`; raises ValueError for the state of another order."""
         for name, mine in self.order.state().items():
             if state[name] != mine:
-                raise ValueError(f"the state is of {name} {state[name]}, this loader has {mine}; make it with that one")
+                raise ValueError(
+                    f"the state has {name} {state[name]}, but this loader has {mine}; make the loader with the state's "
+                    f"{name}"
+                )
         self._epoch, self._given = int(state["epoch"]), int(state["given"])
         self._resumed = True
         if not (self._epoch >= 0 and 0 <= self._given <= len(self)):
@@ -146,7 +150,7 @@ class PairLoader:
 
     def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
         each = max(1, self._ahead // self._workers)
-        # DataLoader asks for a batch when it gives one out, so beyond what it has in flight only one is in use.
+        # DataLoader requests a batch when it gives one out, so only one slot is in use besides those in flight.
         slots = Slots(
             each * self._workers + 1, self.order.batch_size * (self.order.pairs.pair_bytes + NUMBERS_BYTES) + SLACK
         )
@@ -164,7 +168,7 @@ class PairLoader:
 
 
 class BatchesInSlots(Dataset[Layout]):
-    """Packed batches by number, for a DataLoader with workers, each left in its slot."""
+    """Packed batches by number, for a DataLoader with workers; each batch is written into its slot."""
 
     def __init__(self, pairs: Pairs, batches: list[list[int]], slots: Slots) -> None:
         self._pairs, self._batches, self._slots = pairs, batches, slots
@@ -194,7 +198,7 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> PairLoader:
-    """A loader of batches, in an order that a seed decides, resumable in the middle of an epoch.
+    """Make a loader of batches in an order that a seed decides; it can be resumed in the middle of an epoch.
 
     Parameters
     ----------
@@ -203,27 +207,28 @@ def make_loader(
     batch_size
         Pairs of one shape per batch; the last batch of a shape may be smaller.
     shuffle
-        Whether each epoch has an order of its own.
+        Whether each epoch has a random order of its own.
     seed
-        Decides the orders.
+        The seed of the random orders.
     device
-        Where batches are; by default the GPU where there is one.
+        The device of the batches; by default the GPU if there is one.
     threads
         Threads that read ahead in this process; by default one per two cores, up to 4.
     workers
-        Processes that read instead, which pays only for `VirtualPairs`; what crosses to this process is packed.
+        Worker processes that read in place of threads, which is faster only for `VirtualPairs`; they send packed
+        batches to this process.
     ahead
-        Batches in flight; by default twice the threads or workers.
+        The number of batches that are read ahead; by default twice the number of threads or workers.
     context
         How worker processes start: "fork", "forkserver" or "spawn".
     drop_last
         Leave out batches that are smaller than `batch_size`.
     rank, world_size
-        Share an epoch among the processes of data-parallel training.
+        The number of this process, and of all processes that share each epoch in data-parallel training.
 
     Returns
     -------
-    The loader: iterate it for an epoch; ``state_dict`` and ``load_state_dict`` keep its place.
+    The loader. Iterating over it gives one epoch; ``state_dict`` and ``load_state_dict`` save and restore its place.
 
     Raises
     ------

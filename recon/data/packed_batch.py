@@ -1,4 +1,4 @@
-"""A batch as it travels: k-space packed, everything else small; unpacked where it is used, on any device."""
+"""Batches with packed k-space, the form in which they are sent; the device that uses a batch unpacks it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from synth.physics import fftc, ifftc
 from synth.stages.readout import Readout
 
 Batch = dict[str, Tensor]
-"""Items with a batch axis in front, as `pairs` describes them: what every reconstruction is called with."""
+"""Items with a batch axis in front, as `pairs` describes them; every reconstruction is called with a batch."""
 
 
 def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
-    """A batch's sigma over `scale` [batch]; raises ValueError where it is not known."""
+    """A batch's sigma divided by `scale` [batch]; raises ValueError where sigma is 0 or not known."""
     sigma = batch["sigma"] / scale
     if not bool((sigma > 0).all()):
         raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
@@ -27,11 +27,11 @@ def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
 class Geometry:
     """What the pairs of one bucket have in common."""
 
-    bucket: int  # which of the dataset's
+    bucket: int  # the bucket's number in the dataset
     matrix: tuple[int, int]  # y, x of the target
     readout: int  # acquired samples along y
-    lines: bool  # masks of whole lines
-    full: bool  # k-space kept in full
+    lines: bool  # whether masks are of whole lines
+    full: bool  # whether k-space is kept in full
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Pairs of one bucket, k-space packed: [batch coil y line], [batch coil point], or [... y x] in full."""
+    """Pairs of one bucket; k-space is packed as [batch coil y line] or [batch coil point], or is [... y x] in full."""
 
     geometry: Geometry
     kspace: Tensor
@@ -65,7 +65,7 @@ class PackedBatch:
         return self if device.type == "cpu" else self.map(lambda t: t.to(device, non_blocking=True))
 
     def pin_memory(self) -> PackedBatch:
-        """Copy to page-locked memory, from where a GPU fetches by itself."""
+        """Copy to page-locked memory, from which a GPU copies without the CPU."""
         return self.map(Tensor.pin_memory)
 
 
@@ -112,7 +112,7 @@ def _masked(kspace: Tensor, mask: Tensor) -> Tensor:
 
 
 def _scattered(packed: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Packed samples in zeros [batch coil y x]; what is beyond a mask's own count is padding."""
+    """Packed samples put into zeros [batch coil y x]; samples beyond the count of a pair's mask are padding."""
     batch, coils = packed.shape[:2]
     kspace = packed.new_zeros((batch, coils, *size))
     flat = kspace.view(batch, coils, *((-1,) if mask.ndim == 3 else size))

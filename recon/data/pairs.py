@@ -8,10 +8,10 @@ An item is a dict of tensors with fastMRI's names (batches have one more axis in
 - ``target``        [y x] complex64, what a reconstruction should give back
 - ``max_value``     [] max |target|
 - ``scale``         [] the source's grey values were divided by this
-- ``sigma``         [] noise standard deviation of the real and of the imaginary part, each; NaN of a scan without
-                    noise that can be learnt
-- ``acceleration``  [] nominal, as the recipe asks for it
-- ``acceleration_net`` [] positions over sampled positions
+- ``sigma``         [] noise standard deviation of the real part, and of the imaginary part; NaN for a scan whose noise
+                    cannot be learnt
+- ``acceleration``  [] the nominal acceleration that the recipe asks for
+- ``acceleration_net`` [] number of positions over number of sampled positions
 - ``pair_id``       [] the pair's index in its recipe
 """
 
@@ -32,13 +32,13 @@ from synth.recipe import Recipe
 from .packed_batch import Geometry, PackedBatch, unpack
 from .shared_memory import Empty
 
-MAPS_BYTES = 2 * 2**30  # of map sets kept in memory
+MAPS_BYTES = 2 * 2**30  # most bytes of map sets that are kept in memory
 
 
 class Pairs(Dataset[dict[str, Tensor]], ABC):
     """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
 
-    recipe: Recipe  # of joined corpora there are several: see their parts
+    recipe: Recipe  # joined corpora have one recipe per part: see their `parts`
 
     def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
         self.with_maps, self.oversampled = with_maps, oversampled
@@ -61,7 +61,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     @abstractmethod
     def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
-        """Packed batch of positions that share a bucket, its large arrays in memory that `empty` gives."""
+        """Packed batch of positions that share a bucket; `empty` allocates its large arrays."""
 
     @abstractmethod
     def map_set(self, bucket: int, index: int) -> np.ndarray:
@@ -69,11 +69,11 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     @property
     def identity(self) -> str:
-        """Which pairs they are, whatever order they are read in."""
+        """A hash of the pairs, which does not depend on the order in which they are read."""
         return self.recipe.hash()
 
     def name_of(self, position: int) -> str:
-        """Which pair that is, for a message."""
+        """The name of the pair at a position, for messages."""
         return f"pair {position} of {self.recipe.name}"
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return self.__getitems__([range(len(self))[position]])[0]
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:
-        """Items of several positions, each read in one go with those of its bucket."""
+        """Items of several positions; those of one bucket are read together."""
         found: dict[int, dict[str, Tensor]] = {}
         where = np.asarray(positions)
         for bucket in np.unique(self.bucket_of[where]):
@@ -95,7 +95,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return [found[k] for k in range(len(positions))]
 
     def unpacked(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Items of a packed batch, on the device where it is."""
+        """Items of a packed batch, on the device of that batch."""
         maps = self._batch_maps(batch) if self.with_maps else None
         return unpack(batch, maps, oversampled=self.oversampled)
 
@@ -113,5 +113,5 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return self._maps[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to other processes without the cached maps."""
+        """The state that is sent to other processes, without the cached maps."""
         return {**self.__dict__, "_maps": OrderedDict()}

@@ -1,4 +1,4 @@
-"""A slice of a scan as a batch of one: its noise, its maps, and what is left of it when it is undersampled."""
+"""A slice of a scan as a batch of one: its noise, its coil maps, and its retrospective undersampling."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FEWEST = 8  # reference lines for coil maps
 
 @dataclass(frozen=True)
 class Undersampling:
-    """What is left of a full scan: every `acceleration`-th line and `reference_lines`; 1 keeps what was measured."""
+    """Retrospective undersampling: every `acceleration`-th line and `reference_lines` are kept; 1 keeps all lines."""
 
     acceleration: int = 1
     reference_lines: int = 24
 
     def mask(self, kspace: Kspace) -> np.ndarray:
-        """Sampled lines [x], or points [y x] of a scan that was undersampled along both.
+        """Sampled lines [x], or sampled points [y x] if the scan was undersampled along both axes.
 
-        Raises ScanError where a scan that is undersampled already is to be undersampled again.
+        Raises ScanError if the scan is undersampled already and `acceleration` is above 1.
         """
         points = np.abs(kspace).max(axis=0) > 0
         lines = points.any(axis=0)
@@ -38,7 +38,7 @@ class Undersampling:
         if self.acceleration == 1:
             return measured
         if not is_full(measured):
-            raise ScanError("it is undersampled already; leave --acceleration out")
+            raise ScanError("the scan is undersampled already; leave --acceleration out")
         wanted = RegularSpec(acceleration=self.acceleration, reference_lines=self.reference_lines)
         return measured & wanted.draw(rng(0, "sampling"), kspace.shape[-2:]).sampled
 
@@ -50,7 +50,7 @@ def is_full(mask: np.ndarray) -> bool:
 
 
 def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
-    """The scan's noise, or a note that says why it cannot be learnt."""
+    """The scan's noise profile and no notes; or None and a note that says why the noise cannot be learnt."""
     try:
         return calibrate(scan), []
     except CalibrationError as error:
@@ -60,7 +60,7 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
 def batch_of(
     kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
 ) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-    """A batch of one as the loader gives it, and the image of all lines where more were measured than are used."""
+    """A batch of one, as the loader gives it; and, if `how` undersamples, the image from all measured lines."""
     mask = how.mask(kspace)
     full = kspace if profile is None else whiten(kspace, profile)
     height, width = Mask(mask, 1.0).reference(full.shape[1])
@@ -74,7 +74,7 @@ def batch_of(
         "masked_kspace": full * mask,
         "sens_maps": maps,
         "sigma": np.float32(np.nan if profile is None else 1.0),
-        "acceleration": np.float32(how.acceleration if how.acceleration > 1 else np.nan),  # no file says it
+        "acceleration": np.float32(how.acceleration if how.acceleration > 1 else np.nan),  # no file states it
         "acceleration_net": np.float32(mask.size / mask.sum()),
     }
     return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference

@@ -1,8 +1,8 @@
-"""Shared memory in which worker processes leave batches, used again and again.
+"""Shared memory through which worker processes give batches to this process; its slots are reused.
 
 Sending a tensor to another process costs a new shared memory file, its page faults on both sides and a handshake for
-its descriptor: more than reading the pair. Here a batch is read straight into a slot that both sides have mapped, and
-only its layout travels.
+its descriptor, which takes longer than reading the pair. Here a batch is read straight into a slot that both sides have
+mapped, and only its layout is sent.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from torch import Tensor
 from .packed_batch import Geometry, PackedBatch
 
 ALIGNMENT = 128
-SLACK = 4096  # bytes of a slot, for alignment
-NUMBERS_BYTES = 64  # of a pair, for its numbers
+SLACK = 4096  # extra bytes of a slot, for alignment
+NUMBERS_BYTES = 64  # bytes for the numbers of a pair
 
 Empty = Callable[[Sequence[int], Any], NDArray[Any]]
-"""An allocator: (shape, dtype) to an array, as `numpy.empty`."""
+"""An allocator, which takes (shape, dtype) and returns an array, as `numpy.empty` does."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies where in a slot: all that is sent of a batch."""
+    """The place of each tensor in a slot; only this is sent to the other process."""
 
     geometry: Geometry
     fields: dict[str, tuple[int, torch.dtype, tuple[int, ...]]]  # offset, dtype, shape
 
 
 class Slot:
-    """One slot: a batch is written in one process and seen in another."""
+    """One slot of shared memory: one process writes a batch, and another process sees it."""
 
     def __init__(self, memory: Tensor) -> None:
         self._memory, self._used = memory, 0
 
     def empty(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """An array in the slot, where `numpy.empty` would take memory of its own."""
+        """An array in the slot; this takes the place of `numpy.empty`."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         start, self._used = self._used, self._used + -(-size // ALIGNMENT) * ALIGNMENT
         return self._memory.numpy()[start : start + size].view(dtype).reshape(shape)
 
     def put(self, batch: PackedBatch) -> Layout:
-        """Keep a batch; only what does not lie in the slot already is copied."""
+        """Store a batch in the slot; only tensors that do not lie in the slot already are copied."""
         found = {}
         for field in fields(batch)[1:]:
             tensor = getattr(batch, field.name)
@@ -59,7 +59,7 @@ class Slot:
         return Layout(batch.geometry, found)
 
     def get(self, layout: Layout) -> PackedBatch:
-        """The batch that was put, in the slot's memory: gone when the slot is used again."""
+        """The batch that `put` stored. It lies in the slot's memory, and is lost when the slot is used again."""
         tensors = {
             name: self._memory[offset : offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))]
             .view(dtype)

@@ -1,1 +1,1 @@
-"""How close reconstructions come: metrics, probes, rows per pair, and intervals."""
+"""Evaluation of reconstructions: metrics, probes, a row of numbers per pair, and intervals."""

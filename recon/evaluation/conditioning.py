@@ -1,4 +1,4 @@
-"""Errors where SENSE is well and badly conditioned: by the g-factor of each voxel."""
+"""Errors by the g-factor of the voxel, which says how well SENSE is conditioned there."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from ..models.catalogue import Reconstruction
 from ..models.gfactor import block_g
 from .rows import image_of
 
-PAIRS = 8  # of a corpus, whose errors are sorted by conditioning
+PAIRS = 8  # the first pairs of a corpus, whose voxels are sorted by g-factor
 BINS = 8
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """Rms errors over sqrt(2) sigma, a fully sampled image's noise, in eighths of the voxels by their g-factor."""
+    """Rms errors in eighths of the voxels, sorted by g-factor, over sqrt(2) sigma, a fully sampled image's noise."""
 
     g: list[float]  # median of each eighth
-    noise: list[float]  # what unregularised SENSE has: rms of sqrt(R) g
+    noise: list[float]  # noise of unregularised SENSE: rms of sqrt(R) g
     errors: dict[str, list[float]]  # by model
 
 
 def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place: torch.device) -> Conditioned:
-    """Errors of models where SENSE is well and badly conditioned; raises ValueError where that cannot be compared."""
+    """Errors of models by the g-factor of the voxels; raises ValueError for a corpus that does not allow it."""
     recipe = pairs.recipe
     if recipe.noise.covariance != "white" or recipe.target.reference != "clean":
-        raise ValueError("errors are compared with white noise and a clean reference; this corpus has another")
+        raise ValueError(
+            "errors by g-factor need noise.covariance 'white' and target.reference 'clean', and this corpus has "
+            f"'{recipe.noise.covariance}' and '{recipe.target.reference}'"
+        )
     levels: list[NDArray[np.floating]] = []
     noise: list[NDArray[np.floating]] = []
     errors: dict[str, list[NDArray[np.floating]]] = {name: [] for name in models}
@@ -38,7 +41,7 @@ def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place
         item = pairs[position]
         target, sigma = item["target"].numpy(), float(item["sigma"])
         if not sigma > 0:
-            raise ValueError("errors are compared with noise, and this corpus has none")
+            raise ValueError("errors by g-factor are relative to the noise, and this corpus has no noise")
         g = block_g(item["sens_maps"].numpy(), item["mask"][0].numpy())
         levels.append(g[g > 0])
         noise.append(float(item["acceleration_net"]) ** 0.5 * g[g > 0])

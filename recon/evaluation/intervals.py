@@ -24,7 +24,7 @@ def summary_of(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 def differences(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Mean of rows - others over the same pairs, with its interval; raises ValueError where pairs differ."""
     if [row["pair"] for row in rows] != [row["pair"] for row in others]:
-        raise ValueError("these rows are of other pairs; test both models on the same corpus")
+        raise ValueError("the rows of the two models are of different pairs; test both models on the same corpus")
     found = {}
     for name in metrics_in(rows):
         mine, theirs = (np.array([row[name] for row in part]) for part in (rows, others))

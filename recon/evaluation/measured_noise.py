@@ -1,4 +1,4 @@
-"""What a pair claims of its noise, measured back from its arrays."""
+"""The noise of a pair, measured from its arrays and compared with its stored numbers."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 
 from synth.stages.noise import sigma_of_residual
 
-DEVIATIONS = 6.0  # of the sampling error, beyond which a claim does not hold
+DEVIATIONS = 6.0  # a stored number may differ by so many standard deviations of the sampling error
 SHOWN = 2000  # samples of a pair's noise that are kept
-ROUNDING = 1e-3  # single precision in k-space that is much larger than its noise
+ROUNDING = 1e-3  # relative error due to single precision, where k-space is much larger than its noise
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Sigma and image SNR of a pair, as its numbers and as its arrays say, and how far chance may part these."""
+    """Sigma and image SNR of a pair, as stored and as measured, and how far these may differ by chance."""
 
     pair: int
     sigma: float
     sigma_found: float
-    snr: float | None  # not of pairs with lesions: theirs is that of the image without
+    snr: float | None  # None for pairs with lesions, whose stored SNR is that of the image without lesions
     snr_found: float
     error: float  # one standard deviation of sigma_found, relative
     pixels: int  # of the reference
-    normal: NDArray[np.float64]  # some of the noise's real and imaginary parts over what they should have: std 1
+    normal: NDArray[np.float64]  # some of the noise's real and imaginary parts over the stored sigma: std 1
 
     @property
     def problem(self) -> str | None:
-        """What does not hold.
+        """The first stored number that does not agree with the arrays, as a sentence; None if all agree.
 
-        A noisy pair's SNR speaks of the noise in its own reference, whose power and whose product with the image are
-        known on average alone: over N pixels they add (1/2 + 1/SNR + 1/(2 SNR^2)) / sqrt(N) to the SNR's error.
+        The SNR of a pair with a noisy reference depends on the noise in that reference. The power of this noise and
+        its product with the image are known only on average: over N pixels they add
+        (1/2 + 1/SNR + 1/(2 SNR^2)) / sqrt(N) to the SNR's error.
         """
         allowed = DEVIATIONS * self.error + ROUNDING
         claims = [("sigma", self.sigma, self.sigma_found, allowed)]
@@ -42,12 +43,12 @@ class Measured:
             claims.append(("snr_image", self.snr, self.snr_found, allowed + draw))
         for what, claimed, found, within in claims:
             if not abs(found / claimed - 1) <= within:
-                return f"pair {self.pair}: its {what} is said to be {claimed:.5g}, its arrays have {found:.5g}"
+                return f"pair {self.pair}: its stored {what} is {claimed:.5g}, but its arrays give {found:.5g}"
         return None
 
 
 def measured(item: dict[str, NDArray[Any]], snr: float | None, *, noisy: bool) -> Measured:
-    """Measure sigma and the image SNR of an item of `PairDataset`, as arrays; `noisy` says that its reference is."""
+    """Measure sigma and image SNR of a `PairDataset` item given as arrays; `noisy` says if its reference is noisy."""
     arrays = item["masked_kspace"], item["target"], item["sens_maps"], item["mask"]
     sigma, error, noise = sigma_of_residual(*arrays, noisy=noisy)
     power = float(np.mean(np.abs(item["target"].astype(np.complex128)) ** 2)) - 2 * sigma**2 * noisy

@@ -1,6 +1,6 @@
-"""How close a reconstruction is to its reference: each number's name says what it is, and in which data range.
+"""Metrics of a reconstruction against its reference; the name of each metric states its data range.
 
-Images are complex [y x] (or [slice y x] for the volume's set). The range is always the reference's, never the
+Images are complex [y x] (or [slice y x] for the metrics of a volume). The range is always the reference's, never the
 reconstruction's.
 """
 
@@ -32,7 +32,7 @@ def psnr_magnitude_slice_max(image: Image, reference: Image) -> float:
 
 
 def psnr_magnitude_object_max(image: Image, reference: Image) -> float:
-    """The same of the object alone: pixels whose reference is above 5 % of its maximum."""
+    """PSNR in dB over the object alone, which is the pixels whose reference is above 5 % of its maximum."""
     r, x = np.abs(reference).astype(np.float64), np.abs(image).astype(np.float64)
     inside = object_of(r)
     error = np.sqrt(np.mean((x - r)[inside] ** 2))
@@ -68,9 +68,10 @@ def ssim_global_slice_max(image: Image, reference: Image) -> float:
 
 
 def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
-    """FastMRI's NMSE, PSNR and SSIM of a volume [slice y x] of magnitudes, in the volume's maximum (fastmri.evaluate).
+    """FastMRI's NMSE, PSNR and SSIM of a volume [slice y x] of magnitudes (fastmri.evaluate).
 
-    NMSE is ||x - r||^2 / ||r||^2 of the volume; SSIM is the mean over slices with uniform windows of 7 x 7.
+    The data range is the volume's maximum. NMSE is ||x - r||^2 / ||r||^2 of the volume; SSIM is the mean over slices
+    with uniform windows of 7 x 7.
     """
     from skimage.metrics import structural_similarity
 
@@ -86,12 +87,12 @@ def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
 
 
 def aliasing_energy(image: Image, reference: Image, shifts: list[tuple[int, int]], width: int = 1) -> float:
-    """How much of the error looks like the object at its alias shifts: Knoll's red arrows as a number.
+    """The share of the error that consists of aliases of the object, to which Knoll's red arrows point.
 
-    The share of the error's energy that is explained by copies of the reference shifted by `shifts` (y, x) of a regular
-    mask, without (0, 0): ||projection of x - r on their span||^2 / ||x - r||^2, less what as many random shifts would
-    explain. 0 where the error is noise, 1 where it is nothing but aliases. Magnitudes and phases of copies are free,
-    `width` rows and columns of shift to either side count, too.
+    It is the share of the error's energy that is explained by copies of the reference shifted by the `shifts` (y, x) of
+    a regular mask, without (0, 0): ||projection of x - r on their span||^2 / ||x - r||^2, less the share that as many
+    random shifts explain. It is 0 where the error is noise, and 1 where it is nothing but aliases. Magnitudes and
+    phases of the copies are free. Shifts that are up to `width` - 1 rows and columns away count, too.
     """
     error = np.asarray(image - reference, np.complex128)
     around = [(y + a, x + b) for y, x in shifts for a in range(1 - width, width) for b in range(1 - width, width)]
@@ -127,7 +128,7 @@ SLICE_METRICS = (
 
 
 def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
-    """Every metric of a slice, by its name; each name says in which data range.
+    """Every metric of a slice, by name; each name states its data range.
 
     Parameters
     ----------

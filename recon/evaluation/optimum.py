@@ -1,4 +1,4 @@
-"""Where a metric is best over the numbers of a baseline, beside what is predicted for lam."""
+"""The number of a baseline (such as its lam) at which a metric is best, and the predicted lam."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where the mean of a metric over a corpus is largest, with its 95 % bootstrap interval over pairs."""
+    """The number at which a metric's mean over a corpus is largest, with its 95 % bootstrap interval over pairs."""
 
     kind: str
     corpus: str
@@ -45,7 +45,7 @@ def optimum_of(
 
 
 def peak(numbers: Sequence[float], curve: NDArray[np.float64]) -> float:
-    """Where a curve over the logarithms of `numbers` is largest, by the parabola through its best three points."""
+    """The number where a curve is largest, by the parabola in log(number) through the best point and its neighbours."""
     k = int(curve.argmax())
     if not 0 < k < len(numbers) - 1:
         return float(numbers[k])
@@ -56,8 +56,8 @@ def peak(numbers: Sequence[float], curve: NDArray[np.float64]) -> float:
 def predicted_lam(corpus: Path) -> float | None:
     """SNR / (2 sqrt(R)), the best lam against a white prior (`recon.models.sense`), mean over pairs.
 
-    SNR is the target's rms over the noise of a fully sampled image, sqrt(2) sigma. None without noise, and for noisy
-    references, which reward an image that keeps their noise.
+    SNR is the target's rms over the noise of a fully sampled image, sqrt(2) sigma. The result is None without noise,
+    and for noisy references, because these favour an image that keeps the noise of the reference.
     """
     pairs = PairDataset(corpus, with_maps=False)
     if pairs.recipe.target.reference != "clean":

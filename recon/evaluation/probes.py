@@ -1,6 +1,6 @@
-"""What metrics of images do not tell: is a lesion still there, did one appear, does noise stay noise, are data kept?
+"""Probes of what image metrics do not show: lost lesions, false lesions, structure in noise, deviation from the data.
 
-Can we see the bottom? A network may score well and yet take away what is small, or add what is not there.
+A network may score well and yet remove small structures, or add structures that are not there.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy
 
 
 def data_consistency(images: Tensor, batch: Batch) -> list[float]:
-    """Rms of P F C x - y over the samples, in units of the noise's, sqrt(2) sigma, per image of [batch y x].
+    """Rms of P F C x - y over the samples of each image [batch y x], relative to the noise's rms, sqrt(2) sigma.
 
-    1 is what the true image leaves; less has fitted noise, more contradicts what was measured. Sigma must be above 0.
+    The true image gives 1. A smaller value means that noise was fitted; a larger value means that the image contradicts
+    the measured data. Sigma must be above 0.
     """
     kspace, mask = batch["masked_kspace"], batch["mask"]
     left = sense_forward(images, batch["sens_maps"], mask) - kspace
@@ -37,13 +38,14 @@ def data_consistency(images: Tensor, batch: Batch) -> list[float]:
 
 
 def contrast_recovery(image: Image, without: Image, target: Image, target_without: Image) -> list[float]:
-    """How much of each lesion came back: Re <x_with - x_without, l> / <l, l>, l = what the lesion added to the target.
+    """The share of each lesion that was recovered: Re <x_with - x_without, l> / <l, l>; 1 is the whole lesion.
 
-    Both reconstructions have the same noise, so that their difference is the lesion's alone: 1 is all of it. For linear
-    reconstructions this is the matrix of resolution's response to the lesion, l^H M l / l^H l.
+    l is what the lesion adds to the target. Both reconstructions have the same noise, so that their difference is due
+    to the lesion alone. For a linear reconstruction, the share is the response of the resolution matrix M to the
+    lesion, l^H M l / l^H l.
     """
     added, found = target - target_without, image - without
-    regions, count = label(object_of(np.abs(added)), np.ones((3, 3)))  # touching corners are one lesion
+    regions, count = label(object_of(np.abs(added)), np.ones((3, 3)))  # regions that touch at corners are one lesion
     recovered = []
     for region in range(1, count + 1):
         inside = regions == region
@@ -53,10 +55,10 @@ def contrast_recovery(image: Image, without: Image, target: Image, target_withou
 
 
 def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float:
-    """In which share of places in the object an image without lesions shows what would pass for one.
+    """The share of places in the object at which an image without lesions shows something that passes for a lesion.
 
-    A place passes where the magnitude's error, mean over a lesion's disc less that over the ring as wide around it, is
-    at least half of a lesion's height. Places are a grid one diameter apart.
+    A place passes if the mean error of the magnitude over a lesion's disc, less the mean error over the ring around it
+    (out to twice the diameter), is at least half of a lesion's height. Places form a grid, one diameter apart.
     """
     truth = np.abs(reference)
     error = np.abs(image) - truth
@@ -72,11 +74,11 @@ def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float
 
 
 def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[str, float]]:
-    """What becomes of noise without a signal, per image, over the pixels that coils see.
+    """Reconstruct noise without a signal; return gain and kurtosis of each image, over the pixels that coils see.
 
     ``noise_gain``: rms over that of a fully sampled image's noise, sqrt(2) sigma (zero-filling gives 1 / sqrt(R),
     unregularised SENSE sqrt(R) g). ``noise_kurtosis``: mean |x|^4 / (mean |x|^2)^2, which is 2 for complex normal noise
-    of one level everywhere; noise that differs in level, or was made into structures, has more.
+    of the same level everywhere, and larger where the level varies or noise was turned into structures.
     """
     images = model({**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
     found = []
@@ -92,7 +94,8 @@ def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[
 def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0) -> NDArray[np.float64]:
     """Local noise [batch y x] over sqrt(2) sigma, from replicas of the noise added to the data (Robson 2008).
 
-    The noise that is there already shifts the point at which a nonlinear reconstruction is tested, not its spread.
+    The noise that the data already hold moves the point at which a nonlinear reconstruction is tested, but does not add
+    to the spread that is measured.
     """
     first = model(batch)
     total, square = torch.zeros_like(first), torch.zeros_like(first.real)
@@ -106,18 +109,18 @@ def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0
 
 
 def noise_spread(noise: NDArray[np.float64], reference: Image) -> float:
-    """How uneven a noise map [y x] is in the object: its 95th over its 5th percentile, smoothed over 9 x 9 pixels."""
+    """How uneven a noise map [y x] is in the object: 95th over 5th percentile, after smoothing over 9 x 9 pixels."""
     inside = object_of(np.abs(reference))
     low, high = np.quantile(uniform_filter(noise, SMOOTH)[inside], [0.05, 0.95])
     return float(high / low) if low > 0 else float("inf")
 
 
 def noise_centre(noise: NDArray[np.float64], reference: Image) -> float:
-    """Rms of a noise map [y x] in the middle half of each side over that of the rest of the object; 1 is even.
+    """Rms of a noise map [y x] in the middle half of each side over that in the rest of the object; 1 is even.
 
-    Far from the coils they are alike, so that parallel imaging is worst in the middle: what Nickel's networks are said
-    to end. Unlike the spread, it does not count noise that a network leaves at edges and takes from plain areas. NaN of
-    an object that is in one of the two alone.
+    Sensitivities are alike far from the coils, so that parallel imaging amplifies noise most in the middle. Nickel's
+    networks are said to remove this excess. Unlike `noise_spread`, the number does not count noise that a network
+    leaves at edges and removes from plain areas. It is NaN for an object that lies only in the middle or only outside.
     """
     inside, middle = object_of(np.abs(reference)), np.zeros(noise.shape, bool)
     middle[tuple(slice(n // 4, n - n // 4) for n in noise.shape)] = True
@@ -129,7 +132,7 @@ def noise_centre(noise: NDArray[np.float64], reference: Image) -> float:
 
 
 def _noise(batch: Batch, seed: int, replica: int = -1) -> Tensor:
-    """Noise of the batch's level where it was sampled; each pair has its own, whatever batch it is in."""
+    """Noise of each pair's level at the sampled positions; a pair gets the same noise in every batch."""
     kspace = batch["masked_kspace"]
     drawn = [
         rng(seed, "probe", int(pair), replica + 1).standard_normal((*kspace.shape[1:], 2), dtype=np.float32)

@@ -43,7 +43,7 @@ def reconstructions(
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         with torch.no_grad():
             images = model(batch).cpu().numpy()
-        yield batch, images  # outside: the loop's body keeps its own mode
+        yield batch, images  # outside no_grad, so that the caller's loop keeps its gradient mode
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
     batch_size
         Pairs that are reconstructed at once.
     device
-        Where batches are; by default the GPU where there is one.
+        The device of the batches; by default the GPU if there is one.
 
     Returns
     -------
@@ -76,16 +76,14 @@ def evaluate(
 
 
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
-    """A row per pair: which it is, its SNR and acceleration, and every metric of `recon.evaluation.metrics`.
+    """A row per pair: its index, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
 
-    Where there is noise also ``data_consistency``, and of regularly undersampled pairs ``aliasing_energy``: the share
-    of the error that looks like aliases. Raises ValueError for images that are not finite.
+    Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy``, the
+    share of the error that looks like aliases. Raises ValueError for images that are not finite.
     """
     bad = [int(pair) for pair, image in zip(batch["pair_id"], images, strict=True) if not np.isfinite(image).all()]
     if bad:
-        raise ValueError(
-            f"pair {bad[0]}: the reconstruction holds NaN or infinity; is the network's training at fault?"
-        )
+        raise ValueError(f"pair {bad[0]}: the reconstruction holds NaN or infinity; check the training of the network")
     rows: list[Row] = []
     sampling = pairs.recipe.sampling
     known = bool((batch["sigma"] > 0).all())
@@ -108,26 +106,26 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
 
 
 def refuse_other_pairs(pairs: PairDataset, without: PairDataset) -> None:
-    """Raise ValueError where corpora are not the same pairs with and without lesions."""
+    """Raise ValueError unless the corpora hold the same pairs with and without lesions."""
     same_but_for_lesions(pairs.recipe, without.recipe)
     if pairs.pair_ids != without.pair_ids:
         raise ValueError(
             "these corpora rejected different photographs, so that their pairs do not match; lower "
-            "target.lesions.diameter, so that each has room for one"
+            "target.lesions.diameter, so that each photograph has room for a lesion"
         )
 
 
 def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
-    """Raise ValueError where recipes differ in more than target.lesions, which the first has alone."""
+    """Raise ValueError unless the recipes differ in target.lesions alone, which only the first has."""
     bare = recipe.target.model_copy(update={"lesions": None})
     if recipe.target.lesions is None or recipe.model_copy(update={"target": bare}) != without:
-        raise ValueError("these corpora must have the same recipe but for target.lesions, which the first has alone")
+        raise ValueError("these corpora must have the same recipe but for target.lesions, which only the first has")
 
 
 def lesion_rows(
     batch: dict[str, Tensor], images: Image, bare_batch: dict[str, Tensor], bare_images: Image, lesions: LesionsSpec
 ) -> list[Row]:
-    """What became of lesions, and how often one appears in images of the same pairs without them (`probes`)."""
+    """Rows of how much of the lesions was recovered, and of false lesions in images without lesions (`probes`)."""
     targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
     rows = []
     for k, pair in enumerate(batch["pair_id"].tolist()):
@@ -144,17 +142,20 @@ def noise_rows(
     batch_size: int = 4,
     device: torch.device | str | None = None,
 ) -> tuple[list[Row], NDArray[np.float64]]:
-    """What becomes of noise alone, how even noise is (`recon.evaluation.probes`), and the first pair's noise map [y x].
+    """Rows of gain, kurtosis and evenness of noise (`recon.evaluation.probes`), and the first pair's noise map [y x].
 
     Raises ValueError where the corpus's noise is not known, or not white.
     """
     if pairs.recipe.noise.covariance != "white" and not pairs.recipe.own_maps:  # scans are whitened
-        raise ValueError("replicas of noise are white, and this corpus's noise.covariance is not; leave replicas out")
+        raise ValueError(
+            "replicas of noise are white, and this corpus's noise.covariance is "
+            f"'{pairs.recipe.noise.covariance}'; leave replicas out"
+        )
     rows: list[Row] = []
     first: tuple[int, NDArray[np.float64]] | None = None
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         if not bool((batch["sigma"] > 0).all()):
-            raise ValueError("replicas of noise need its level, and some sigma is 0 or not known; leave replicas out")
+            raise ValueError("replicas need every pair's noise level, and some sigma is 0 or not known; leave them out")
         with torch.no_grad():
             alone, levels = pure_noise(model, batch), noise_maps(model, batch, replicas)
         for pair, found, level, target in zip(batch["pair_id"].tolist(), alone, levels, batch["target"], strict=True):
@@ -169,7 +170,7 @@ def noise_rows(
 
 
 def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Where regular undersampling folds an image [y x] onto itself; nowhere for other masks."""
+    """The shifts by which regular undersampling folds an image [y x] onto itself; empty for other masks."""
     if isinstance(sampling, RegularSpec):
         rates = (1, sampling.acceleration)
     elif isinstance(sampling, Regular2DSpec) and sampling.shift == 0:

@@ -1,4 +1,4 @@
-"""What learned reconstructions are compared with, all called alike: ``model(batch) -> image`` [batch y x].
+"""Baselines, with which learned reconstructions are compared; all are called ``model(batch) -> image`` [batch y x].
 
 A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``.
 """
@@ -38,7 +38,7 @@ class CgSense:
     Parameters
     ----------
     iterations
-        Many more than 30 amplify noise.
+        The number of iterations; many more than 30 amplify noise.
     """
 
     iterations: int = 30
@@ -55,11 +55,11 @@ class RegularisedSense:
     Parameters
     ----------
     lam
-        Bounds the noise amplification at every voxel (`recon.models.sense`).
+        The bound on the noise amplification at every voxel (`recon.models.sense`).
     convention
-        Whether lam is Nickel's, or one of the others' that `recon.models.sense` converts.
+        Whether lam follows Nickel's definition, or another definition that `recon.models.sense` converts.
     iterations, tolerance
-        Of conjugate gradients: at most so many; ends at this residual, relative to the right-hand side.
+        Conjugate gradients end after this many iterations, or at this residual relative to the right-hand side.
     """
 
     lam: float = 4.0
@@ -90,7 +90,7 @@ class Wavelet:
     lam
         Weight of the wavelet coefficients, relative to the zero-filled image's largest magnitude.
     iterations
-        Of sigpy's solver.
+        The number of iterations of sigpy's solver.
     """
 
     lam: float = 1e-3
@@ -119,13 +119,13 @@ class Wavelet:
 class Grappa:
     """GRAPPA (Griswold et al., Magn Reson Med 47:1202, 2002) by pygrappa, calibrated on the sampled centre of k-space.
 
-    Coils are combined with the maps. When called it raises ValueError where pygrappa is not installed, or fewer than
-    `kernel` samples at the centre of k-space are sampled.
+    Coils are combined with the maps. A call raises ValueError if pygrappa is not installed, or if the fully sampled
+    centre of k-space has fewer samples than `kernel`.
 
     Parameters
     ----------
     kernel
-        y, x of its kernels, in samples.
+        The size of the kernels along y and x, in samples.
     """
 
     kernel: tuple[int, int] = (5, 5)
@@ -135,13 +135,16 @@ class Grappa:
         try:
             from pygrappa import grappa  # type: ignore[import-not-found]
         except ImportError:
-            raise ValueError("GRAPPA is pygrappa's, which is not installed here: pip install pygrappa") from None
+            raise ValueError("GRAPPA needs pygrappa, which is not installed here: pip install pygrappa") from None
 
         count, shape = len(batch["masked_kspace"]), batch["masked_kspace"].shape[-2:]
         centre = centre_block_of(batch["mask"][0]).expand(1, *shape)[0]
         rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in centre.nonzero(as_tuple=True))
         if min(rows.stop - rows.start, columns.stop - columns.start) < max(self.kernel):
-            raise ValueError(f"GRAPPA with kernels of {self.kernel} needs as many sampled lines at k-space's centre")
+            raise ValueError(
+                f"GRAPPA with kernels of {self.kernel} needs at least {max(self.kernel)} fully sampled lines at "
+                "k-space's centre"
+            )
         filled = [
             np.ascontiguousarray(grappa(kspace, kspace[:, rows, columns].copy(), self.kernel, coil_axis=0))
             for kspace in batch["masked_kspace"].cpu().numpy()

@@ -51,9 +51,9 @@ def make_model(spec: Spec, seed: int = 0) -> nn.Module:
     Parameters
     ----------
     spec
-        Its settings: UnrolledSpec, VariationalSpec or DenoiserSpec.
+        The network's settings: UnrolledSpec, VariationalSpec or DenoiserSpec.
     seed
-        Draws its weights.
+        The seed of the initial weights.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def make_model(spec: Spec, seed: int = 0) -> nn.Module:
 
 
 def named_baseline(name: str) -> Reconstruction | None:
-    """The baseline of a name such as ``cg-sense:10`` or ``regularised-sense:4``; None where there is none of it."""
+    """The baseline of a name such as ``cg-sense:10`` or ``regularised-sense:4``; None if no baseline has this name."""
     kind, colon, number = name.partition(":")
     if kind not in _BASELINES:
         return None
@@ -73,7 +73,7 @@ def named_baseline(name: str) -> Reconstruction | None:
         return _BASELINES[kind](number) if colon else _BASELINES[kind]()
     except (ValueError, TypeError):
         raise ValueError(
-            f"{name}: after the colon goes a number above 0, of iterations a whole one, such as {kind}:4"
+            f"{name}: write a number above 0 after the colon (a whole number of iterations), such as {kind}:4"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Noise amplification by parallel imaging: g-maps from the aliasing of regular masks, or from replicas for any mask.
 
-g is the loss of SNR beyond that of the fewer samples: std of the image's noise over sqrt(R) sigma. For regularised
+g is the loss of SNR beyond that due to fewer samples: the std of the image's noise over sqrt(R) sigma. For regularised
 SENSE (see `recon.models.sense`) g^2 = diag((A + mu)^-1 A (A + mu)^-1), which is at most lam^2; for mu = 0 it is
 diag(A^-1) diag(A) (Pruessmann et al., Magn Reson Med 42:952, 1999).
 """
@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-AT_ONCE = 20  # replicas
+AT_ONCE = 20  # replicas that are reconstructed together
 Maps = NDArray[np.complexfloating]
 
 
 def alias_shifts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.complex128]]:
     """Shifts [n 2] (y, x) of the aliases of a regular mask [y x], the first (0, 0), and weights [n] of modulus 1.
 
-    They are the peaks of its point spread function; raises ValueError for a mask that is not regular: reference lines
-    and random masks alias everywhere, take `replica_g`.
+    The shifts are the peaks of the mask's point spread function. Raises ValueError for a mask that is not regular:
+    masks with reference lines and random masks alias everywhere; use `replica_g` for them.
     """
     spread = np.fft.ifft2(np.fft.ifftshift(mask)) * mask.size / mask.sum()
     peaks = np.argwhere(np.abs(spread) > 1e-6)
@@ -35,10 +35,11 @@ def alias_shifts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.
 def block_g(
     maps: Maps, mask: NDArray[np.bool_], lam: float | None = None, covariance: NDArray[np.complexfloating] | None = None
 ) -> NDArray[np.float64]:
-    """The g-map [y x] of maps [coil y x] and a regular mask [x] or [y x]: 1-D, 2-D or CAIPI; lam None is unregularised.
+    """The g-map [y x] of coil maps [coil y x] and a regular mask [x] or [y x]: 1-D, 2-D or CAIPI.
 
-    Voxels that alias onto each other couple in blocks A_ij = sum_c conj(map_c(r_i)) map_c(r_j) w(r_i - r_j); for noise
-    of `covariance` (E[n n^H]) maps are whitened before. 0 where all maps are 0.
+    With lam None, SENSE is unregularised. Voxels that alias onto each other couple in blocks
+    A_ij = sum_c conj(map_c(r_i)) map_c(r_j) w(r_i - r_j). With a noise `covariance` (E[n n^H]), the maps are whitened
+    first. g is 0 where all maps are 0.
     """
     shape = maps.shape[1:]
     shifts, weights = alias_shifts(np.broadcast_to(mask, shape))
@@ -66,7 +67,8 @@ def replica_g(
 ) -> Tensor:
     """G [y x] of any linear reconstruction of k-space [batch coil y x], from `replicas` of noise alone (Robson 2008).
 
-    `maps` [1 coil y x] gives the shape, `mask` [1 1 1|y x] R. The error of each value is 1 / (2 sqrt(replicas)) of it.
+    `maps` [1 coil y x] gives the shape, and `mask` [1 1 1|y x] gives R. Each value has a relative error of
+    1 / (2 sqrt(replicas)).
     """
     draw = torch.Generator(device="cpu").manual_seed(seed)
     total = torch.zeros(maps.shape[-2:], dtype=torch.float64)

@@ -1,9 +1,9 @@
 """Learned activations: sums of Gaussians, evaluated through cubic tables, with a backward of their own.
 
-phi(x) = factor sum_j w_j exp(-(x - mu_j)^2 / (2 sigma^2)), mu_j = linspace(-1, 1, n). Written out it needs n numbers
-for each pixel and filter; here a pixel needs the four coefficients of its interval's cubic, which follow from the
-weights by one small matrix. Hermite cubics through values and slopes at nodes h apart err by at most h^4 / 384 max
-|phi^(4)|: with h = sigma / 8 that is 2e-6 of a single Gaussian.
+phi(x) = factor sum_j w_j exp(-(x - mu_j)^2 / (2 sigma^2)), mu_j = linspace(-1, 1, n). Evaluated directly, the sum needs
+n numbers for each pixel and filter. Here a pixel needs only the four coefficients of its interval's cubic, and one
+small matrix gives these coefficients from the weights. Hermite cubics through values and slopes at nodes h apart err by
+at most h^4 / 384 max |phi^(4)|; with h = sigma / 8 that is 2e-6 of a single Gaussian.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from torch import Tensor
 
 RbfKind = Literal["icg", "optox", "bart"]
 NODES_PER_SIGMA = 8
-REACH = 6.0  # sigmas beyond the outermost centres, where exp(-18) = 2e-8 is left
+REACH = 6.0  # sigmas beyond the outermost centres, where a Gaussian has fallen to exp(-18) = 2e-8
 
 
 class RbfTable:
     """The linear map from weights [filter n] to the coefficients [filter interval 4] of cubics.
 
-    Widths and factors differ between the codes of the network: ``icg`` (tensorflow-icg, which the papers used) sigma =
-    2 / n; ``optox`` sigma = 2 / (n - 1), factor 0.4; ``bart`` the same sigma, factor 1.
+    Widths and factors differ between implementations of the network: ``icg`` (tensorflow-icg, which the papers used)
+    has sigma = 2 / n and factor 1; ``optox`` has sigma = 2 / (n - 1) and factor 0.4; ``bart`` has sigma = 2 / (n - 1)
+    and factor 1.
     """
 
     def __init__(self, nodes: int = 31, kind: RbfKind = "icg") -> None:
@@ -42,19 +43,19 @@ class RbfTable:
         self.matrix = torch.stack(cubic, dim=1)  # [interval 4 n]
 
     def coefficients(self, weights: Tensor) -> Tensor:
-        """Coefficients [4, filter * interval] for weights [filter n]; beyond the table its first and last values."""
+        """Coefficients [4, filter * interval] for weights [filter n]; beyond the table, phi keeps its end values."""
         made = torch.einsum("kjn,fn->jfk", self.matrix.to(weights), weights)
         return made.reshape(4, -1)
 
     def exact(self, x: Tensor, weights: Tensor) -> Tensor:
-        """The sum itself, for x [batch filter y x]; n times the memory."""
+        """The sum evaluated directly, for x [batch filter y x]; this needs n times the memory."""
         away = x[..., None] - self.centres.to(x)
         gauss = self.factor * torch.exp(-(away**2) / (2 * self.sigma**2))
         return (gauss * weights[None, :, None, None, :]).sum(-1)
 
 
 class _Rbf(torch.autograd.Function):
-    """Looks up cubics; the backward computes places anew instead of keeping them."""
+    """Looks up cubics; the backward pass computes the places again instead of storing them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, table: RbfTable) -> Tensor:
@@ -87,9 +88,9 @@ class _Rbf(torch.autograd.Function):
 
 
 def _place(x: Tensor, table: RbfTable) -> tuple[Tensor, Tensor]:
-    """Row of the coefficients, and the place 0 ... 1 in its interval, of every value of x [batch filter y x]."""
+    """The index of the coefficients, and the place 0 ... 1 in the interval, of every value of x [batch filter y x]."""
     position = ((x - table.low) / table.step).clamp_(0, table.intervals - 1e-3)
-    interval = position.floor().nan_to_num_(0.0)  # a place that is no number stays so in t, and has no row
+    interval = position.floor().nan_to_num_(0.0)  # NaN stays NaN in t, and takes interval 0
     t = (position - interval).reshape(-1)
     filters = torch.arange(x.shape[1], device=x.device)[:, None, None] * table.intervals
     return (interval.to(torch.int64) + filters).reshape(-1), t

@@ -1,4 +1,4 @@
-"""Regularised SENSE in Nickel's direction: how far may the data pull an image away from a prior?
+"""Regularised SENSE with Nickel's lam, which says how far the data may pull an image away from a prior.
 
 x = argmin ||E x - y||^2 + ||x - z||^2 / (4 lam^2), with prior z and the model scaled by sqrt(R), R = positions over
 sampled positions: E = sqrt(R) P F C, y = sqrt(R) y_measured, so that A = E^H E has unit diagonal for every mask (maps
@@ -27,7 +27,7 @@ from .solvers import conjugate_gradient
 
 Convention = Literal["A", "A2", "B"]
 Gradients = Literal["implicit", "iterations"]
-CACHE_BYTES = 2**20  # of coil data that are worked on at a time on a CPU
+CACHE_BYTES = 2**20  # bytes of coil data that a CPU works on at a time
 
 
 def mu_of(lam: Tensor, convention: Convention = "A") -> Tensor:
@@ -36,7 +36,7 @@ def mu_of(lam: Tensor, convention: Convention = "A") -> Tensor:
 
 
 def opposite_lambda(lam: float, acceleration: float, convention: Convention = "A") -> float:
-    """What sigpy's ``SenseRecon(lamda)`` and BART's ``pics -l2 -r`` need for the same image, with prior 0.
+    """The lambda for which sigpy's ``SenseRecon(lamda)`` and BART's ``pics -l2 -r`` give the same image, with prior 0.
 
     They minimise ||P F C x - y||^2 + lambda ||x||^2 (sigpy with halves on both terms), without the factor R:
     lambda = mu / R.
@@ -48,8 +48,8 @@ def opposite_lambda(lam: float, acceleration: float, convention: Convention = "A
 class Sense:
     """The model E of a batch: maps [batch coil y x] (batch may be 1), mask [batch 1 y x] or [batch 1 1 x] of bool.
 
-    Where whole lines are sampled, A needs the Fourier transform along x alone; and on a CPU it is applied to so many
-    rows at a time as fit in the cache.
+    If whole lines are sampled, A needs the Fourier transform along x alone; on a CPU it is then applied to as many rows
+    at a time as fit into the cache.
     """
 
     maps: Tensor
@@ -93,7 +93,7 @@ class Sense:
 
     @cached_property
     def _conjugate(self) -> Tensor:
-        return self.maps.conj().resolve_conj()  # written out once: a lazy one is copied at every product
+        return self.maps.conj().resolve_conj()  # computed once: a lazy conjugate is copied at every product
 
     def _normal(self, maps: Tensor, conjugate: Tensor, x: Tensor) -> Tensor:
         # Centring the image is a shift of both sides, which cancels; the weight is shifted instead of k-space.
@@ -104,7 +104,7 @@ class Sense:
 
 
 class _Normal(torch.autograd.Function):
-    """A x, whose gradient is A too: nothing is kept for it."""
+    """A x, whose derivative is A as well, so that nothing is stored for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, model: Sense) -> Tensor:
@@ -162,11 +162,11 @@ def regularised_sense(
 ) -> Tensor:
     """Regularised SENSE [batch y x] of k-space [batch coil y x] with maps [batch coil y x] and mask [batch 1 y|1 x].
 
-    `prior` [batch y x] (default 0); `lam` a number, or one per sample [batch] (the module says what it means).
-    Differentiable in `prior`, `lam` and `kspace`, not in `maps`. ``implicit`` gradients are those of the solution, as
-    far as forward and backward reach `tolerance`: for a large lam that takes the backward system, whose right-hand side
-    is all detail, many more iterations. ``iterations`` gives exactly the gradients of the iterations that were made, at
-    the same cost. Raises ValueError for lam <= 0.
+    `prior` is [batch y x] (default 0); `lam` is one number, or one per image [batch] (see the module for its meaning).
+    The result is differentiable in `prior`, `lam` and `kspace`, not in `maps`. ``implicit`` gradients are those of the
+    exact solution, if both the forward and the backward system are solved to `tolerance`. For a large lam the backward
+    system needs many more iterations, because its right-hand side is all detail. ``iterations`` gives exactly the
+    gradients of the iterations that were made, at the same cost. Raises ValueError for lam <= 0.
     """
     level = torch.as_tensor(lam, dtype=maps.real.dtype, device=maps.device)
     if not bool((level > 0).all()):
@@ -190,8 +190,9 @@ def regularised_sense(
 def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30, tolerance: float = 1e-5) -> Tensor:
     """Unregularised SENSE [batch y x] by at most `iterations` of conjugate gradients from 0.
 
-    Stopping early regularises. A sample ends where its residual is `tolerance` of the right-hand side: below that,
-    rounding errors in the null space of fewer coils than aliases are amplified, not the image.
+    Stopping early regularises. A sample ends when its residual is `tolerance` times the right-hand side: further
+    iterations would not improve the image, but amplify rounding errors in A's null space, which exists if there are
+    fewer coils than aliases.
 
     Pruessmann et al., Magn Reson Med 46:638, 2001.
     """

@@ -1,4 +1,4 @@
-"""Shrinkage of Haar coefficients, as l1-wavelet reconstructions have it, and a U-net that corrects the outcome."""
+"""Shrinkage of Haar coefficients, as in l1-wavelet reconstructions, and a U-net that corrects the result."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.autograd.function import once_differentiable
 from .unet import UNet
 
 LEVELS = 4
-FIRST, LAST = 0.5, 0.02  # of the image's maximum: thresholds before training, of the first and the last step
+FIRST, LAST = 0.5, 0.02  # initial thresholds of the first and the last step, over the image's maximum
 Details = tuple[Tensor, Tensor, Tensor]
 
 
 class ShrinkageUNet(nn.Module):
-    """U(S(v), v): soft thresholds on Haar coefficients of v, then a U-net that is shown both and corrects S(v).
+    """U(S(v), v): soft thresholds on Haar coefficients of v, then a U-net that takes both and corrects S(v).
 
-    Thresholds are exp(theta_j) + sum_i exp(theta_ji) c_i with `conditions` c; before training `threshold` and c_i, and
-    the net adds nothing.
+    The threshold of level j is exp(theta_j) + sum_i exp(theta_ji) c_i, with `conditions` c. Before training it is
+    `threshold` + sum_i c_i, and the net adds nothing.
     """
 
     def __init__(self, threshold: float, channels: int, levels: int, conditions: int, *, bf16: bool = False) -> None:
@@ -30,11 +30,11 @@ class ShrinkageUNet(nn.Module):
 
     @property
     def thresholds(self) -> Tensor:
-        """[level, 1 + condition], of the image's unit and of each condition."""
+        """The parts [level, 1 + condition] of the thresholds: a constant in the image's unit, and one per condition."""
         return self.log_thresholds.exp()
 
     def forward(self, image: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """Correct images [batch y x], told `conditions` [batch condition]."""
+        """Correct images [batch y x], given `conditions` [batch condition]."""
         of_unit, of_conditions = self.thresholds[:, 0], self.thresholds[:, 1:]
         thresholds = of_unit if conditions is None else of_unit + conditions @ of_conditions.T
         corrected: Tensor = self.net(haar_shrinkage(image, thresholds), conditions, beside=image)
@@ -44,11 +44,12 @@ class ShrinkageUNet(nn.Module):
 def haar_shrinkage(image: Tensor, thresholds: Tensor) -> Tensor:
     """Shrink the details of images [batch y x]; `thresholds` [batch level] or [level], >= 0 in the image's unit.
 
-    Level j has sums and differences of pixels 2^j apart along both axes, around the edges, scaled as orthonormal
-    coefficients are. Each complex difference d becomes d max(0, 1 - t_j / |d|); the coarsest average stays. Where sides
-    are multiples of 2^levels it equals the mean over all shifts of shrinkage in the decimated transform (Coifman and
-    Donoho 1995, "cycle spinning"). Differentiable in both, once; the unit is meant to be about the image's maximum, as
-    differences below 1e-10 count as none. Raises ValueError for images too small for their coarsest level.
+    Level j has sums and differences of pixels 2^j apart along both axes, with periodic edges, scaled as orthonormal
+    coefficients are. Each complex difference d becomes d max(0, 1 - t_j / |d|); the coarsest average does not change.
+    If both sides are multiples of 2^levels, the result equals the mean over all shifts of shrinkage in the decimated
+    transform (Coifman and Donoho 1995, "cycle spinning"). The result can be differentiated once, in both arguments.
+    The image's unit should be about its maximum, because differences below 1e-10 count as 0. Raises ValueError for
+    images too small for their coarsest level.
     """
     least = 2 ** (thresholds.shape[-1] - 1) + 1
     if min(image.shape[-2:]) < least:
@@ -69,7 +70,7 @@ class _Shrinkage(torch.autograd.Function):
             least = _least(thresholds, level)
             for d in bands:
                 inverse = (d[0] * d[0]).addcmul_(d[1], d[1]).add_(1e-20).rsqrt_()
-                kept += [d * inverse, (1 - least * inverse).clamp_min_(0)]  # d / |d| and what d is multiplied with
+                kept += [d * inverse, (1 - least * inverse).clamp_min_(0)]  # d / |d|, and the factor of d
                 d.mul_(kept[-1])
         ctx.save_for_backward(thresholds, *kept)
         return _synthesis(average, levels)
@@ -77,7 +78,7 @@ class _Shrinkage(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """Along d the derivative is 1 where |d| > t and 0 elsewhere, across it what d was multiplied with."""
+        """Along d the derivative is 1 where |d| > t and 0 elsewhere; perpendicular to d it is the factor of d."""
         thresholds, *kept = ctx.saved_tensors
         average, levels = _analysis(gradients[0], thresholds.shape[-1])
         slopes, pairs = torch.zeros_like(thresholds), iter(zip(kept[::2], kept[1::2], strict=True))
@@ -91,7 +92,7 @@ class _Shrinkage(torch.autograd.Function):
 
 
 def _least(thresholds: Tensor, level: int) -> Tensor:
-    """The threshold on half sums and half differences: an orthonormal coefficient is 2^(level + 1) of them."""
+    """The threshold on half differences, each of which is an orthonormal coefficient divided by 2^(level + 1)."""
     return (thresholds[:, level] / 2 ** (level + 1))[:, None, None]
 
 
@@ -125,6 +126,6 @@ def _join(low: Tensor, high: Tensor, step: int, axis: int) -> Tensor:
 
 
 def _rolled(x: Tensor, step: int, axis: int) -> Tensor:
-    """`torch.roll`, which takes up to four times as long on a CPU."""
+    """The same as `torch.roll`, which takes up to four times as long on a CPU."""
     first = step % x.shape[axis]
     return torch.cat([x.narrow(axis, x.shape[axis] - first, first), x.narrow(axis, 0, x.shape[axis] - first)], axis)

@@ -1,4 +1,4 @@
-"""Conjugate gradients for batches of Hermitian positive systems, each sample with its own step and its own end."""
+"""Conjugate gradients for batches of Hermitian positive systems; each sample has its own step size and its own end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]
-ROUNDING = 8  # times the precision: the residual of a solution that was rounded
-NULL = 1e-6  # well below the smallest eigenvalues that matter, well above single precision's rounding
+ROUNDING = 8  # the residual of a rounded solution, over the precision of its type
+NULL = 1e-6  # well below the smallest eigenvalues that matter, and well above the rounding of single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,16 @@ def conjugate_gradient(
 ) -> Solved:
     """Solve operator(x) = right [batch ...] for a Hermitian positive operator A (Hestenes and Stiefel 1952).
 
-    Ends after `iterations`, or where ||right - operator(x)|| <= tolerance ||right|| in every sample (by the recursion,
-    not computed anew), and at the latest where that is rounding error. A sample that is done stays as it is.
+    The iteration ends after `iterations`, or once ||right - operator(x)|| <= tolerance ||right|| in every sample, with
+    the residual of the recursion. The tolerance is at least the rounding error. A sample that has converged no longer
+    changes.
 
-    A may be singular, if `right` lies in its range. Rounding errors do not, and steps along them have no bound: so a
-    sample ends, too, where <p, A p> / <p, p> of a direction p is below `NULL` of the largest so far.
+    A may be singular if `right` lies in its range. Rounding errors do not lie in this range, and steps along them have
+    no bound. A sample therefore also ends when <p, A p> / <p, p> of a direction p falls below `NULL` times the largest
+    such value so far.
 
-    `precondition` applies an approximate inverse. Where the operator is differentiable so is this: gradients are those
-    of the iterations that were made.
+    `precondition` applies an approximate inverse. If the operator is differentiable, so is the result, with the
+    gradients of the iterations that were made.
     """
     scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
     tolerance = max(tolerance, ROUNDING * torch.finfo(right.real.dtype).eps)
@@ -56,7 +58,7 @@ def conjugate_gradient(
             break
         q = operator(p)
         curvature = _inner(p, q)
-        with torch.no_grad():  # it only decides
+        with torch.no_grad():  # this only decides which samples end
             square = _inner(p, p)
             largest = torch.maximum(largest, _ratio(curvature, square, active))
             live = live & (curvature > NULL * largest * square)
@@ -71,7 +73,7 @@ def conjugate_gradient(
 
 
 def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
-    """A / b where the sample is active and b is positive, else 0; without a division by 0 that gradients would see."""
+    """A / b where the sample is active and b is positive, else 0; no division by 0 enters the gradients."""
     usable = active & (b > 0)
     return torch.where(usable, a / torch.where(usable, b, torch.ones_like(b)), torch.zeros_like(a))
 

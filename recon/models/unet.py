@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 class UNet(nn.Module):
-    """Ronneberger 2015 with residual output: image [batch y x] + what the net adds.
+    """The U-net of Ronneberger 2015 with residual output: image [batch y x] + the net's correction.
 
     Each level is two 3x3 convolutions with leaky rectifiers; it halves the resolution by strided convolution and
     doubles the channels. There is no normalisation and no bias, so that the net is homogeneous: f(a x, a c) = a f(x, c)
     for a > 0, and what it has learnt at one brightness and noise level holds at others (Mohan et al., ICLR 2020, on
-    denoisers). Sizes are padded by reflection to a multiple of 2^levels, and cropped after. `conditions` numbers per
-    image, in the image's unit (a noise level, for instance), enter as constant planes. With `images` 2, it is shown a
-    second image beside the one that it corrects. With `bf16` the convolutions are done in bfloat16, weights and image
-    stay in single precision.
+    denoisers). Images are padded by reflection to a multiple of 2^levels, and the result is cropped. `conditions`
+    numbers per image, in the image's unit (a noise level, for instance), enter as constant planes. With `images` 2, the
+    net takes a second image beside the one that it corrects. With `bf16`, convolutions are done in bfloat16, while
+    weights and image stay in single precision.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, conditions: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
-        """Correct images [batch y x], shown those `beside` and told `conditions` [batch condition].
+        """Correct images [batch y x], with the images `beside` and `conditions` [batch condition] as further inputs.
 
-        Raises ValueError where conditions do not fit, and for images too small for the levels.
+        Raises ValueError for a wrong number of conditions, and for images too small for the levels.
         """
         given = 0 if conditions is None else conditions.shape[1]
         if given != self.conditions:

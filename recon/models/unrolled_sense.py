@@ -2,17 +2,17 @@
 
 z_0 = 0; for n = 1 ... N: x_n = argmin ||E x - y||^2 + ||x - z_(n-1)||^2 / (4 lam_n^2), z_n = U_n(x_n); z_N is the
 result. Networks do not share weights; lam_n are trained as exp(theta_n), and bound how much noise each step can let in
-(`recon.models.sense`). Everything is divided by max |E^H y| / R before, and multiplied after.
+(`recon.models.sense`). The data are divided by max |E^H y| / R at first, and the result is multiplied by it at the end.
 
-With `shrinkage` (ours, not the paper's) an untrained network does what an l1-wavelet reconstruction by ADMM does (Boyd
-et al. 2011, scaled form; thresholds fall from step to step, and shrinkage at every shift stands for the proximal map),
-and training corrects it: from u_0 = 0,
+With `shrinkage` (ours, not the paper's) an untrained network is an l1-wavelet reconstruction by ADMM (Boyd et al. 2011,
+scaled form), in which thresholds fall from step to step and shrinkage at every shift replaces the proximal map.
+Training then corrects it. From u_0 = 0,
 
     x_n = argmin ||E x - y||^2 + ||x - (z_(n-1) - u_(n-1))||^2 / (4 lam_n^2),   v_n = x_n + u_(n-1),
     z_n = U_n(S_n(v_n), v_n),   u_n = m_n (v_n - z_n),
 
-S_n soft thresholds on Haar coefficients at every shift (`recon.models.shrinkage`). Their levels are trained, and so is
-m_n, which starts at 1.
+where S_n applies soft thresholds to Haar coefficients at every shift (`recon.models.shrinkage`). The thresholds are
+trained, and so is m_n, which starts at 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .sense import Gradients, Sense, cg_sense, regularised_sense
 from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
 
-USUAL = 20.0  # of SNR / (2 sqrt(R)) with an image's maximum as the signal
+USUAL = 20.0  # a common value of SNR / (2 sqrt(R)), with the image's maximum as the signal
 
 
 class UnrolledSpec(Spec):
@@ -42,19 +42,19 @@ class UnrolledSpec(Spec):
     iterations
         SENSE steps, each followed by a net.
     channels, levels
-        Of the U-nets: channels of the first level, and how often the image is halved.
+        The U-nets' channels at the first level, and how often they halve the image.
     lam
-        Of every step, at first.
+        The initial lam of every step; by default 4, or 0.5 for a noise-aware network.
     cg_iterations, cg_tolerance
-        Of a SENSE step's conjugate gradients; too few iterations regularise in lam's stead.
+        The conjugate gradients of each SENSE step; too few iterations regularise in place of lam.
     gradients
-        "implicit", or those of the iterations.
+        The gradients of SENSE: "implicit", or "iterations" for those of the iterations.
     noise_aware
-        Whether it is told each pair's sigma.
+        Whether each pair's sigma is an input of the network.
     bf16
-        Convolutions in bfloat16.
+        Whether convolutions are done in bfloat16.
     shrinkage
-        Nets correct shrunk Haar coefficients; see the module.
+        Whether the nets correct shrunk Haar coefficients; see the module.
     """
 
     kind: Literal["unrolled-sense"] = "unrolled-sense"
@@ -62,25 +62,25 @@ class UnrolledSpec(Spec):
     channels: int = Field(default=32, ge=1, le=1024)
     levels: int = Field(default=3, ge=1, le=7)
     lam: float | None = Field(
-        default=None, gt=0, le=1e6, description="of every step, at first; default 4, or 0.5 noise-aware"
+        default=None, gt=0, le=1e6, description="initial lam of every step; default 4, or 0.5 if noise-aware"
     )
-    cg_iterations: int = Field(default=12, ge=1, le=10_000, description="of a step; too few regularise in lam's stead")
+    cg_iterations: int = Field(default=12, ge=1, le=10_000, description="per step; too few regularise in place of lam")
     cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
-    gradients: Gradients = "implicit"  # of SENSE; those of the iterations, though exact, taught more slowly in trials
+    gradients: Gradients = "implicit"  # of SENSE; with "iterations", which are exact, trainings were slower in trials
     noise_aware: bool = False
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
     shrinkage: bool = Field(  # left out where it is off, so that earlier trainings keep their identity
-        default=False, exclude_if=lambda on: not on, description="nets correct shrunk Haar coefficients; see the module"
+        default=False, exclude_if=lambda on: not on, description="whether nets correct shrunk Haar coefficients"
     )
 
     @property
     def revision(self) -> str:
-        """What a network is besides these settings, where that has changed: part of a training's identity."""
+        """A note on settings whose meaning has changed since earlier versions; part of a training's identity."""
         return "lam follows a power of the SNR" if self.noise_aware else ""
 
     @property
     def first_lam(self) -> float:
-        """`lam` where it is not given; noise-aware, 1 would be the optimum for images with an rms of their maximum."""
+        """`lam`, or its default; if noise-aware, 1 would be the optimum for an image whose rms equals its maximum."""
         return self.lam or (0.5 if self.noise_aware else 4.0)
 
 
@@ -90,13 +90,13 @@ class DenoiserSpec(Spec):
     Attributes
     ----------
     channels, levels
-        Of the U-net: channels of the first level, and how often the image is halved.
+        The U-net's channels at the first level, and how often it halves the image.
     cg_iterations
-        Of CG-SENSE.
+        The number of iterations of CG-SENSE.
     noise_aware
-        Whether it is told each pair's sigma.
+        Whether each pair's sigma is an input of the network.
     bf16
-        Convolutions in bfloat16.
+        Whether convolutions are done in bfloat16.
     """
 
     kind: Literal["denoiser"] = "denoiser"
@@ -110,17 +110,18 @@ class DenoiserSpec(Spec):
 class UnrolledSense(nn.Module):
     """Nickel's network; called as ``model(batch) -> image`` [batch y x].
 
-    Noise-aware, each U-net is told sigma, and step n has lam_n u (s / u)^(p_n): s is the optimum for a white prior,
-    SNR / (2 sqrt(R)) with SNR = 1 / sigma in the normalised image's units, `USUAL` u a common value of it, and p_n is
-    trained from 1, what a white prior would have; the better the prior is, the less lam needs to follow the SNR. One
-    model for every SNR. It needs the batch's ``sigma``, and raises ValueError where that is not known.
+    A noise-aware network is one model for every SNR. Sigma is an input of each U-net, and the lam of step n is
+    lam_n u (s / u)^(p_n). Here s = SNR / (2 sqrt(R)) is the optimum for a white prior, with SNR = 1 / sigma in units of
+    the normalised image; u = `USUAL` is a common value of s; and p_n is trained, starting from 1, its value for a white
+    prior. The better the prior is, the less lam needs to follow the SNR. A noise-aware network needs the batch's
+    ``sigma``, and raises ValueError where that is not known.
 
     Parameters
     ----------
     spec
-        Its settings; by default the paper's.
+        The network's settings; by default the paper's.
     seed
-        Draws the weights.
+        The seed of the initial weights.
     """
 
     def __init__(self, spec: UnrolledSpec | None = None, seed: int = 0) -> None:
@@ -136,7 +137,7 @@ class UnrolledSense(nn.Module):
         self.powers = nn.Parameter(torch.ones(self.spec.iterations)) if self.spec.noise_aware else None
 
     def _net(self, number: int, channels: int, levels: int, conditions: int) -> nn.Module:
-        """The net after SENSE step `number`; first thresholds fall geometrically, as lam is allowed to."""
+        """The net after SENSE step `number`; initial thresholds fall geometrically from step to step, as lam may."""
         if not self.spec.shrinkage:
             return UNet(channels, levels, conditions, bf16=self.spec.bf16)
         threshold = FIRST * (LAST / FIRST) ** (number / max(1, self.spec.iterations - 1))
@@ -144,7 +145,7 @@ class UnrolledSense(nn.Module):
 
     @property
     def lam(self) -> Tensor:
-        """lam_n [iteration]; noise-aware, over SNR / (2 sqrt(R)) where that is `USUAL`."""
+        """lam_n [iteration]; in a noise-aware network, relative to SNR / (2 sqrt(R)) where that equals `USUAL`."""
         return self.log_lam.exp()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -181,7 +182,7 @@ class UnrolledSense(nn.Module):
         return [z * scale for z in made]
 
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The lam of each step [iteration batch], and what the nets are told [batch 1]."""
+        """The lam of each step [iteration batch], and the conditions of the nets [batch 1] or None."""
         if self.powers is None:
             return self.lam[:, None].expand(-1, len(scale)), None
         sigma = known_sigma(batch, scale)
@@ -197,9 +198,9 @@ class Denoiser(nn.Module):
     Parameters
     ----------
     spec
-        Its settings.
+        The network's settings.
     seed
-        Draws the weights.
+        The seed of the initial weights.
     """
 
     def __init__(self, spec: DenoiserSpec | None = None, seed: int = 0) -> None:

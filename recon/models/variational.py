@@ -1,13 +1,13 @@
 """The variational network of Hammernik 2018 and Knoll 2019: gradient steps with learned filters and activations.
 
 Stage t:  u <- u - (1 / N_k) sum_i K_i^H phi_i(K_i u) - lam A^H (A u - f), u_0 = A^H f, where K_i correlates the real
-and the imaginary part each with a kernel of its own and adds both, phi_i is a sum of Gaussians, and A is not scaled:
-A^H A has the diagonal 1 / R. As the authors' code does it (mri-variationalnetwork): the regulariser is divided by the
-number of filters, images are padded symmetrically (by 11 pixels and cropped after; 10 are enough for the same), and
-all is divided by max |A^H f|.
+part and the imaginary part with one kernel each and adds the two results, phi_i is a sum of Gaussians, and A is not
+scaled: A^H A has the diagonal 1 / R. As in the authors' code (mri-variationalnetwork), the regulariser is divided by
+the number of filters, images are padded symmetrically and cropped after (there by 11 pixels; 10 give the same result),
+and all data are divided by max |A^H f|.
 
-Noise-aware, which the papers' is not, each stage scales its two terms with powers of the noise level that it learns (0
-at first, the papers' network): one model for every SNR.
+The papers' network is not noise-aware. In a noise-aware network, each stage multiplies its two terms by powers of the
+noise level, so that one model serves every SNR. The powers are learned, and start at 0, which is the papers' network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .filters import correlate, transposed
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
 
-USUAL_NOISE = 0.02  # over the largest magnitude; so that powers near 0 change little at first
+USUAL_NOISE = 0.02  # a common noise level over the largest magnitude; with it, powers near 0 change little at first
 
 
 class VariationalSpec(Spec):
@@ -39,13 +39,13 @@ class VariationalSpec(Spec):
     stages
         Gradient steps.
     filters, kernel
-        Complex filters of each stage, and their side in pixels, odd.
+        Number of complex filters in each stage, and their side in pixels, which is odd.
     nodes, rbf
-        Radial basis functions of an activation, and their width: the papers' ("icg"), or a later code's.
+        Radial basis functions of an activation, and their width: the papers' ("icg"), or that of a later code.
     lam
-        Of the data term, at first.
+        The initial weight of the data term.
     noise_aware
-        Whether it is told each pair's sigma.
+        Whether each pair's sigma is an input of the network.
     """
 
     kind: Literal["variational"] = "variational"
@@ -74,7 +74,7 @@ class VariationalStage(nn.Module):
         self.kernels = nn.Parameter(torch.randn(shape, generator=generator) / spec.kernel)
         self.weights = nn.Parameter(0.04 * table.centres.expand(spec.filters, -1).clone())
         self.lam = nn.Parameter(torch.tensor(float(spec.lam)))
-        self.powers = nn.Parameter(torch.zeros(2)) if spec.noise_aware else None  # of the noise: regulariser's, data's
+        self.powers = nn.Parameter(torch.zeros(2)) if spec.noise_aware else None  # of the noise: for regulariser, data
         self.table = table
         self.project()
 
@@ -95,7 +95,7 @@ class VariationalStage(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring the parameters back: kernels with zero mean in each part and norm at most 1, lam at least 0."""
+        """Project onto the constraints: kernels with zero mean in each part and norm at most 1, lam at least 0."""
         self.kernels.sub_(self.kernels.mean(dim=(-2, -1), keepdim=True))
         norm = self.kernels.flatten(1).norm(dim=1).clamp_min(1.0)
         self.kernels.div_(norm[:, None, None, None])
@@ -108,9 +108,9 @@ class VariationalNetwork(nn.Module):
     Parameters
     ----------
     spec
-        Its settings; by default the paper's.
+        The network's settings; by default the paper's.
     seed
-        Draws the kernels.
+        The seed of the initial kernels.
     """
 
     def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
@@ -139,7 +139,7 @@ class VariationalNetwork(nn.Module):
         return u * scale
 
     def project(self) -> None:
-        """Project every stage's parameters, as after each step of training."""
+        """Project every stage's parameters; training calls this after each step."""
         for stage in self.stages:
             stage.project()  # type: ignore[operator]
 
@@ -149,7 +149,7 @@ class VariationalNetwork(nn.Module):
         return torch.stack([stage.lam for stage in self.stages])  # type: ignore[misc]
 
     def blocks(self) -> list[list[nn.Parameter]]:
-        """Kernels, weights and lam of all stages: what iPALM steps in turn."""
+        """The blocks that iPALM updates in turn: kernels, weights and lam of all stages."""
         return [[getattr(stage, name) for stage in self.stages] for name in ("kernels", "weights", "lam")]
 
 

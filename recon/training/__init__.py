@@ -1,1 +1,1 @@
-"""The loop, and everything that a training is made of."""
+"""The training loop and its parts: settings, losses, optimisers, checkpoints and records."""

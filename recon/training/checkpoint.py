@@ -1,4 +1,4 @@
-"""Tensors and facts in one file that is written whole or not at all, and never executes: safetensors."""
+"""Tensors and facts in one safetensors file, which is written whole or not at all and never runs code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synth.storage.whole import write_whole
 
 from ..errors import CheckpointError
 
-SCHEMA = "1"  # raised by every change of what is stored
+SCHEMA = "1"  # raise it with every change of what is stored
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
 
 
@@ -32,16 +32,16 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
             metadata = file.metadata() or {}
             if metadata.get("schema") != SCHEMA or "fathom" not in metadata:
                 raise CheckpointError(
-                    f"{path} is of schema {metadata.get('schema', 'unknown')}, this Fathom reads {SCHEMA}: train anew, "
-                    "or use the Fathom that wrote it"
+                    f"{path} has schema {metadata.get('schema', 'unknown')}, but this version of Fathom reads schema "
+                    f"{SCHEMA}; train anew, or use the version that wrote the file"
                 )
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["fathom"])  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
     except (SafetensorError, ValueError, IsADirectoryError) as error:
-        if path.is_file() and _start_of(path).startswith(PICKLES):  # a sound file, too, may begin with these bytes
+        if path.is_file() and _start_of(path).startswith(PICKLES):  # an undamaged file may begin with these bytes, too
             raise CheckpointError(
-                f"{path} is a pickle, which may run code when it is read; Fathom reads safetensors alone: "
+                f"{path} is a pickle, which may run code when it is read; Fathom reads only safetensors files: "
                 "give a model that `fathom train` made"
             ) from None
         raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
@@ -53,7 +53,7 @@ def _start_of(path: Path) -> bytes:
 
 
 def flat_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimiser's tensors by name, and its groups' numbers."""
+    """An optimiser's tensors by name, and the settings of its parameter groups."""
     state = optimiser.state_dict()
     tensors = {
         f"optimiser.{index}.{key}": torch.as_tensor(value)
@@ -64,7 +64,7 @@ def flat_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], lis
 
 
 def restore_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    """Give an optimiser what `flat_state` took."""
+    """Restore an optimiser from the result of `flat_state`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

@@ -7,7 +7,8 @@ one mini-batch per step; for each block of parameters t in turn
     repeat: t = prox(t~ - g / L), E = loss(t), Q = E0 + Re <t - t~, g> + L / 2 ||t - t~||^2
             until E <= Q (1 + 1e-3 sign Q); each failure doubles L; success ends the block with L = 0.75 L
 
-so that a block costs a gradient and at least one more loss. The momentum 0.7 lies outside the theory's [0, 0.5).
+Each block thus costs one gradient and at least one more loss. The momentum 0.7 lies outside the range of the theory,
+[0, 0.5).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from torch.optim import Optimizer
 
 TRIALS = 40
 SLACK = 1e-3
-LEAST, MOST = 1e-3, 1e12  # of L
+LEAST, MOST = 1e-3, 1e12  # bounds of L
 
 
 class Ipalm(Optimizer):
-    """Steps `blocks` of parameters in turn; `prox` brings parameters back to their constraints, in place.
+    """Updates `blocks` of parameters in turn; `prox` projects the parameters onto their constraints, in place.
 
-    `lipschitz` is the first L of every block. It scales with the loss: the authors' 1000 is for the sum over pixels.
+    `lipschitz` is the initial L of every block. It scales with the loss: the authors' 1000 is for the sum over pixels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training: one loop, read from top to bottom. A training that was stopped goes on where it was."""
+"""The training loop. A training that was stopped goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Tell = Callable[[int, int, float], None]  # step, steps, loss
 def train(
     settings: Training, out: str | Path, *, device: str | None = None, tell: Tell = lambda *_: None
 ) -> dict[str, Any]:
-    """Train a network, with everything in one folder; what was stopped goes on where it was.
+    """Train a network, and keep everything in one folder; a training that was stopped goes on where it stopped.
 
-    On a CPU the same settings give the same weights to the last bit, however often it was stopped. Started by
-    ``torchrun``, processes share each step, and `out` must be a folder that all of them see.
+    On a CPU the same settings give the same weights to the last bit, however often the training was stopped. If
+    ``torchrun`` starts several processes, they share each step, and `out` must be a folder that all of them see.
 
     Parameters
     ----------
     settings
         What to train, on what, and how.
     out
-        The folder; it must be new, or this training's.
+        The folder of the training; it must be new, or hold this training already.
     device
         ``cpu``, ``cuda`` or ``cuda:1``; by default the GPU where there is one.
     tell
@@ -53,9 +53,9 @@ def train(
     Raises
     ------
     TrainingError
-        `out` holds something else, another process is at work on it, or values are no longer finite.
+        `out` holds something else, another process is training in it, or values are no longer finite.
     CheckpointError
-        A checkpoint, or the model that it starts from, is damaged or another network's.
+        A checkpoint, or the model that the training starts from, is damaged or belongs to another network.
     CorpusError
         A corpus cannot be used.
     """
@@ -101,13 +101,13 @@ def train(
 
 @contextlib.contextmanager
 def _claimed(out: Path, settings: Training, identity: str, world: ProcessGroup) -> Iterator[None]:
-    """Hold the folder for this training; raises TrainingError where it holds something else, or another is at work."""
+    """Lock the folder for this training; raises TrainingError if it holds something else or is locked already."""
     if world.rank != 0:
         world.wait()
         yield
         return
     _take(out, settings, identity)
-    claim = os.open(out, os.O_RDONLY)  # the claim ends with this process, however it ends
+    claim = os.open(out, os.O_RDONLY)  # the lock ends with this process, however that ends
     try:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,8 +128,8 @@ def _take(out: Path, settings: Training, identity: str) -> None:
         )
     ours = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
     if not begun and out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*ours}):
-        raise TrainingError(f"{out} exists and is no training's folder; choose another --out")
-    if not begun:  # one that made no checkpoint must not stand in a better one's way
+        raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
+    if not begun:  # a training that made no checkpoint must not block one with better settings
         said = {"identity": identity, "settings": settings.model_dump(mode="json")}
         write_whole(note, (json.dumps(said, indent=2) + "\n").encode())
 

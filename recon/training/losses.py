@@ -14,8 +14,8 @@ def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
     """Loss [batch] of images [batch y x] against the batch's ``target``.
 
     ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
-    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of that,
-    which weighs every SNR alike, as a mean PSNR does.
+    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of nrmse,
+    which gives every SNR the same weight, as a mean PSNR does.
     """
     reference = batch["target"]
     if kind in ("nrmse", "decibel"):

@@ -1,4 +1,4 @@
-"""Memory that ran out, on a CPU or a GPU, as an error that says what to lower."""
+"""An error for memory that ran out, on a CPU or a GPU, which says what to lower."""
 
 from __future__ import annotations
 

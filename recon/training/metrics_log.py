@@ -11,10 +11,10 @@ from synth.storage.whole import write_whole
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` of a folder; lines after step `resumed` are of a run that was lost, and go.
+    """Appends to ``metrics.jsonl`` of a folder; lines after step `resumed` are of a run that was lost, and are removed.
 
-    Without a folder nothing is written: of several processes one keeps the record. With `tensorboard` it writes the
-    same numbers there too; raises ValueError where that is not installed.
+    Without a folder nothing is written: only one of several processes keeps the record. With `tensorboard`, the same
+    numbers go to TensorBoard, too; raises ValueError if it is not installed.
     """
 
     def __init__(self, folder: Path | None, resumed: int, *, tensorboard: bool = False) -> None:
@@ -30,7 +30,7 @@ class MetricsLog:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise ValueError("training.tensorboard = true needs it installed: pip install tensorboard") from None
+                raise ValueError("training.tensorboard = true needs TensorBoard: pip install tensorboard") from None
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed + 1)
 
     def write(self, step: int, **numbers: float) -> None:
@@ -42,12 +42,12 @@ class MetricsLog:
                 self._board.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Hand everything to the system, so that it survives this process."""
+        """Hand all lines to the operating system, so that they outlive this process."""
         if self._file is not None:
             self._file.flush()
 
     def __enter__(self) -> MetricsLog:
-        """Open already."""
+        """Return the log, which is open already."""
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class MetricsLog:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a record, up to one that is damaged: a last one may have been cut short."""
+    """The lines of a record before the first damaged line; the last line may have been cut short."""
     found = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:

@@ -23,17 +23,17 @@ from ..models.catalogue import ModelSpec, make_model
 from .checkpoint import load_tensors, save_tensors
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-NOTE = "settings.json"  # of a training's folder, ended or not
+NOTE = "settings.json"  # in every training's folder, whether the training has ended or not
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Write weights, with the card in them and beside them."""
+    """Write the weights with the card inside the file, and the card once more in a file beside it."""
     write_whole(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
     save_tensors(folder / WEIGHTS, weights, card)
 
 
 def weights_file(path: str | Path) -> Path:
-    """The weights of a training's folder, or the file itself."""
+    """The file of weights in a training's folder, or `path` itself if it is a file; raises CheckpointError."""
     path = Path(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
@@ -51,7 +51,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     path
         The folder of its training, or the weights' file.
     device
-        Where the network is put.
+        The device of the network.
 
     Returns
     -------
@@ -74,21 +74,21 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
 
 
 def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
-    """Put weights into a network; raises CheckpointError where they are another network's."""
+    """Put weights into a network; raises CheckpointError if they belong to another network."""
     mine = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     theirs = {name: tuple(t.shape) for name, t in weights.items()}
     if mine != theirs:
         name = sorted(mine.keys() ^ theirs.keys() or (n for n in mine if mine[n] != theirs[n]))[0]
         raise CheckpointError(
-            f"{file} holds another network: {name} is {theirs.get(name, 'not there')}, here "
-            f"{mine.get(name, 'not there')}; give [model] the settings in its model.json, or train it again if an "
-            "earlier version made it"
+            f"{file} holds another network: the shape of {name} is {theirs.get(name, 'missing')} in the file and "
+            f"{mine.get(name, 'missing')} in this network; give [model] the settings in its model.json, or train it "
+            "again if an earlier version made it"
         )
     model.load_state_dict(weights)
 
 
 def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
-    """What corpora are, for a card: name, hash, recipe, and the coils and sizes of their pairs."""
+    """Facts about corpora for a card: name, hash, recipe, and the coils and sizes of their pairs."""
     return [
         {
             "corpus": corpus.path.name,
@@ -103,14 +103,15 @@ def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
 
 
 def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[str]:
-    """How corpora differ from what a network was trained on, one sentence each: it runs, but has not seen such."""
+    """How corpora differ from a network's training corpora, one sentence each; it runs on them all the same."""
     known = card.get("data", [])
     notes = []
-    for what, name in (("coils", "coils"), ("matrix", "a matrix")):
+    for what, name in (("coils", "number of coils"), ("matrix", "matrix")):
         seen = {json.dumps(value) for part in known for value in _each(part.get(what, []))}
         here = {json.dumps(value) for part in described(corpora) for value in _each(part[what])}
         if seen and here - seen:
-            notes.append(f"trained with {name} of {', '.join(sorted(seen))}, this corpus has {', '.join(sorted(here))}")
+            was, now = (", ".join(sorted(part)) for part in (seen, here))
+            notes.append(f"the {name} was {was} in training, but is {now} in this corpus")
     return notes
 
 
@@ -119,7 +120,7 @@ def _each(value: Any) -> list[Any]:
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on."""
+    """Versions of the software that a result depends on."""
     found = {}
     for name in ("fathom-mri", "torch", "zarr"):
         try:

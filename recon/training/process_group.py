@@ -21,7 +21,7 @@ class ProcessGroup:
 
     @classmethod
     def join(cls, device: torch.device) -> ProcessGroup:
-        """The world that ``torchrun`` says (RANK, WORLD_SIZE), or this process alone."""
+        """The group that ``torchrun`` describes in RANK and WORLD_SIZE, or this process alone."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
@@ -46,7 +46,7 @@ class ProcessGroup:
             t.copy_(part.view_as(t))
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every process, in the order of ranks; small things only."""
+        """The value of every process, in the order of ranks; for small values only."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -54,7 +54,7 @@ class ProcessGroup:
         return found
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -75,5 +75,5 @@ def local_device(device: str | None) -> torch.device:
             raise ValueError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
         torch.cuda.set_device(chosen)
     elif chosen.type != "cpu":
-        raise ValueError(f"--device {wanted}: cpu or cuda")
+        raise ValueError(f"--device {wanted}: this kind of device cannot be used; write cpu or cuda")
     return chosen

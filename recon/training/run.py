@@ -1,4 +1,4 @@
-"""A training's parts: model, optimiser, loader, state; how they make a step, and how a checkpoint keeps them."""
+"""The parts of a training (model, optimiser, loader, state), its steps, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .model_files import described, give_weights, save_model, versions, weights_
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
 
-LAM_LIKE = ("lam", "powers", "thresholds", "memory")  # ends of names of parameters that learn at rate_lam
+LAM_LIKE = ("lam", "powers", "thresholds", "memory")  # parameters whose names end so learn at rate_lam
 
 
 @dataclass
 class State:
-    """Where a training stands, besides its tensors."""
+    """The state of a training, apart from its tensors."""
 
     step: int = 0
     seconds: float = 0.0
     best: float | None = None  # loss on the validation corpora
-    waited: int = 0  # validations since
+    waited: int = 0  # validations since the best one
 
 
 class Run:
@@ -122,7 +122,7 @@ class Run:
         return float(mean)
 
     def _what_is_not_finite(self, batch: Batch, pairs: Pairs, positions: list[int], told: str) -> str:
-        """A message that names the pairs; every process says the same."""
+        """A message that names the pairs; it is the same in every process."""
         bad = [
             pairs.name_of(position)
             for k, position in enumerate(positions)
@@ -132,22 +132,22 @@ class Run:
         where, kept = f"step {self.state.step + 1}", "the last good checkpoint is kept"
         if any(names for names, _ in named):
             spoiled = ", ".join(name for names, _ in named for name in names)
-            return f"{where}: {spoiled} holds values that are no numbers; {kept}: `fathom verify` it"
+            return f"{where}: {spoiled} holds NaN or infinity; {kept}. Run `fathom verify` on the corpus"
         used = ", ".join(name for _, names in named for name in names)
         return f"{where}: {told} on {used}; {kept}. Lower optimiser.rate, or set optimiser.clip = 1"
 
     def validation_is_due(self) -> bool:
-        """After every `validate_every` steps, or after each epoch; and at the end."""
+        """Whether to validate now: after every `validate_every` steps, or after each epoch; and at the end."""
         every = self.settings.training.validate_every or self.epoch_steps
         return bool(self.validation) and (self.state.step % every == 0 or self.state.step == self.steps)
 
     def patience_is_over(self) -> bool:
-        """Whether validations have not become better for as long as was asked."""
+        """Whether the last `patience` validations brought no improvement."""
         return 0 < self.settings.training.patience <= self.state.waited
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean loss over the validation corpora; keeps the weights where it is the least so far."""
+        """Mean loss over the validation corpora; saves the weights if the loss is the lowest so far."""
         size, loss = self.settings.training.batch_size, self.settings.training.loss
         pairs = joined(self.validation)
         batches = make_loader(pairs, size, shuffle=False, device=self.place)
@@ -184,7 +184,7 @@ class Run:
         save_tensors(self.out / "checkpoint.safetensors", {**tensors, **weights, "rng": torch.get_rng_state()}, facts)
 
     def resume(self) -> State:
-        """Go on from the checkpoint where there is one."""
+        """Go on from the checkpoint if there is one."""
         file = self.out / "checkpoint.safetensors"
         if len(set(self.world.gather(file.exists()))) > 1:
             raise TrainingError(f"not all processes see {file}; --out must be a folder that they share")
@@ -192,7 +192,9 @@ class Run:
             return self.state
         tensors, facts = load_tensors(file)
         if facts.get("identity") != self.identity:
-            raise TrainingError(f"{file} is another training's checkpoint; put back its own, or choose another --out")
+            raise TrainingError(
+                f"{file} is the checkpoint of another training; put back this training's own, or choose another --out"
+            )
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         give_weights(self.model, weights, file)
         restore_state(self.optimiser, tensors, facts["groups"])
@@ -202,7 +204,7 @@ class Run:
         return self.state
 
     def finish(self) -> dict[str, Any]:
-        """Write the model, of the best validation where there was one, and its card."""
+        """Write the model and its card; with validation corpora, the model is that of the best validation."""
         self.save()
         self.world.wait()
         best = self.out / "best.safetensors"

@@ -1,4 +1,4 @@
-"""What a training is, as frozen data: which corpora, which network, which loss and optimiser, how long."""
+"""The settings of a training as frozen data: corpora, network, loss, optimiser and length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .model_files import weights_file
 
 
 class DataSpec(Spec):
-    """``[data]``: corpora that are trained on jointly, and those that tell when to stop."""
+    """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop."""
 
     corpora: tuple[str, ...] = Field(min_length=1)
     validation: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class AdamSpec(Spec):
     clip: float = Field(default=0.0, ge=0)
 
     def factor(self, step: int, steps: int) -> float:
-        """What rates are multiplied with in step 0 ... steps - 1."""
+        """The factor of the rates in step 0 ... steps - 1."""
         rise = min(1.0, (step + 1) / (self.warmup + 1))
         return rise if self.schedule == "constant" else rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
@@ -57,12 +57,13 @@ class IpalmSpec(Spec):
 
 
 class LengthSpec(Spec):
-    """``[training]``: how long, how much at a time, and how often it is looked at.
+    """``[training]``: length, batch size, loss, validation and checkpoints.
 
-    Either `steps` or `epochs`. `validate_every` steps (0: after each epoch) the loss on the validation corpora is
-    taken; after `patience` of them (0: never) without a better one, training ends. The best weights are kept.
-    With `supervise_steps` the images between an unrolled network's steps are to be good, too, so that each of its nets
-    learns to correct. `checkpointing` computes stages anew in the backward pass: less memory, a third more time.
+    Give either `steps` or `epochs`. Every `validate_every` steps (0: after each epoch), the loss on the validation
+    corpora is computed. After `patience` validations without improvement (0: never), training ends. The best weights
+    are kept. `supervise_steps` is the weight of the loss of the images between an unrolled network's steps, so that
+    each of its nets learns to correct. `checkpointing` computes stages again in the backward pass, which takes less
+    memory and a third more time.
     """
 
     steps: int | None = Field(default=None, ge=1, le=10**9)
@@ -91,15 +92,15 @@ class Training(Spec):
     name, seed
         The network's name; the seed of its weights and of the order of batches.
     start
-        A trained model whose weights it goes on from (fine-tuning).
+        A trained model whose weights the training starts from (fine-tuning).
     data
-        Corpora that are trained on jointly, and those that tell when to stop.
+        Corpora for joint training, and corpora for validation, which decides when to stop.
     model
         The network: UnrolledSpec, VariationalSpec or DenoiserSpec.
     optimiser
         Adam or iPALM.
     training
-        How long, how much at a time, and how often it is looked at.
+        Length, batch size, loss, validation and checkpoints.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -115,7 +116,7 @@ class Training(Spec):
         if isinstance(self.optimiser, IpalmSpec) and not isinstance(self.model, VariationalSpec):
             raise ValueError("optimiser.kind 'ipalm' is for model.kind 'variational'; write optimiser.kind = 'adam'")
         if isinstance(self.optimiser, IpalmSpec) and getattr(self.model, "noise_aware", False):
-            raise ValueError("optimiser.kind 'ipalm' knows no model.noise_aware; write optimiser.kind = 'adam'")
+            raise ValueError("optimiser.kind 'ipalm' cannot train model.noise_aware; write optimiser.kind = 'adam'")
         return self
 
     @model_validator(mode="after")
@@ -132,12 +133,12 @@ class Training(Spec):
 
     @property
     def revisions(self) -> list[str]:
-        """What settings of earlier versions meant otherwise."""
+        """Notes on settings that had another meaning in earlier versions."""
         revision = self.model.revision if isinstance(self.model, UnrolledSpec) else ""
         return [revision] if revision else []
 
     def identity(self, corpora: Sequence[str], validation: Sequence[str]) -> str:
-        """sha256 of what determines the weights: these settings without paths, the corpora's hashes, first weights."""
+        """sha256 of what decides the weights: these settings without paths, the corpora's hashes, starting weights."""
         how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]

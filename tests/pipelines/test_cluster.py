@@ -130,7 +130,7 @@ def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
 
 
 def test_ctrl_c_says_one_line(large, tmp_path):
-    """As a terminal sends it, to the whole process group, while shards are built."""
+    """Ctrl-C goes to the whole process group, as a terminal sends it, while shards are built."""
     file, expected = large
     out = tmp_path / "c.zarr"
     driver = start(FATHOM, "build", file, "--out", out, "--workers", 2, start_new_session=True)
@@ -196,7 +196,7 @@ def test_other_servers_are_no_scheduler(recipe, tmp_path):
         place = f"127.0.0.1:{silent.getsockname()[1]}"
         answer = threading.Thread(target=greet, args=(silent,))
         answer.start()
-        with pytest.raises(ClusterError, match="something else than a Dask scheduler"):
+        with pytest.raises(ClusterError, match="another kind of server than a Dask scheduler"):
             build(recipe(), tmp_path / "c.zarr", ClusterSpec(f"tcp://{place}"))
         answer.join()
         with pytest.raises(ClusterError, match="tls needs certificates"):

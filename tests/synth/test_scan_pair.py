@@ -252,7 +252,7 @@ def test_unknown_noise_is_not_zero(tmp_path, rng):
 
 def test_an_snr_that_is_not_there_is_counted(scans, tmp_path):
     made = build(recipe(scans, noise={"snr": 1e6}), tmp_path / "c.zarr", SYNC)
-    assert any("4 pairs have less SNR" in note for note in made.notes)
+    assert any("4 pairs have a lower SNR" in note for note in made.notes)
 
 
 def test_files_that_are_no_scans_are_left_out(scans, tmp_path):

@@ -287,4 +287,4 @@ def test_replay_tells_close_from_different(corpus, monkeypatch):
     monkeypatch.setattr(Plan, "pair", changed)
     found = verify(corpus, replay=4)
     assert (found.intact, found.identical, found.close) == (False, 0, 0)
-    assert all("differs from what is stored" in p for p in found.problems)
+    assert all("differs from the stored pair" in p for p in found.problems)

@@ -154,13 +154,13 @@ def test_refusals(corpus, tmp_path):
     export(corpus, "cfl", tmp_path / "out")
     with pytest.raises(FileExistsError, match="choose another --out"):
         export(corpus, "cfl", tmp_path / "out")
-    with pytest.raises(CorpusError, match="is no export"):
+    with pytest.raises(CorpusError, match="is not an export"):
         import_corpus(tmp_path, tmp_path / "b.zarr")
     file = tmp_path / "out/pairs" / "pair-000003.kspace.cfl"
     changed = bytearray(file.read_bytes())
     values = np.frombuffer(changed, np.complex64)
     values[np.flatnonzero(values)[50]] *= 2
     file.write_bytes(changed)
-    with pytest.raises(CorpusError, match="are not what was exported"):
+    with pytest.raises(CorpusError, match="have changed since the export"):
         import_corpus(tmp_path / "out", tmp_path / "b.zarr")
     assert not list(tmp_path.glob("b.zarr*"))

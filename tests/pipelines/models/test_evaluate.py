@@ -61,7 +61,7 @@ def test_differences_are_paired(corpus):
     means = [summary_of(part)["psnr_magnitude_slice_max"]["mean"] for part in (one, other)]
     assert found["mean"] == pytest.approx(means[0] - means[1])
     assert 0 < found["low"] < found["mean"] < found["high"]
-    with pytest.raises(ValueError, match="other pairs"):
+    with pytest.raises(ValueError, match="different pairs"):
         differences(one, other[1:])
 
 
@@ -69,7 +69,7 @@ def test_baselines_by_name():
     assert named_baseline("cg-sense:7") == CgSense(7)
     assert named_baseline("no-such") is None
     for wrong in ("cg-sense:many", "cg-sense:0.5"):
-        with pytest.raises(ValueError, match="after the colon goes a number"):
+        with pytest.raises(ValueError, match="write a number above 0 after the colon"):
             named_baseline(wrong)
 
 
@@ -123,7 +123,7 @@ def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "CORPUS"], "no baseline of that name; there are zero-filled, cg-sense"),
+        (["nowhere", "CORPUS"], "no baseline of that name; the baselines are zero-filled, cg-sense"),
         (["grappa:3", "CORPUS"], "grappa takes no number"),
         (["CORPUS"], "give at least one model"),
         (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
@@ -187,7 +187,7 @@ def test_a_scan_that_is_undersampled_already(tmp_path):
     scale = np.vdot(images[0], images[1]) / np.vdot(images[0], images[0])
     assert np.linalg.norm(images[1] - scale * images[0]) < 0.1 * np.linalg.norm(images[1])
     again = run(app, ["reconstruct", "cg-sense", str(half), "--out", str(tmp_path / "again"), "--acceleration", "4"])
-    assert "it is undersampled already; leave --acceleration out" in again.output
+    assert "the scan is undersampled already; leave --acceleration out" in again.output
     few = write_scan(tmp_path / "few.npy", mask=np.arange(56) % 2 == 0)
     made = run(app, ["reconstruct", "cg-sense", str(few), "--out", str(tmp_path / "no")])
     assert made.exit_code == 1
@@ -226,7 +226,7 @@ def test_a_network_that_must_know_the_noise_says_so(corpus, tmp_path):
     scan = write_scan(tmp_path / "half.npy", mask=mask)
     made = run(app, ["reconstruct", str(tmp_path / "aware"), str(scan), "--out", str(tmp_path / "out")])
     assert made.exit_code == 1
-    assert "must be told the noise, which cannot be learnt from this scan" in made.output
+    assert "needs the noise level, which cannot be learnt from this scan" in made.output
 
 
 def test_a_real_scan_is_reconstructed(tmp_path):

@@ -70,7 +70,7 @@ def test_what_differs_is_said(small, tmp_path):
     assert "its sha256 is" in problems
     assert "1 files in" in problems
     (tmp_path / "all.zip").write_bytes(b"longer")
-    assert "has 6 bytes, the owner states 3" in "\n".join(check(small, tmp_path).problems)
+    assert "has 6 bytes, but the owner states 3" in "\n".join(check(small, tmp_path).problems)
     (tmp_path / "empty").mkdir()
     assert "neither the archives nor the splits" in check(small, tmp_path / "empty").problems[0]
     with pytest.raises(FileNotFoundError, match="is not a folder"):

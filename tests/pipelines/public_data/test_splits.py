@@ -46,7 +46,7 @@ def test_no_patient_is_in_two_parts_and_a_list_is_a_source(patients, tmp_path):
     assert not {name.split("/")[0] for name in train} & {name.split("/")[0] for name in test}
     assert split_of(patients, "--parts", "train=0.75,test=0.25", "--by", "folder").exit_code == 0  # the same again
     other = split_of(patients, "--parts", "train=0.75,test=0.25", "--by", "folder", "--seed", "1")
-    assert "says something else" in other.output
+    assert "is there already with another content" in other.output
     listed = ImagesSpec(kind="images", path=str(patients / "test.txt"))
     assert listed.list_files() == test
     data = recipe_data(patients, pairs=None, source={"kind": "images", "path": str(patients / "test.txt")})
@@ -63,7 +63,7 @@ def test_the_same_picture_under_two_names_is_told(patients):
 
 
 def test_corpora_of_the_same_pictures_leak(patients, tmp_path):
-    """By content: a copy under another name is found."""
+    """Sources are compared by content: a copy under another name is found."""
     copied = tmp_path / "copied"
     write_photos(copied, count=2, size=(60, 72), first=100)
 
@@ -90,7 +90,7 @@ def test_subjects(patients, by, subjects):
 
 
 def mrd_of(path, patient):
-    """An MRD file whose header names a patient, or nobody."""
+    """An MRD file whose header names a patient, or no patient."""
     subject = f"<subjectInformation><patientID>{patient}</patientID></subjectInformation>" if patient else ""
     with h5py.File(path, "w") as file:
         file["dataset/xml"] = [f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{subject}</ismrmrdHeader>']
@@ -98,7 +98,7 @@ def mrd_of(path, patient):
 
 
 def test_patients_are_found_in_headers(tmp_path):
-    """Two files of each of six patients, of three formats, with names that tell nothing."""
+    """Two files of each of six patients, in three formats, with names that do not show the patient."""
     for number in range(4):
         with h5py.File(tmp_path / f"scan-{number}.h5", "w") as file:
             file["kspace"] = np.ones((1, 2, 8, 8), np.complex64)
@@ -119,10 +119,10 @@ def test_patients_are_found_in_headers(tmp_path):
 
 
 def test_a_header_that_names_nobody_or_is_damaged_is_told(patients, tmp_path):
-    assert "the header of p00/photo0.png names none" in split_of(patients, "--by", "patient").output
+    assert "the header of p00/photo0.png names no patient" in split_of(patients, "--by", "patient").output
     (tmp_path / "scans").mkdir()
     mrd_of(tmp_path / "scans" / "a.mrd", None)
-    assert "the header of a.mrd names none" in split_of(tmp_path / "scans", "--by", "patient").output
+    assert "the header of a.mrd names no patient" in split_of(tmp_path / "scans", "--by", "patient").output
     with h5py.File(tmp_path / "scans" / "a.mrd", "a") as file:
         file["dataset/xml"][...] = "<ismrmrdHeader"
     assert "is not XML" in split_of(tmp_path / "scans", "--by", "patient").output
@@ -199,9 +199,9 @@ def test_shares():
         (["--parts", "train=0.5,test=0.4"], "add up to 1"),
         (["--parts", "train=nan,test=1"], "add up to 1"),
         (["--parts", "../train=0.5,test=0.5"], "letters, digits"),
-        (["--by", "("], "is no regular expression"),
+        (["--by", "("], "is not a regular expression"),
         (["--by", "q[0-9]"], "finds no subject in"),
-        (["--by", "folder", "--parts", "a=0.99,b=0.01"], "leave none for b"),
+        (["--by", "folder", "--parts", "a=0.99,b=0.01"], "leave no subject for b"),
     ],
 )
 def test_what_cannot_be_split(patients, more, message):

@@ -113,7 +113,7 @@ def test_a_corpus_that_is_lost_costs_the_prediction_alone(tmp_path):
     assert best.predicted is None
     assert best.interior
     (alert,) = folder.alerts
-    assert alert.startswith("the lam that is predicted for c cannot be shown")
+    assert alert.startswith("the predicted lam for c cannot be shown")
 
 
 def test_verdicts_by_hand():

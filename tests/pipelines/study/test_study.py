@@ -146,7 +146,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, finished, tmp_path):
 
 
 def test_killed_in_each_stage_it_gives_the_same_rows(study, finished, tmp_path):
-    """SIGKILL of the real command a moment after a stage, while it builds, trains, fine-tunes and tests."""
+    """The real command is killed shortly after a stage ends, while it builds, trains, fine-tunes and tests."""
     command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
     killed = 0
     for after in ("build/train:", "build/test:", "train/vn/1:", "test/vn/1/on/test:", None):  # there, or made
@@ -258,7 +258,7 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
     assert "What &lt;i&gt;they&lt;/i&gt; found" in html
     assert "<td>0.94</td>" in html
     assert "Side &lt;u&gt;by&lt;/u&gt; side: test" in html
-    told = "Errors where SENSE is badly conditioned&#39; on test cannot be shown (ValueError: errors are compared with"
+    told = "Errors where SENSE is badly conditioned&#39; on test cannot be shown (ValueError: errors by g-factor need"
     assert told in html
     assert "leakage: 4 sources of build/test are in build/train, too, such as" in html
     assert "train/tuned/1: the filters that fine-tuning moved most" in html
@@ -284,7 +284,7 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
         ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
         ("[corpora.test]", '[corpora.test]\nwithout = "train"', "must have the same recipe but for target.lesions"),
         ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
-        ('\nstart = "vn"\nset = [', '\nstart = "vn"\nset = ["start=x", ', "are the study's to say"),
+        ('\nstart = "vn"\nset = [', '\nstart = "vn"\nset = ["start=x", ', "a study gives data and start itself"),
     ],
 )
 def test_what_a_study_names_must_be_there(study, old, new, message, tmp_path):
@@ -299,11 +299,11 @@ def test_a_scale_or_a_folder_that_is_not(study, tmp_path):
     assert "has no scale 'gpu'; it has smoke" in done(study, tmp_path / "out", "--scale", "gpu").output
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    assert "no study's folder" in done(study, tmp_path / "mine").output
+    assert "is not the folder of a study" in done(study, tmp_path / "mine").output
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "study.json").write_text("[]")
     assert "does not say whose folder this is" in done(study, tmp_path / "lost").output
-    assert "no stage of that name" in done(study, tmp_path / "out", "--only", "test/none").output
+    assert "no stage has such a name" in done(study, tmp_path / "out", "--only", "test/none").output
 
 
 def test_a_change_touches_only_what_depends_on_it(study):

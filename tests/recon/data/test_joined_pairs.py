@@ -25,5 +25,5 @@ def test_strange_corpora_are_told(corpus, other_corpus, tmp_path):
     card = train(settings(corpus), tmp_path / "out", device="cpu")
     assert strangeness(card, [PairDataset(corpus)]) == []
     coils, matrix = strangeness(card, [PairDataset(other_corpus)])
-    assert "trained with coils of 4, this corpus has 3" in coils
+    assert "the number of coils was 4 in training, but is 3 in this corpus" in coils
     assert "[48, 56]" in matrix

@@ -67,15 +67,15 @@ def test_a_wrong_claim_is_named():
         return Measured(3, 0.02, sigma, 30.0, snr, 0.001, 128**2, np.zeros(2)).problem
 
     assert told(0.02001, 30.1) is None
-    assert told(0.02 * 2**0.5, 30.0) == "pair 3: its sigma is said to be 0.02, its arrays have 0.028284"
-    assert told(0.02, 60.0) == "pair 3: its snr_image is said to be 30, its arrays have 60"
+    assert told(0.02 * 2**0.5, 30.0) == "pair 3: its stored sigma is 0.02, but its arrays give 0.028284"
+    assert told(0.02, 60.0) == "pair 3: its stored snr_image is 30, but its arrays give 60"
     assert told(float("nan"), 30.0) is not None
 
 
 def test_the_command_measures(corpus, photos, tmp_path):
     shown = CliRunner().invoke(app, ["verify", str(corpus), "--measure", "3"])
     assert shown.exit_code == 0, shown.output
-    assert "3 pairs measured: sigma is " in shown.output
+    assert "3 pairs measured: sigma differs by at most " in shown.output
     told = json.loads(CliRunner().invoke(app, ["verify", str(corpus), "--measure", "3", "--json"]).stdout)
     assert 0 < told["largest_error"] < 0.05
     silent = tmp_path / "silent.zarr"
@@ -84,7 +84,7 @@ def test_the_command_measures(corpus, photos, tmp_path):
         measure(silent, 1)
     one = tmp_path / "one.zarr"
     build(parse_recipe(recipe_data(photos, pairs=2, coils={"count": 1}), "test"), one, ClusterSpec("sync"))
-    with pytest.raises(UnmeasurableError, match="single coil has all of its noise"):
+    with pytest.raises(UnmeasurableError, match="single coil holds all of the noise"):
         measure(one, 1)
     refused = CliRunner().invoke(app, ["verify", str(silent), "--measure", "1"])
     assert refused.exit_code != 0

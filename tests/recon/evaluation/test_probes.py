@@ -29,7 +29,7 @@ SHAPE, SIGMA = (48, 64), 0.05
 
 @pytest.fixture
 def batch():
-    """Two pairs of 6 coils, 32 of 64 lines at random places a regular mask of R = 2 has, with noise."""
+    """Two pairs of 6 coils with noise; 32 of 64 lines are sampled, as many as by a regular mask of R = 2."""
     draw = torch.Generator().manual_seed(2)
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     angle = 2 * torch.pi * torch.arange(6) / 6
@@ -57,13 +57,13 @@ def test_recovery_by_hand():
     lesion = np.zeros(SHAPE, np.complex64)
     lesion += 0.3j * (disc(SHAPE, (12, 20), 4) + disc(SHAPE, (30, 44), 6))
     target = np.ones(SHAPE, np.complex64)
-    kept = np.where(np.arange(SHAPE[1]) < 32, 1.0, 0.25)  # the left lesion comes back, of the right one a quarter
+    kept = np.where(np.arange(SHAPE[1]) < 32, 1.0, 0.25)  # all of the left lesion, a quarter of the right
     found = contrast_recovery(0.9 * target + kept * lesion, 0.9 * target, target + lesion, target)
     assert found == pytest.approx([1.0, 0.25], rel=1e-5)
 
 
 def test_recovery_of_a_linear_reconstruction_is_its_matrix_of_resolution(batch):
-    """The matrix's response is the reconstruction of the lesion alone, without noise."""
+    """The response of the resolution matrix is the reconstruction of the lesion alone, without noise."""
     lesion = torch.from_numpy(0.4 * disc(SHAPE, (20, 30), 4)).to(torch.complex64)
     model = RegularisedSense(1.5)
     more = sense_forward(lesion.expand(2, -1, -1), batch["sens_maps"], batch["mask"])
@@ -88,7 +88,7 @@ def test_false_lesions_are_counted_by_place(contrast):
 
 
 def test_noise_alone(batch):
-    """Zero-filled images have 1 / sqrt(R) of a full one's noise, of one level; SENSE at most lam sqrt(R)."""
+    """Zero-filled images have 1 / sqrt(R) of a full image's noise, evenly; SENSE has at most lam sqrt(R)."""
     for found in pure_noise(ZeroFilled(), batch):
         assert found["noise_gain"] == pytest.approx(0.5**0.5, rel=0.05)
         assert found["noise_kurtosis"] == pytest.approx(2, rel=0.1)

@@ -209,7 +209,7 @@ def test_correlated_noise_is_whitened_in_the_blocks(rng):
 
 
 def undersampled(name, rate, reference=24):
-    """A real scan, whitened maps and all, regularly undersampled: k-space, maps, mask as tensors with a batch axis."""
+    """A whitened real scan, regularly undersampled: k-space, maps and mask as tensors with a batch axis."""
     kspace = open_scan(shared(f"scans/{name}"))[0]
     maps = espirit(kspace).maps[0]
     mask = regular(kspace.shape[-1], rate, reference)

@@ -31,7 +31,7 @@ def noise(*shape, dtype=torch.complex128):
 
 
 def spun_by_pywt(image, thresholds):
-    """Decimated Haar shrinkage, meant over every shift."""
+    """Decimated Haar shrinkage, averaged over every shift."""
     depth, shifts, total = len(thresholds), range(2 ** len(thresholds)), np.zeros_like(image)
     for shift in itertools.product(shifts, shifts):
         coarse, *details = pywt.wavedec2(np.roll(image, shift, (0, 1)), "haar", mode="periodization", level=depth)
@@ -80,7 +80,7 @@ def test_a_new_net_only_shrinks_and_is_told_the_noise():
 
 
 def test_a_new_network_is_admm(batch):
-    """Literally: SENSE towards z - u, shrinkage of x + u, and u what shrinkage takes away."""
+    """A literal implementation: SENSE towards z - u, shrinkage of x + u, and u is what shrinkage removes."""
     data, maps, mask = (batch[name] for name in ("masked_kspace", "sens_maps", "mask"))
     network, model = UnrolledSense(SHRINKING), Sense(maps, mask)
     scale = (model.adjoint(data) / model.acceleration).abs().amax(dim=(1, 2), keepdim=True)

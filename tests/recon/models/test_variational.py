@@ -19,7 +19,7 @@ def batch_of(coils=3, shape=(20, 24), count=2, dtype=torch.complex64):
 
 
 def literal(network, batch):
-    """The stages as the papers and the authors' code have them, slowly: loops over filters and Gaussians, autograd."""
+    """A slow form of the stages, as in the papers and the authors' code: loops over filters and Gaussians, autograd."""
     spec, images = network.spec, []
     sigma, factor = network.table.sigma, network.table.factor
     mu = torch.linspace(-1, 1, spec.nodes, dtype=torch.float64)

@@ -24,7 +24,7 @@ def test_bad_checkpoints_are_refused(corpus, tmp_path):
         file.write_bytes(content)
         with pytest.raises(CheckpointError, match=message):
             load_model(file)
-    for filler in range(300):  # a header of 128 bytes modulo 256 begins as a pickle does, and is none
+    for filler in range(300):  # a header of 128 bytes modulo 256 begins as a pickle does, but is not a pickle
         save_tensors(file, {"x": torch.ones(2)}, {"model": "x" * filler})
         if file.read_bytes().startswith(b"\x80"):
             break

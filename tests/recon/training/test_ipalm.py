@@ -31,7 +31,7 @@ def closure_of(parameters, loss):
 
 
 def test_one_step_is_the_formula():
-    """Without a history t~ = t; L of the largest eigenvalue is accepted at once and then lowered."""
+    """Without a history, t~ = t; an L equal to the largest eigenvalue is accepted at once and then lowered."""
     h, b = quadratic()
     t = torch.ones(6, dtype=torch.float64, requires_grad=True)
     largest = float(torch.linalg.eigvalsh(h).max())

@@ -58,7 +58,7 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
 
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
-    """SIGKILL of the real command, wherever it strikes."""
+    """The real command is killed at any moment."""
     toml = written(tmp_path, corpus, "steps = 160\nbatch_size = 3\ncheckpoint_seconds = 0\n")
     code = "import sys; from pipelines.cli.main import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
 
@@ -221,7 +221,7 @@ def test_other_settings_and_other_folders_are_refused(corpus, other_corpus, tmp_
             train(changed, tmp_path / "out", device="cpu")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("do not touch")
-    with pytest.raises(TrainingError, match="no training's folder"):
+    with pytest.raises(TrainingError, match="is not the folder of a training"):
         train(settings(corpus), tmp_path / "mine", device="cpu")
 
 
@@ -235,7 +235,7 @@ def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monk
 
     monkeypatch.setattr(PairDataset, "unpacked", spoiled)
     how = settings(corpus)
-    with pytest.raises(TrainingError, match=r"small\.zarr, pair 7 holds values that are no numbers"):
+    with pytest.raises(TrainingError, match=r"small\.zarr, pair 7 holds NaN or infinity"):
         train(how, tmp_path / "out", device="cpu")
     tensors, _ = load_tensors(tmp_path / "out" / "checkpoint.safetensors")  # of the step before
     assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("model."))

@@ -27,7 +27,7 @@ train(load_training(sys.argv[1]), sys.argv[2], device="cpu")
 
 @pytest.mark.xdist_group("processes")
 def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
-    """Through torchrun and gloo, on the loopback: the same weights as one process that averages both gradients."""
+    """With torchrun and gloo, on the loopback, the weights equal those of one process that averages both gradients."""
     how = settings(corpus)
     ending = 'epochs = 1\nbatch_size = 1\n[optimiser]\nkind = "adam"\nschedule = "constant"\n'
     toml, script = written(tmp_path, corpus, ending), tmp_path / "worker.py"

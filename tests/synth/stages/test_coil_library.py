@@ -69,7 +69,7 @@ def test_harvested_maps_are_those_of_the_coils_not_of_whitened_ones(tmp_path, rn
 def test_a_library_is_checked_and_others_are_left_alone(scans, photos, tmp_path):
     (tmp_path / "h.zarr.building").mkdir()
     (tmp_path / "h.zarr.building" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="no library"):
+    with pytest.raises(FileExistsError, match="not a library"):
         harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "h.zarr", SYNC)
     assert (tmp_path / "h.zarr.building" / "thesis.txt").exists()
     harvest(ScansSpec(kind="scans", path=str(scans / "b.npy")), tmp_path / "l.zarr", SYNC)
