@@ -133,10 +133,10 @@ def _address_in(scheduler_file: str) -> str:
 
 
 def _refuse_open_tcp(address: str, *, insecure: bool) -> None:
-    scheme, _, place = address.rpartition("://")
+    scheme, _, endpoint = address.rpartition("://")
     if scheme not in ("tcp", "tls"):
         raise ClusterError(f"--scheduler {address}: write local, sync, tcp://host:port or tls://host:port")
-    if scheme == "tcp" and not _is_loopback(place) and not insecure:
+    if scheme == "tcp" and not _is_loopback(endpoint) and not insecure:
         raise ClusterError(
             f"--scheduler {address}: plain tcp to another machine is neither encrypted nor authenticated; "
             "use tls://, or give --insecure if you trust the network"
@@ -148,8 +148,8 @@ def _refuse_other_servers(address: str) -> None:
 
     A Dask server speaks first: it sends the number of frames of its greeting, as uint64.
     """
-    scheme, _, place = address.rpartition("://")
-    host, _, port = place.rpartition(":")
+    scheme, _, endpoint = address.rpartition("://")
+    host, _, port = endpoint.rpartition(":")
     if scheme != "tcp" or not port.isdigit():
         return
     with socket.create_connection((host.strip("[]"), int(port)), timeout=10) as line:
@@ -158,8 +158,8 @@ def _refuse_other_servers(address: str) -> None:
         raise OSError("another kind of server than a Dask scheduler listens there")
 
 
-def _is_loopback(place: str) -> bool:
-    host = place.rpartition(":")[0].strip("[]")
+def _is_loopback(endpoint: str) -> bool:
+    host = endpoint.rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True
     try:

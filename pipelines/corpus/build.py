@@ -102,9 +102,9 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
     if out.is_symlink():
         raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
     try:
-        with _claimed(out) as place:
-            before = _hash_of(place)
-            status, corpus = _begin(recipe, out, place)
+        with _claimed(out) as folder:
+            before = _hash_of(folder)
+            status, corpus = _begin(recipe, out, folder)
             if status == "already there":
                 return _already_there(out)
             return replace(_finish(corpus, cluster), status=status, hash_before=before)
@@ -119,54 +119,54 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
 def _claimed(out: Path) -> Iterator[Path]:
     """Lock and yield the corpus's folder, finished or not; the lock ends with this process, however that ends."""
     root = building_path(out)
-    place = out if out.exists() else root
-    if place is root:
+    folder = out if out.exists() else root
+    if folder is root:
         root.mkdir(parents=True, exist_ok=True)
-    claim = os.open(place, os.O_RDONLY)
+    claim = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not place.exists() or place.stat().st_ino != os.fstat(claim).st_ino:
+        if not folder.exists() or folder.stat().st_ino != os.fstat(claim).st_ino:
             raise BlockingIOError  # another build has just finished and renamed it
-        yield place
+        yield folder
     except BlockingIOError:
-        raise BuildError(f"{place}: another `fathom build` is at work on it; wait for it to end") from None
+        raise BuildError(f"{folder}: another `fathom build` is at work on it; wait for it to end") from None
     finally:
         os.close(claim)
         if root.is_dir() and not any(root.iterdir()):  # the recipe was refused before anything was written
             root.rmdir()
 
 
-def _begin(recipe: Recipe, out: Path, place: Path) -> tuple[str, UnfinishedCorpus]:
+def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorpus]:
     """The status of the corpus, and the corpus; one that was begun keeps its list of sources and its shard size."""
-    if place != out and not (place / "recipe.json").exists():
+    if folder != out and not (folder / "recipe.json").exists():
         corpus = UnfinishedCorpus(out, Plan.of(recipe))
         _check_space(corpus, tasks_of(corpus.plan))
         corpus.prepare()
         return "built", corpus
     try:
-        stored = stored_plan(place)
+        stored = stored_plan(folder)
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     begun = UnfinishedCorpus(out, stored)
-    if place != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored):
+    if folder != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored):
         begun.empty()  # no pair is lost: a build that made no pair must not block a corrected recipe
-        return _begin(recipe, out, place)
-    refuse_another(recipe, stored, place)
-    damaged = find_damage(place, stored, complete=place == out)
-    if place == out and not damaged:
+        return _begin(recipe, out, folder)
+    refuse_another(recipe, stored, folder)
+    damaged = find_damage(folder, stored, complete=folder == out)
+    if folder == out and not damaged:
         return "already there", begun
-    if place == out:
+    if folder == out:
         out.rename(begun.root)
     for name in {task.name for task in tasks_of(stored)} & damaged.keys() & begun.entries().keys():
         begun.ledger.void(name)
     corpus = UnfinishedCorpus(out, Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files))
     corpus.prepare()
-    return ("mended" if place == out else "resumed"), corpus
+    return ("mended" if folder == out else "resumed"), corpus
 
 
-def _hash_of(place: Path) -> str | None:
+def _hash_of(folder: Path) -> str | None:
     with contextlib.suppress(CorpusError):
-        return stored_attributes(place).get("content_hash")
+        return stored_attributes(folder).get("content_hash")
     return None
 
 

@@ -61,7 +61,7 @@ def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
     (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
     count = 0
     (folder / "README.md").write_text(_told(corpus, kind))
-    with Meter(f"export {corpus.path.name}", len(corpus.places)) as meter:
+    with Meter(f"export {corpus.path.name}", len(corpus.valid_pairs)) as meter:
         for bucket in corpus.buckets:
             for k in range(bucket.arrays["maps"].shape[0]):
                 np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.arrays["maps"][k])

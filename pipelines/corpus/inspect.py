@@ -91,7 +91,7 @@ def contact_sheet(corpus: Corpus, pairs: int = PAIRS_SHOWN) -> bytes:
 
 
 def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
-    valid = corpus.places
+    valid = corpus.valid_pairs
     return [valid[int(k)] for k in np.linspace(0, len(valid) - 1, min(pairs, len(valid)))]
 
 

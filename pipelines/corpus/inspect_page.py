@@ -74,7 +74,7 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
 
 
 def _columns(corpus: Corpus, name: str) -> NDArray[np.float64]:
-    """A number of all valid pairs, in the order of `Corpus.places`."""
+    """A number of all valid pairs, in the order of `Corpus.valid_pairs`."""
     parts = [b.numbers(name)[b.valid_rows] for b in corpus.buckets if name in b.arrays]
     return np.concatenate(parts).astype(np.float64) if len(parts) == len(corpus.buckets) else np.empty(0)
 
@@ -135,10 +135,10 @@ def _outliers(corpus: Corpus) -> bytes | None:
     """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations."""
     from matplotlib.figure import Figure
 
-    places, scores = corpus.places, {}
+    valid, scores = corpus.valid_pairs, {}
     for name in WATCHED:
         values = _columns(corpus, name)
-        if len(values) == len(places) and np.isfinite(values).all():
+        if len(values) == len(valid) and np.isfinite(values).all():
             away = values - np.median(values)
             spread = 1.4826 * float(np.median(np.abs(away)))
             if spread > 0:
@@ -149,7 +149,7 @@ def _outliers(corpus: Corpus) -> bytes | None:
     order = np.argsort(-np.abs(table).max(axis=0))[:OUTLIERS]
     figure = Figure(figsize=(11, 2.6), layout="constrained")
     for axes, k in zip(figure.subplots(1, len(order), squeeze=False)[0], order.tolist(), strict=True):
-        bucket, row = places[k]
+        bucket, row = valid[k]
         which = int(np.abs(table[:, k]).argmax())
         axes.imshow(np.abs(np.asarray(bucket.arrays["target"][row])), cmap="gray")
         pair = int(bucket.numbers("index")[row])

@@ -31,6 +31,6 @@ def sources_of(path: Path) -> Sources:
     corpus, found = open_corpus(path), {}
     for index, sha256 in Ledger(path).sources().items():
         name = corpus.plan.file_of(index)
-        place = SLICE.search(name)
-        found[sha256, place.group(1) if place else ""] = name
+        found_slice = SLICE.search(name)
+        found[sha256, found_slice.group(1) if found_slice else ""] = name
     return found

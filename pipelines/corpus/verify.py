@@ -106,7 +106,7 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
 
 def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
     """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
-    where = corpus.places
+    where = corpus.valid_pairs
     chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
     outcomes = []
     with Meter(f"replay {corpus.path.name}", len(chosen)) as meter:

@@ -44,7 +44,7 @@ class Tested:
 
     name: str
     model: Reconstruction
-    place: torch.device
+    device: torch.device
     rows: list[Row]
     noise: NDArray[np.float64] | None
     notes: list[str]
@@ -98,25 +98,25 @@ def _test(
     replicas: int,
 ) -> Tested:
     model, card = model_named(name, device)
-    place = local_device(device)
+    chosen = local_device(device)
     rows: list[Row] = []
     more: list[Row] = []
     noise = None
-    bare = reconstructions(model, without, batch_size, place) if without is not None else None
+    bare = reconstructions(model, without, batch_size, chosen) if without is not None else None
     with Meter(f"test {label}", len(pairs)) as meter:
-        for batch, made in reconstructions(model, pairs, batch_size, place):
+        for batch, made in reconstructions(model, pairs, batch_size, chosen):
             rows += rows_of(batch, made, pairs)
             if bare is not None and pairs.recipe.target.lesions is not None:
                 more += lesion_rows(batch, made, *next(bare), pairs.recipe.target.lesions)
             meter.advance(len(made))
     if replicas:
-        found, noise = noise_rows(model, pairs, replicas, batch_size, place)
+        found, noise = noise_rows(model, pairs, replicas, batch_size, chosen)
         more += found
     by_pair = {row["pair"]: row for row in rows}
     for row in more:
         by_pair[row["pair"]] |= row
     notes = strangeness(card, [pairs]) if card else []
-    return Tested(label, model, place, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
+    return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
 
 
 def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
@@ -133,9 +133,9 @@ def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
     for position in positions:
         item = pairs[position]
         titles = {
-            f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.place)
+            f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.device)
             for t in tested
         }
-        given = image_of(ZeroFilled(), item, tested[0].place)
+        given = image_of(ZeroFilled(), item, tested[0].device)
         rows.append(panels_of(item["target"].numpy(), titles, given))
     draw_rows(rows, path)

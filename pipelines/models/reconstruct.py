@@ -42,7 +42,7 @@ def reconstruct(
     with the same maps.
     """
     refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
-    place = local_device(device)
+    chosen = local_device(device)
     network, card = model_named(model, device)
     scan = open_scan(path, variable=variable, axes=axes)
     if len(scan) == 0:
@@ -56,8 +56,8 @@ def reconstruct(
         for number in range(len(scan)):
             batch, reference = batch_of(scan[number], profile, how)
             with torch.no_grad():
-                on_place = {name: tensor.to(place) for name, tensor in batch.items()}
-                image = network(on_place)[0].cpu().numpy()
+                on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
+                image = network(on_device)[0].cpu().numpy()
             images.append(image)
             title = model if card == {} else str(card["name"])
             if reference is not None:

@@ -145,20 +145,20 @@ def check(manifest: Manifest, path: Path) -> Checked:
 def _check_archives(manifest: Manifest, path: Path) -> tuple[list[str], list[str]]:
     facts, problems = [], []
     for file in manifest.files:
-        place = path / file.name
-        if not place.is_file():
+        local = path / file.name
+        if not local.is_file():
             continue
-        if file.bytes is not None and place.stat().st_size != file.bytes:
-            problems.append(f"{place} has {place.stat().st_size:,} bytes, but the owner states {file.bytes:,}")
+        if file.bytes is not None and local.stat().st_size != file.bytes:
+            problems.append(f"{local} has {local.stat().st_size:,} bytes, but the owner states {file.bytes:,}")
             continue
         kind = "sha256" if file.sha256 else "md5" if file.md5 else None
         if kind is None:
             facts.append(f"archive {file.name}: here, unpinned")
             continue
-        with place.open("rb") as opened:
+        with local.open("rb") as opened:
             found = hashlib.file_digest(opened, kind).hexdigest()
         if found != getattr(file, kind):
-            problems.append(f"{place}: its {kind} is {found}, but the published one is {getattr(file, kind)}")
+            problems.append(f"{local}: its {kind} is {found}, but the published one is {getattr(file, kind)}")
         else:
             facts.append(f"archive {file.name}: {kind} as published")
     return facts, problems

@@ -52,13 +52,13 @@ def figures(
             file = folder.path / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
             with folder.alerting(f"figure '{spec.title}' on {corpus}"):
                 if not file.exists() or not file.stat().st_size:
-                    place = local_device(device)
+                    chosen = local_device(device)
                     pairs = PairDataset(folder.of(f"build/{corpus}"))
                     models = {test.model: model_named(_source(test, folder), device)[0] for test in tests}
                     if spec.kind == "images":
-                        _side_by_side(models, pairs, _scores(tests, rows), place, file)
+                        _side_by_side(models, pairs, _scores(tests, rows), chosen, file)
                     else:
-                        write_whole(file, _conditioning(by_conditioning(models, pairs, place)))
+                        write_whole(file, _conditioning(by_conditioning(models, pairs, chosen)))
                 found.append((f"{spec.title}: {corpus}. {SHOWN[spec.kind]}", file.read_bytes()))
             meter.advance(1)
     return found
@@ -88,14 +88,14 @@ def _side_by_side(
     models: dict[str, Reconstruction],
     pairs: PairDataset,
     scores: dict[str, dict[int, float]],
-    place: torch.device,
+    device: torch.device,
     file: Path,
 ) -> None:
     first = next(iter(scores.values()))
     median = sorted(first, key=lambda pair: first[pair])[len(first) // 2]
     item = pairs[pairs.pair_ids.index(median)]
     target = item["target"].numpy()
-    images = {f"{name}, SSIM {scores[name][median]:.3f}": image_of(m, item, place) for name, m in models.items()}
+    images = {f"{name}, SSIM {scores[name][median]:.3f}": image_of(m, item, device) for name, m in models.items()}
     draw_rows(compared(target, images, np.broadcast_to(item["mask"][0].numpy(), target.shape)), file)
 
 

@@ -123,8 +123,8 @@ def _filters(before: Path, after: Path, spec: VariationalSpec) -> bytes:
     order = changes.flatten().argsort(descending=True)[:FILTERS].tolist()
     figure = Figure(figsize=(1.2 * len(order), 4), layout="constrained")
     axes = figure.subplots(3, len(order), squeeze=False)
-    for column, place in enumerate(order):
-        stage, number = divmod(place, spec.filters)
+    for column, index in enumerate(order):
+        stage, number = divmod(index, spec.filters)
         top = max(float(tensors[names[stage]][number, 0].abs().max()) for tensors in (first, last))
         for row, tensors in enumerate((first, last)):
             axes[row, column].imshow(tensors[names[stage]][number, 0].numpy(), cmap="gray", vmin=-top, vmax=top)

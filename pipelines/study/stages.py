@@ -39,9 +39,9 @@ class Stage:
     @property
     def folder(self) -> str:
         """Where it lies in the study's folder."""
-        place = {"build": "corpora", "train": "trainings", "test": "tests"}[self.kind]
+        folder = {"build": "corpora", "train": "trainings", "test": "tests"}[self.kind]
         ending = ".zarr" if self.kind == "build" else ""
-        return f"{place}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
+        return f"{folder}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
 
 
 def stages_of(study: Study, scale: str) -> dict[str, Stage]:

@@ -26,7 +26,7 @@ class Conditioned:
     errors: dict[str, list[float]]  # by model
 
 
-def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place: torch.device) -> Conditioned:
+def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, device: torch.device) -> Conditioned:
     """Errors of models by the g-factor of the voxels; raises ValueError for a corpus that does not allow it."""
     recipe = pairs.recipe
     if recipe.noise.covariance != "white" or recipe.target.reference != "clean":
@@ -46,7 +46,7 @@ def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, place
         levels.append(g[g > 0])
         noise.append(float(item["acceleration_net"]) ** 0.5 * g[g > 0])
         for name, model in models.items():
-            errors[name].append(np.abs(image_of(model, item, place) - target)[g > 0] / (2**0.5 * sigma))
+            errors[name].append(np.abs(image_of(model, item, device) - target)[g > 0] / (2**0.5 * sigma))
     order = np.argsort(np.concatenate(levels), kind="stable")
     eighths = np.array_split(order, BINS)
 

@@ -182,7 +182,7 @@ def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[
     return every[1:]
 
 
-def image_of(model: Reconstruction, item: dict[str, torch.Tensor], place: torch.device) -> NDArray[np.complexfloating]:
+def image_of(model: Reconstruction, item: dict[str, torch.Tensor], device: torch.device) -> NDArray[np.complexfloating]:
     """The reconstruction [y x] of one pair."""
     with torch.no_grad():
-        return np.asarray(model({name: value[None].to(place) for name, value in item.items()})[0].cpu().numpy())
+        return np.asarray(model({name: value[None].to(device) for name, value in item.items()})[0].cpu().numpy())

@@ -60,8 +60,8 @@ def train(
         A corpus cannot be used.
     """
     keep_memory()
-    out, place = Path(out), local_device(device)
-    world = ProcessGroup.join(place)
+    out, chosen = Path(out), local_device(device)
+    world = ProcessGroup.join(chosen)
     corpora = [PairDataset(path) for path in settings.data.corpora]
     validation = [PairDataset(path) for path in settings.data.validation]
     identity = settings.identity([c.content_hash for c in corpora], [c.content_hash for c in validation])
@@ -69,7 +69,7 @@ def train(
         if (out / WEIGHTS).exists():
             world.leave()
             return load_tensors(out / WEIGHTS)[1]
-        run = Run(settings, corpora, validation, out, identity, world, place)
+        run = Run(settings, corpora, validation, out, identity, world, chosen)
         state = run.resume()
         clock = saved = time.monotonic()
         with MetricsLog(

@@ -49,20 +49,20 @@ class Run:
         out: Path,
         identity: str,
         world: ProcessGroup,
-        place: torch.device,
+        device: torch.device,
     ) -> None:
         self.settings, self.corpora, self.validation = settings, corpora, validation
         self.out, self.identity, self.versions = out, identity, versions()
-        self.world, self.place, self.state = world, place, State()
+        self.world, self.device, self.state = world, device, State()
         length = settings.training
-        self.model = make_model(settings.model, settings.seed).to(place)
+        self.model = make_model(settings.model, settings.seed).to(device)
         self.model.checkpointing = length.checkpointing  # type: ignore[assignment]
         if settings.start is not None:
             file = weights_file(settings.start)
             give_weights(self.model, load_tensors(file)[0], file)
         self.optimiser = _optimiser(self.model, settings)
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
-        sampling = {"seed": settings.seed, "device": place, "rank": world.rank, "world_size": world.size}
+        sampling = {"seed": settings.seed, "device": device, "rank": world.rank, "world_size": world.size}
         self.loader: PairLoader = make_loader(joined(corpora), length.batch_size, **sampling)  # type: ignore[arg-type]
         self.epoch_steps = len(self.loader)
         if self.epoch_steps == 0:
@@ -150,7 +150,7 @@ class Run:
         """Mean loss over the validation corpora; saves the weights if the loss is the lowest so far."""
         size, loss = self.settings.training.batch_size, self.settings.training.loss
         pairs = joined(self.validation)
-        batches = make_loader(pairs, size, shuffle=False, device=self.place)
+        batches = make_loader(pairs, size, shuffle=False, device=self.device)
         losses: list[Tensor] = []
         self.model.eval()
         for batch, positions in zip(batches, batches.order.epoch(0), strict=True):
@@ -219,7 +219,7 @@ class Run:
             "step_kept": kept[1]["step"],
             "validation_loss": self.state.best,
             "seconds": round(self.state.seconds, 1),
-            "device": torch.cuda.get_device_name(self.place) if self.place.type == "cuda" else "cpu",
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "processes": self.world.size,
             "identity": self.identity,
             "settings": self.settings.model_dump(mode="json"),

@@ -35,7 +35,7 @@ class Corpus:
     buckets: list[Bucket]
 
     @property
-    def places(self) -> list[tuple[Bucket, int]]:
+    def valid_pairs(self) -> list[tuple[Bucket, int]]:
         """Bucket and row of every valid pair."""
         return [(bucket, int(row)) for bucket in self.buckets for row in bucket.valid_rows]
 
