@@ -19,6 +19,7 @@ from ..storage.arrays import stamp
 SUFFIXES = (".nii", ".nii.gz", ".dcm")
 MAX_VOXELS = 2**30
 MAX_PIXELS = 100_000_000
+MOST_PACKED = 1100  # bytes that one byte of gzip can hold: deflate reaches 1032, zlib.net/zlib_tech.html
 CONTENT = 0.1  # of the volume's mean: slices with a lower mean are air
 
 
@@ -28,10 +29,16 @@ def is_picture(name: str) -> bool:
 
 
 def items_of(path: Path) -> list[str]:
-    """What to append to a file's name for each of its pictures: ``#slice`` of a volume's slices that are not air."""
+    """What to append to a file's name for each of its pictures: ``#slice`` of a volume's slices that are not air.
+
+    A volume that cannot be read is one item, the file's own name: `read_picture` says why it is rejected.
+    """
     if path.name.lower().endswith(".dcm"):
         return [""]
-    volume = _volume(str(path), stamp(str(path)))
+    try:
+        volume = _volume(str(path), stamp(str(path)))
+    except (ImageFileError, OSError):
+        return [""]
     means = volume.mean(axis=(0, 1))
     return [f"#{k}" for k in np.flatnonzero(means > CONTENT * means.mean())]
 
@@ -58,10 +65,8 @@ def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
         raise ImageFileError("NIfTI needs nibabel; pip install nibabel") from None
     try:
         image: Any = nibabel.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        if len(shape) != 3 or int(np.prod(shape, dtype=object)) > MAX_VOXELS or min(shape) < 1:
-            raise ImageFileError(f"has the shape {shape}; need three axes, of {MAX_VOXELS:,} voxels at most")
-        values = np.asanyarray(image.dataobj)
+        shape = _volume_shape(Path(path), image)
+        values = np.asanyarray(image.dataobj).reshape(shape)
         if np.iscomplexobj(values):
             values = np.abs(values)
         if not np.isfinite(values).all():
@@ -73,6 +78,24 @@ def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
         raise ImageFileError(
             f"is not a NIfTI volume that can be read ({type(error).__name__}: {error}); save it anew"
         ) from None
+
+
+def _volume_shape(path: Path, image: Any) -> tuple[int, int, int]:
+    """The three axes of a NIfTI volume, checked before its voxels are read; raises ImageFileError."""
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or int(np.prod(shape, dtype=object)) > MAX_VOXELS or min(shape) < 1:
+        raise ImageFileError(
+            f"has the shape {shape}; need three axes of {MAX_VOXELS:,} voxels at most; save one volume per file"
+        )
+    needed = int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize
+    packed = MOST_PACKED if path.name.lower().endswith(".gz") else 1
+    if needed > packed * path.stat().st_size:
+        raise ImageFileError(
+            f"has {path.stat().st_size:,} bytes, but its header declares {needed:,} bytes of voxels; copy it again"
+        )
+    return shape
 
 
 def dicom_header(path: Path) -> Any:

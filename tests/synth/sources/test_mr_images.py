@@ -84,11 +84,38 @@ def test_a_corpus_of_pictures(tmp_path, volume):
     assert "not a scan" in (tmp_path / "c.zarr" / "README.md").read_text()
 
 
-def test_a_damaged_volume_stops_the_build_with_its_name(tmp_path):
-    pytest.importorskip("nibabel")
+def write_nifti(path, values, declared=None, keep=None):
+    """A volume; with `declared`, its header declares these axes; with `keep`, the file is cut after so many bytes."""
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    data = bytearray(path.read_bytes())
+    if declared is not None:
+        data[40:56] = np.array([len(declared), *declared, *[1] * (7 - len(declared))], "<i2").tobytes()
+    path.write_bytes(data[:keep])
+
+
+def test_volumes_that_cannot_be_used_are_rejected_by_name_and_the_others_are_used(tmp_path, volume, rng):
+    plain = rng.random((60, 70, 5)).astype(np.float32)
+    write_nifti(tmp_path / "four.nii", rng.random((60, 70, 5, 2)).astype(np.float32))
+    write_nifti(tmp_path / "holes.nii", np.where(plain > 0.99, np.nan, plain))
+    write_nifti(tmp_path / "cut.nii", plain, keep=40_000)
+    write_nifti(tmp_path / "huge.nii", plain, declared=(1000, 1000, 1000), keep=352)
+    write_nifti(tmp_path / "axis.nii", plain[..., None])
     (tmp_path / "bad.nii").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"bad\.nii"):
-        ImagesSpec(kind="images", path=str(tmp_path)).list_files()
+    for name, reason in {
+        "four.nii": r"shape \(60, 70, 5, 2\); need three axes",
+        "holes.nii": "NaN or infinite",
+        "cut.nii": "has 40,000 bytes, but its header declares 84,000 bytes",
+        "huge.nii": "has 352 bytes, but its header declares 4,000,000,000 bytes",
+        "bad.nii": "not a NIfTI volume",
+    }.items():
+        with pytest.raises(SourceRejectedError, match=rf"{name}: .*{reason}"):
+            read_photo(tmp_path / name)
+    recipe = recipe_data(tmp_path, pairs=None, source={"path": str(tmp_path), "max_rejected": 0.5})
+    made = build(parse_recipe(recipe, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
+    rejected = open_corpus(tmp_path / "c.zarr").attributes["summary"]["rejected"]
+    assert made.pairs == 9  # of the 4 slices of head.nii.gz that are not air, and the 5 of axis.nii
+    assert [r["file"] for r in rejected] == ["bad.nii", "cut.nii", "four.nii", "holes.nii", "huge.nii"]
 
 
 def test_the_real_head():
