@@ -101,6 +101,8 @@ def verify_command(
                 f"{found.replayed} pairs made again: {found.identical} identical, "
                 f"{found.close} equal in single precision"
             )
+        if found.unmeasured:
+            typer.echo(f"note: the noise was not measured: {found.unmeasured}")
         if found.measured:
             typer.echo(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
         typer.echo(f"content hash {found.content_hash}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recon.errors import UnmeasurableError
+from recon.evaluation.measured_noise import Measured
 from synth.corpus.layout import ARRAYS
 from synth.corpus.ledger import content_hash
 from synth.corpus.reader import Corpus, open_corpus, stored_plan
@@ -39,6 +41,8 @@ class Verified:
         single precision, as on another kind of processor.
     measured, largest_error
         How many pairs had their noise measured from their arrays, and the largest relative error of sigma among them.
+    unmeasured
+        Why no noise was measured although that was asked for; empty otherwise.
     """
 
     corpus: str
@@ -51,6 +55,7 @@ class Verified:
     close: int
     measured: int = 0
     largest_error: float = 0.0
+    unmeasured: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -77,8 +82,6 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     ------
     CorpusError
         The path is not a finished corpus.
-    UnmeasurableError
-        The corpus's noise cannot be distinguished from its signal.
     """
     path = Path(path)
     refuse_unfinished(path)
@@ -88,7 +91,7 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
         return Verified(str(path), content_hash(finished(path, plan)), len(plan), False, problems, 0, 0, 0)
     corpus = open_corpus(path)
     outcomes = _replay(corpus, replay)
-    claims = measure(path, measured) if measured else []
+    claims, unmeasured = _measure(path, measured)
     problems = [text for kind, text in outcomes if kind == "differs"] + [c.problem for c in claims if c.problem]
     return Verified(
         corpus=str(path),
@@ -101,7 +104,15 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
         close=sum(kind == "close" for kind, _ in outcomes),
         measured=len(claims),
         largest_error=max((abs(c.sigma_found / c.sigma - 1) for c in claims), default=0.0),
+        unmeasured=unmeasured,
     )
+
+
+def _measure(path: Path, count: int) -> tuple[list[Measured], str]:
+    try:
+        return (measure(path, count) if count else []), ""
+    except UnmeasurableError as error:  # it is no damage: all else is checked
+        return [], str(error)
 
 
 def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
