@@ -78,9 +78,9 @@ def _checked(scan: Scan) -> Scan:
         raise ScanError(
             f"{scan.path}: its noise scan has {len(scan.noise)} coils, its k-space {coils}; remove the noise scan"
         )
-    first = scan.as_stored(0)
+    first = scan.without_padding(0)
     notes = list(scan.notes)
-    empty = float(np.mean(~first.any(axis=(0, 1)))) if not any(scan.padding) else 0.0
+    empty = float(np.mean(~first.any(axis=(0, 1))))
     zeros = float(np.mean(~first.any(axis=0)))
     if zeros > 0.02:
         kind = "columns" if abs(empty - zeros) < 0.01 else "positions"

@@ -46,8 +46,9 @@ def items_of(path: Path) -> list[str]:
 def read_picture(path: Path, number: int | None) -> NDArray[np.float32]:
     """Magnitude picture [y x] of a DICOM file or of slice `number` of a volume; raises ImageFileError.
 
-    Volumes are shown as radiologists see axial slices: the first axis (left to right) along x, the second from back to
-    front upwards.
+    Slices are taken along the volume's third axis as stored, with the first axis along x and the second upwards. Of a
+    volume whose axes are right, anterior, superior, these are axial slices as radiologists see them; the affine is not
+    applied.
     """
     if path.name.lower().endswith(".dcm"):
         return _dicom(path)
@@ -122,6 +123,8 @@ def _dicom(path: Path) -> NDArray[np.float32]:
         rows, columns = int(data.Rows), int(data.Columns)
         if str(data.get("PhotometricInterpretation", "")) == "MONOCHROME1":
             raise ImageFileError("is inverted (MONOCHROME1: 0 is white); save it as MONOCHROME2")
+        if str(data.get("PhotometricInterpretation", "")).startswith("PALETTE"):
+            raise ImageFileError("has a colour palette, whose indices are not grey values; export it as MONOCHROME2")
         if int(data.get("NumberOfFrames", 1) or 1) > 1 or int(data.get("SamplesPerPixel", 1)) > 1:
             raise ImageFileError("has several frames or colours; export single grey frames")
         if not 0 < rows * columns <= MAX_PIXELS:

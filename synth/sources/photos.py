@@ -20,6 +20,7 @@ from ..errors import ImageFileError, SourceRejectedError, SourceUnreadableError
 from ..settings.spec import Range, Spec
 from ..storage.listing import files_below, is_list, names_in
 from .crimes import SourceFinding, crimes_of_photo
+from .mr_images import SUFFIXES as PICTURE_SUFFIXES
 from .mr_images import is_picture, items_of, read_picture
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2"])
@@ -93,7 +94,7 @@ class ImagesSpec(Spec):
             )
         names = files_below(self.folder, is_image)
         if not names:
-            kinds = " ".join(sorted(SUFFIXES))
+            kinds = " ".join(sorted(SUFFIXES.union(PICTURE_SUFFIXES)))
             raise FileNotFoundError(f"source.path {self.folder} holds no image file ({kinds}); give a folder that does")
         return self._parted(self._items(names))
 

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Sorted paths of the files below a folder whose names are wanted and do not begin with a dot; links are included.
+    """Sorted paths of the files below a folder whose names are wanted and do not begin with a dot; links are followed.
 
-    A link to a file that does not exist is included, too, so that it is reported later and not silently left out.
-    Raises OSError for a folder that cannot be read.
+    A linked folder is read once, and not at all if it is below `folder` anyway, so that links in circles end. A link to
+    a file that does not exist is included, too, so that it is reported later and not silently left out. Raises OSError
+    for a folder that cannot be read.
     """
-    found = (Path(where) / name for where, _, names in os.walk(folder, onerror=_raise) for name in names)
-    files = (path for path in found if wanted(path.name) and not path.name.startswith("."))
-    return sorted(path.relative_to(folder).as_posix() for path in files if path.is_file() or path.is_symlink())
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    pending = [folder]
+    while pending:
+        links: list[Path] = []
+        for where, folders, names in (step for start in pending for step in _unseen(start, seen)):
+            links += [Path(where) / name for name in folders if (Path(where) / name).is_symlink()]
+            found += [Path(where) / name for name in names if wanted(name) and not name.startswith(".")]
+        pending = sorted(links)
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file() or path.is_symlink())
+
+
+def _unseen(start: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` without the folders that were walked before."""
+    for where, folders, names in os.walk(start, onerror=_raise):
+        status = Path(where).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield where, folders, names
 
 
 def _raise(error: OSError) -> None:

@@ -62,6 +62,12 @@ def test_an_inverted_dicom_is_refused(tmp_path, rng):
         read_photo(tmp_path / "i.dcm")
 
 
+def test_a_dicom_of_palette_indices_is_refused(tmp_path, rng):
+    write_dicom(tmp_path / "p.dcm", rng.integers(0, 255, (40, 50)), PhotometricInterpretation="PALETTE COLOR")
+    with pytest.raises(SourceRejectedError, match="colour palette"):
+        read_photo(tmp_path / "p.dcm")
+
+
 @pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "text.dcm"])
 def test_what_is_no_picture(tmp_path, name):
     pytest.importorskip("nibabel")

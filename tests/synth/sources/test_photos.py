@@ -170,6 +170,20 @@ def test_many_frames_are_refused_at_once(tmp_path):
     assert time.monotonic() - started < 2
 
 
+def test_linked_folders_are_read_once_and_circles_end(tmp_path):
+    inside, outside = tmp_path / "photos", tmp_path / "elsewhere"
+    (inside / "b").mkdir(parents=True)
+    (outside / "deep").mkdir(parents=True)
+    for name in (inside / "b" / "own.png", outside / "far.png", outside / "deep" / "farther.png"):
+        name.write_bytes(b"")
+    (inside / "a").symlink_to(inside / "b")  # is below the folder anyway: the name b stays
+    (inside / "linked").symlink_to(outside)
+    (inside / "twice").symlink_to(outside)
+    (outside / "deep" / "back").symlink_to(inside)
+    spec = images.ImagesSpec(kind="images", path=str(inside))
+    assert spec.list_files() == ["b/own.png", "linked/deep/farther.png", "linked/far.png"]
+
+
 def test_listing_is_sorted_deep_and_only_images(tmp_path):
     for name in ("b.png", "a.jpg", "sub/c.PNG", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ def test_fastmri_with_its_padding_and_oversampling(tmp_path, kspace):
         file["kspace"], file["ismrmrd_header"] = wide, header(encoded=(48, 28))
     scan = open_scan(tmp_path / "f.h5")
     assert (scan.padding, scan.oversampling, scan.shape) == ((4, 4), 2, (3, 4, 24, 20))
+    assert not any("zero" in note for note in scan.notes)  # 8 of 28 columns are padding, and are removed
     assert scan.field_of_view_mm == (200, 200)
     np.testing.assert_allclose(scan[2], kspace[2], atol=1e-5)
     assert scan.as_stored(0).shape == (4, 48, 28)
