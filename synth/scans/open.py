@@ -13,10 +13,9 @@ import numpy as np
 
 from ..errors import ScanError
 from .readers import reader_of
-from .scan import Choice, Scan, short
+from .scan import LEAST_SIDE, Choice, Scan, short
 
 MAX_SLICE_BYTES = 4 * 2**30
-LEAST_SIDE = 8
 
 
 def open_scan(

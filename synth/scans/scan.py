@@ -16,6 +16,7 @@ from ..errors import ScanError
 from ..physics import fft2c, ifft2c, rss
 
 Kspace = NDArray[np.complex64]
+LEAST_SIDE = 8  # of an image
 
 
 @dataclass(frozen=True)

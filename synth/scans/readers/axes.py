@@ -11,24 +11,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ScanError
-from ..scan import Scan
+from ..scan import LEAST_SIDE, Scan
 
 NAMES = ("slice", "coil", "y", "x")
+ORDERS = {3: ("coil y x", "y x coil"), 4: ("slice coil y x", "y x slice coil", "y x coil slice", "coil y x slice")}
+MOST_CHANNELS = 128  # of the receive arrays that exist; used only to choose between orders of the axes
 LARGEST_INFLATION = 100  # k-space hardly deflates; only long runs of zeros do
 
 
-def named_axes(path: Path, given: str | None, ndim: int, guesses: dict[int, str]) -> tuple[list[str], tuple[str, ...]]:
-    """Names of the axes, and a note where they are guessed; raises ScanError where no guess or name fits."""
+def named_axes(
+    path: Path, given: str | None, shape: tuple[int, ...], guesses: dict[int, str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the axes, and a note where they are guessed; raises ScanError where no guess or name fits.
+
+    The format's own guess is taken if it gives a plausible number of coils and sides; else the only order that does.
+    """
+    ndim = len(shape)
     if given is None and ndim not in guesses:
         raise ScanError(f"{path}: its array has {ndim} axes; name them, such as axes = 'slice coil y x'")
-    names = (given or guesses[ndim]).split()
+    chosen, notes = (given, ()) if given else _guessed(path, shape, guesses[ndim])
+    names = chosen.split()
     noise = sorted(names) in (["coil", "sample"], ["sample"])
     if len(names) != ndim or len(set(names)) != ndim or not (noise or {"y", "x"} <= set(names) <= set(NAMES)):
         raise ScanError(
             f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each axis once, from slice "
             "coil y x, or from coil sample for a noise scan"
         )
-    return names, (() if given else (f"axes were guessed as '{' '.join(names)}'",))
+    return names, notes
+
+
+def _guessed(path: Path, shape: tuple[int, ...], guess: str) -> tuple[str, tuple[str, ...]]:
+    plausible = [order for order in dict.fromkeys((guess, *ORDERS.get(len(shape), ()))) if _is_plausible(shape, order)]
+    if guess not in plausible and len(plausible) > 1:
+        told = " or ".join(f"--axes '{order}' ({_told(shape, order)})" for order in plausible)
+        raise ScanError(f"{path}: the axes of its array {list(shape)} cannot be guessed; give {told}")
+    chosen = guess if guess in plausible or not plausible else plausible[0]
+    others = "".join(f"; --axes '{order}' would give {_told(shape, order)}" for order in plausible if order != chosen)
+    return chosen, (f"axes were guessed as '{chosen}', which gives {_told(shape, chosen)}{others}",)
+
+
+def _is_plausible(shape: tuple[int, ...], order: str) -> bool:
+    _, coils, y, x = sizes(shape, order.split())
+    return coils <= MOST_CHANNELS and min(y, x) >= LEAST_SIDE
+
+
+def _told(shape: tuple[int, ...], order: str) -> str:
+    slices, coils, y, x = sizes(shape, order.split())
+    return f"slices: {slices}, coils: {coils}, image: {y}x{x}"
 
 
 def scan_of(

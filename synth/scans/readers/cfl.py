@@ -33,7 +33,7 @@ def read(path: Path, choice: Choice) -> Scan:
     array = np.memmap(path, np.complex64, "r", shape=shape, order="F")
     if choice.axes is not None:
         squeezed = array.squeeze() if array.ndim != len(choice.axes.split()) else array
-        names, notes = named_axes(path, choice.axes, squeezed.ndim, {})
+        names, notes = named_axes(path, choice.axes, squeezed.shape, {})
         return scan_of(path, "cfl", squeezed, names, notes)
     return _by_barts_dimensions(path, array)
 

@@ -34,7 +34,7 @@ def read(path: Path, choice: Choice) -> Scan:
             raise ScanError(f"{path}: has no array '{name}'; it has {sorted(datasets)[:20]}")
         if dataset.dtype.kind != "c":
             raise ScanError(f"{path}: '{name}' holds {dataset.dtype}; k-space is complex")
-        names, notes = named_axes(path, choice.axes, dataset.ndim, {3: "slice y x", 4: "slice coil y x"})
+        names, notes = named_axes(path, choice.axes, dataset.shape, {3: "slice y x", 4: "slice coil y x"})
         refuse_promises_of(path, dataset)
         has_header = "/ismrmrd_header" in datasets
         load = partial(_read_slice, path, dataset.name, names)

@@ -21,7 +21,7 @@ def read(path: Path, choice: Choice) -> Scan:
     if not np.issubdtype(array.dtype, np.complexfloating):
         raise ScanError(f"{path}: '{name}' holds {array.dtype}; k-space is complex")
     refuse_matrices(path, name, array)
-    names, notes = named_axes(path, choice.axes, array.ndim, GUESSES)
+    names, notes = named_axes(path, choice.axes, array.shape, GUESSES)
     return scan_of(path, "npy", array, names, notes)
 
 
