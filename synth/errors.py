@@ -10,6 +10,7 @@
     ├── ImageFileError (ValueError)            a NIfTI or DICOM file
     ├── ScanError (ValueError)                 a file of k-space
     ├── CalibrationError (ValueError)          noise that cannot be learnt from a scan
+    │   ├── ShapedNoiseError
     │   └── NoQuietPlaceError
     ├── CorpusError (RuntimeError)             a corpus on disk
     │   └── UnfinishedCorpusError
@@ -54,6 +55,14 @@ class ScanError(FathomError, ValueError):
 
 class CalibrationError(FathomError, ValueError):
     """The noise of a scan cannot be learnt; the message says why, and from what else it may be learnt."""
+
+
+class ShapedNoiseError(CalibrationError):
+    """Neighbouring samples along `axis` ("y" or "x") correlate: they are signal, or noise that a filter has shaped."""
+
+    def __init__(self, message: str, axis: str = "") -> None:
+        super().__init__(message)
+        self.axis = axis
 
 
 class NoQuietPlaceError(CalibrationError):

@@ -155,4 +155,4 @@ def _stored_profile(path: str, version: tuple[int, int]) -> NoiseProfile:
 
 @lru_cache(maxsize=8)
 def _measured(scan: Scan, number: int) -> NoiseProfile:
-    return calibrate(scan, number)
+    return calibrate(scan, number, checked=False)

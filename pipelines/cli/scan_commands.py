@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,9 @@ def calibrate_command(
         print_json(found.as_dict())
         return
     profile = found.profile
+    interval = "" if math.isnan(profile.uncertainty) else f" ± {100 * profile.uncertainty:.2g} %"
     typer.echo(
-        f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g} ({profile.sigma.min():.4g} ... "
+        f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
     )
     for note in profile.notes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synth.calibration.noise_profile import NoiseProfile, Place, pooled, snr_of, whiten
-from synth.calibration.scan_noise import calibrate
+from synth.calibration.scan_noise import AGREEMENT, calibrate
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
@@ -80,12 +80,14 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
 def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
     """A note for a separate noise scan that does not match the scan's own background."""
     try:
-        own = calibrate(scan, place="background").mean_sigma
+        own = calibrate(scan, place="background")
     except CalibrationError:
-        own = 0.0
-    if own and not 0.8 < own / profile.mean_sigma < 1.25:
-        return [f"{scan.path.name}: its own background has sigma {own:.4g}, the noise scan {profile.mean_sigma:.4g}"]
-    return []
+        return []
+    chance = min(4 * float(np.hypot(own.standard_error, profile.standard_error)), 0.2)
+    if abs(own.mean_sigma / profile.mean_sigma - 1) <= AGREEMENT + chance:
+        return []
+    told = f"its own background has sigma {own.mean_sigma:.4g}, the noise scan {profile.mean_sigma:.4g}"
+    return [f"{scan.path.name}: {told}"]
 
 
 def _whole(slices: list[dict[str, Any]]) -> dict[str, Any]:

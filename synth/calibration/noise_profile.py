@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,6 +43,9 @@ class NoiseProfile:
         The file.
     notes
         Limits of the result, one sentence each.
+    uncertainty
+        Half width of the 95 % interval of `mean_sigma`, relative: 1.96 standard errors of the samples used, and half
+        of the difference from a second place where there is one. NaN where it is not known.
     """
 
     covariance: NDArray[np.complex128]
@@ -52,6 +55,7 @@ class NoiseProfile:
     excess_kurtosis: float
     source: str = ""
     notes: tuple[str, ...] = ()
+    uncertainty: float = float("nan")
 
     @property
     def coils(self) -> int:
@@ -67,6 +71,16 @@ class NoiseProfile:
     def mean_sigma(self) -> float:
         """Square root of the mean of sigma^2 over coils."""
         return float(np.sqrt(np.mean(self.sigma**2)))
+
+    @property
+    def independent_coils(self) -> float:
+        """Number of coils with independent noise that would give the same spread: trace(Psi)^2 / trace(Psi^2)."""
+        return float(np.trace(self.covariance).real ** 2 / np.linalg.norm(self.covariance) ** 2)
+
+    @property
+    def standard_error(self) -> float:
+        """Relative standard error of `mean_sigma`: 1 / (2 sqrt(n)) of n independent complex samples over all coils."""
+        return float(0.5 / np.sqrt(max(self.samples, 1) * self.independent_coils))
 
     @property
     def correlation(self) -> NDArray[np.complex128]:
@@ -89,6 +103,7 @@ class NoiseProfile:
             "excess_kurtosis": self.excess_kurtosis,
             "source": self.source,
             "notes": list(self.notes),
+            **({} if np.isnan(self.uncertainty) else {"uncertainty": self.uncertainty}),
         }
 
     def save(self, path: Path) -> None:
@@ -118,7 +133,12 @@ def load_profile(path: str | Path) -> NoiseProfile:
         stored = json.loads(Path(path).read_text())
         covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
         names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
-        profile = NoiseProfile(covariance, **{n: stored[n] for n in names}, notes=tuple(stored["notes"]))
+        profile = NoiseProfile(
+            covariance,
+            **{n: stored[n] for n in names},
+            notes=tuple(stored["notes"]),
+            uncertainty=float(stored.get("uncertainty", np.nan)),  # earlier versions stored none
+        )
         whitening_matrix(profile)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalibrationError(f"{path}: is not a noise profile ({error}); make one with `fathom calibrate`") from None
@@ -146,7 +166,8 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
         notes.append(f"neighbouring samples correlate by {lag:.2f}, by a receiver filter or oversampling")
     if abs(kurtosis) > 6 * np.sqrt(24 / (2 * n.size)) + 0.05:
         notes.append(f"excess kurtosis {kurtosis:.2f}, so not Gaussian: is there signal or interference in the noise?")
-    return NoiseProfile(covariance, place, samples, lag, kurtosis, source, tuple(notes))
+    found = NoiseProfile(covariance, place, samples, lag, kurtosis, source, tuple(notes))
+    return replace(found, uncertainty=1.96 * found.standard_error)
 
 
 def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
@@ -181,6 +202,7 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
         float(mean([p.excess_kurtosis for p in profiles])),
         f"{len(profiles)} scans",
         tuple(sorted(notes)),
+        float(np.sqrt(np.sum(weights**2 * np.array([p.uncertainty for p in profiles]) ** 2))),
     )
 
 

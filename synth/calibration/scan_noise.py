@@ -1,27 +1,34 @@
 """Learning the noise of a scan from a noise scan, the image's background, or the edge of k-space.
 
 Each of these is refused where its result would be wrong: with zero padding, filters, or signal in the corner. Where the
-receiver filter falls off at the ends of the readout, only the flat middle half is used.
+receiver filter falls off at the ends of the readout, only the flat middle half is used. Where two places can be used,
+their sigmas are compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError, NoQuietPlaceError
+from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoiseError
 from ..physics import ifft2c
 from ..scans.scan import Scan
 from .noise_only import quiet
 from .noise_profile import NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
+NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
+AGREEMENT = 0.05  # relative difference between two sigmas of the same noise that is told
+LAG, STRONG_LAG = 0.04, 0.15  # correlation of neighbouring samples that is told, and that is refused
 
 
-def calibrate(scan: Scan, number: int | None = None, place: Place | None = None) -> NoiseProfile:
+def calibrate(
+    scan: Scan, number: int | None = None, place: Place | None = None, *, checked: bool = True
+) -> NoiseProfile:
     """Learn the noise of a scan: sigma, and the covariance between coils.
 
     Parameters
@@ -32,6 +39,9 @@ def calibrate(scan: Scan, number: int | None = None, place: Place | None = None)
         The slice that is used; by default the middle one.
     place
         Where noise is looked for: "noise scan", "background" or "k-space edge"; by default, each is tried in turn.
+    checked
+        Whether filters along the readout, and differences between places and between slices, are looked for. Pairs
+        from scans are made without these checks, so that corpora of earlier versions can be made again bit for bit.
 
     Returns
     -------
@@ -44,18 +54,44 @@ def calibrate(scan: Scan, number: int | None = None, place: Place | None = None)
     """
     number = len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
-        "noise scan": lambda: _from_noise_scan(scan),
-        "background": lambda: from_background(scan, number),
-        "k-space edge": lambda: from_edge(scan, number),
+        "noise scan": partial(_from_noise_scan, scan),
+        "background": partial(from_background, scan, number, checked=checked),
+        "k-space edge": partial(from_edge, scan, number, checked=checked),
     }
+    names = [name for name in ways if place in (None, name)]
     reasons = []
-    for name, way in ways.items():
-        if place in (None, name):
-            try:
-                return way()
-            except CalibrationError as error:
-                reasons.append(f"{name}: {error}")
+    for k, name in enumerate(names):
+        try:
+            found = ways[name]()
+            return _compared(found, [ways[other] for other in names[k + 1 :]]) if checked and len(scan) else found
+        except CalibrationError as error:
+            reasons.append(f"{name}: {error}")
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))
+
+
+def _compared(found: NoiseProfile, others: list[Callable[[], NoiseProfile]]) -> NoiseProfile:
+    """The profile with what other places of the same scan say of its sigma; raises ShapedNoiseError.
+
+    K-space's edge has the mean over all rows: it is not compared where only the middle of the readout was used.
+    """
+    notes, apart = list(found.notes), 0.0
+    for other in others:
+        try:
+            second = other()
+        except ShapedNoiseError as error:
+            if error.axis == "x" and found.place == "background":
+                raise
+            continue
+        except CalibrationError:
+            continue
+        difference = second.mean_sigma / found.mean_sigma - 1
+        chance = 4 * float(np.hypot(found.standard_error, second.standard_error))
+        places = {found.place, second.place}
+        uneven = any("readout's ends" in note for note in (*found.notes, *second.notes))
+        if not (uneven and "k-space edge" in places) and abs(difference) > AGREEMENT + chance:
+            apart = max(apart, abs(difference))
+            notes.append(f"the {second.place} gives a sigma of {second.mean_sigma:.4g}, {100 * difference:+.0f} %")
+    return replace(found, notes=tuple(notes), uncertainty=float(np.hypot(1.96 * found.standard_error, apart / 2)))
 
 
 def _from_noise_scan(scan: Scan) -> NoiseProfile:
@@ -70,7 +106,7 @@ def _from_noise_scan(scan: Scan) -> NoiseProfile:
     return replace(profile, covariance=profile.covariance / scan.averages, notes=(*profile.notes, note))
 
 
-def from_background(scan: Scan, number: int) -> NoiseProfile:
+def from_background(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
     """Noise of the image's background beside the object: blocks near the image's left and right edge with noise alone.
 
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
@@ -85,7 +121,25 @@ def from_background(scan: Scan, number: int) -> NoiseProfile:
     candidates = np.zeros((rows, columns), bool)
     candidates[np.ix_(flat, outer)] = True
     chosen = _quiet(images, candidates, "the object, its ghosts or its wrapped part reach the edge of the image")
-    return _profile_where(images, chosen, "background", scan, note)
+    found = _profile_where(images, chosen, "background", scan, note, checked=checked)
+    return replace(found, notes=found.notes + _slices_apart(scan, number, images, chosen)) if checked else found
+
+
+def _slices_apart(scan: Scan, number: int, images: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+    """A note where the noise of neighbouring slices correlates: a volume was filtered or zero-filled along slices."""
+    if len(scan) < 2:
+        return ()
+    try:
+        other = ifft2c(scan.without_padding(number - 1 if number else 1))[:, chosen]
+    except ScanError:
+        return ()
+    lag = _correlation(images[:, chosen], other)
+    if abs(lag) <= 2 * LAG + 4 / np.sqrt(2 * other.size):
+        return ()
+    return (
+        f"the noise of neighbouring slices correlates by {lag:.2f}, by a filter or zeros along the slices: sigma is "
+        "that of these slices, and lower than the receiver's",
+    )
 
 
 def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
@@ -103,22 +157,46 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
     return middle, (note,)
 
 
-def from_edge(scan: Scan, number: int) -> NoiseProfile:
+def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
     """Noise of k-space's corners; refused where they are padded, filtered, or hold signal."""
     kspace = scan.without_padding(number)
     _refuse_zeros(kspace)
-    y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) for n in kspace.shape[1:])
-    corner = (y[:, None] > CORNER) & (x[None, :] > CORNER)
-    near = (y[:, None] > CORNER - 0.15) & (x[None, :] > CORNER - 0.15) & ~corner
-    far_power, near_power = (np.mean(np.abs(kspace[:, where]) ** 2, axis=1) for where in (corner, near))
-    fall = float(np.mean(near_power / np.maximum(far_power, 1e-300)))
+    y, x = np.ix_(*(np.abs(np.arange(n) - n // 2) / (n / 2) for n in kspace.shape[1:]))
+    corner = (y > CORNER) & (x > CORNER)
+    near = (y > CORNER - 0.15) & (x > CORNER - 0.15) & ~corner
+    fall = _power_ratio(kspace, near, corner)
     if fall > 1.5:
         raise CalibrationError(
             f"power still falls by a factor of {fall:.1f} towards the corners of k-space, so there is signal or a "
             "filter; use a noise scan"
         )
     chosen = _quiet(kspace, corner, "the corners of k-space hold signal")
-    return _profile_where(kspace, chosen, "k-space edge", scan, ())
+    if checked:
+        found = profile_of_noise(kspace[:, chosen], "k-space edge", str(scan.path))
+        nearer = {"y": _between(y) & (x > CORNER), "x": (y > CORNER) & _between(x), "both": _between(y) & _between(x)}
+        for axes, where in nearer.items():
+            _refuse_slopes(axes, _power_ratio(kspace, where, corner) ** 0.5, int(where.sum()), found)
+    return _profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked)
+
+
+def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (distance > NEARER[0]) & (distance < NEARER[1])
+
+
+def _power_ratio(kspace: NDArray[np.complex64], where: NDArray[np.bool_], below: NDArray[np.bool_]) -> float:
+    """Power of some samples over that of others, as the mean over coils."""
+    above, under = (np.mean(np.abs(kspace[:, chosen]) ** 2, axis=1) for chosen in (where, below))
+    return float(np.mean(above / np.maximum(under, 1e-300)))
+
+
+def _refuse_slopes(axes: str, ratio: float, samples: int, found: NoiseProfile) -> None:
+    """Raise where noise nearer to the centre is stronger or weaker than in the corner by more than chance."""
+    chance = 4 * float(np.hypot(found.standard_error, 0.5 / np.sqrt(max(samples, 1) * found.independent_coils)))
+    if abs(ratio - 1) > AGREEMENT - 0.01 + chance:
+        raise CalibrationError(
+            f"samples at {NEARER[0]:g} to {NEARER[1]:g} of the way to k-space's edge along {axes} are {ratio:.2f} "
+            "times as strong as those in its corners, so there is signal or a filter; use a noise scan"
+        )
 
 
 def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:
@@ -138,15 +216,39 @@ def _quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_], otherwi
 
 
 def _profile_where(
-    values: NDArray[np.complex64], chosen: NDArray[np.bool_], place: Place, scan: Scan, notes: tuple[str, ...]
+    values: NDArray[np.complex64],
+    chosen: NDArray[np.bool_],
+    place: Place,
+    scan: Scan,
+    notes: tuple[str, ...],
+    *,
+    checked: bool,
 ) -> NoiseProfile:
-    profile = profile_of_noise(values[:, chosen], place, str(scan.path))
-    neighbours = chosen[:, 1:] & chosen[:, :-1]
-    pairs = values[:, :, 1:][:, neighbours].astype(np.complex128), values[:, :, :-1][:, neighbours]
-    lag = float(np.sum((pairs[0] * pairs[1].conj()).real) / np.sum(np.abs(pairs[0]) ** 2)) if neighbours.any() else 0.0
-    if abs(lag) > 0.15 or profile.excess_kurtosis > 1:
-        raise CalibrationError(
-            f"neighbouring samples correlate by {lag:.2f}, and the excess kurtosis is {profile.excess_kurtosis:.1f}: "
-            "this is signal or filtered noise, not white noise; use a noise scan"
+    found = profile_of_noise(values[:, chosen], place, str(scan.path))
+    lags = {"x": _lag(values, chosen), "y": _lag(values.swapaxes(1, 2), chosen.T) if checked else 0.0}
+    axis = max(lags, key=lambda name: abs(lags[name]))
+    if abs(lags[axis]) > STRONG_LAG or found.excess_kurtosis > 1:
+        raise ShapedNoiseError(
+            f"neighbouring samples along {axis} correlate by {lags[axis]:.2f}, and the excess kurtosis is "
+            f"{found.excess_kurtosis:.1f}: this is signal or filtered noise, not white noise; use a noise scan",
+            axis,
         )
-    return replace(profile, place=place, lag_correlation=lag, notes=notes + profile.notes)
+    told = tuple(
+        f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter: sigma is too low by some per cent"
+        for name, lag in lags.items()
+        if checked and lag > LAG + 8 * found.standard_error
+    )
+    own = tuple(note for note in found.notes if not (checked and note.startswith("neighbouring")))  # `told` is exact
+    return replace(found, place=place, lag_correlation=lags["x"], notes=notes + own + told)
+
+
+def _lag(values: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> float:
+    """Correlation of neighbouring chosen samples along the last axis; 0 where none are neighbours."""
+    both = chosen[:, 1:] & chosen[:, :-1]
+    return _correlation(values[:, :, 1:][:, both], values[:, :, :-1][:, both]) if both.any() else 0.0
+
+
+def _correlation(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
+    """Real part of the correlation of two sets of samples [coil sample], relative to the power of the first."""
+    first, second = a.astype(np.complex128), b.astype(np.complex128)
+    return float(np.sum((first * second.conj()).real) / np.sum(np.abs(first) ** 2))

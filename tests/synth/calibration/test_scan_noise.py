@@ -128,6 +128,103 @@ def test_places_that_would_lie_are_refused(tmp_path, rng, change, place, message
         calibrate(a_scan(tmp_path, rng, change=change), place=place)
 
 
+def gaussian(half_width, axis):
+    """A filter of k-space along an axis, exp(-ln 2 (k / half_width)^2) with k = 1 at the edge."""
+
+    def filtered(kspace):
+        n = kspace.shape[axis]
+        weight = 0.5 ** (((np.arange(n) - n // 2) / (n / 2) / half_width) ** 2)
+        return kspace * np.expand_dims(weight, [d for d in range(3) if d != axis])
+
+    return filtered
+
+
+def hamming_along_y(kspace):
+    return kspace * np.hamming(kspace.shape[1])[:, None]
+
+
+def correlated_columns(kspace):
+    """Noise of neighbouring phase encodings that correlates by 0.2: it is weaker at the image's sides."""
+    x = np.linspace(-1, 1, kspace.shape[-1])
+    return fft2c(ifft2c(kspace) * np.sqrt(1 + 0.4 * np.cos(np.pi * x)))
+
+
+def roll_off(kspace):
+    """The receiver's filter, for an object that is too wide for a background: half of the noise at the ends."""
+    return fft2c(ifft2c(kspace) * np.clip(1.5 - np.abs(np.linspace(-1, 1, kspace.shape[1])), 0.5, 1)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "message"),
+    [
+        (hamming_along_y, None, r"background: neighbouring samples along y .*; k-space edge: "),
+        (gaussian(0.8, 2), None, r"background: neighbouring samples along x .*; k-space edge: samples at 0.55 to 0.7"),
+        (gaussian(0.8, 1), None, r"background: neighbouring samples along y .*; k-space edge: samples at 0.55 to 0.7"),
+        (correlated_columns, None, r"background: neighbouring samples along x .*; k-space edge: neighbouring .* x"),
+        (roll_off, "k-space edge", r"k-space edge: neighbouring samples along y correlate by 0\.[12]"),
+    ],
+)
+def test_no_place_with_the_same_defect_is_tried(tmp_path, rng, change, place, message):
+    with pytest.raises(CalibrationError, match=message):
+        calibrate(a_scan(tmp_path, rng, change=change, shape=(192, 176)), place=place)
+
+
+@pytest.mark.parametrize(("axis", "name"), [(1, "y"), (2, "x")])
+def test_a_weak_filter_is_told(tmp_path, rng, axis, name):
+    """A Gaussian of half width 1.5 leaves 0.91 of sigma: the root of the mean of its square."""
+    found = calibrate(a_scan(tmp_path, rng, change=gaussian(1.5, axis), shape=(192, 176)))
+    assert found.mean_sigma == pytest.approx(0.91 * 0.02, rel=0.02)
+    assert [note.split(" correlate")[0] for note in found.notes] == [f"neighbouring samples along {name}"]
+
+
+def test_signal_in_the_corners_is_refused(tmp_path, rng):
+    """A sharp box at an SNR so high that its spectrum reaches the corners, which have no edge of their own."""
+    y, x = np.ix_(*(np.abs(np.linspace(-1, 1, n)) for n in (192, 176)))
+    box = fft2c((1.0 * (y < 0.803) * (x < 0.971) * np.ones((4, 1, 1))).astype(np.complex64))
+    with pytest.raises(CalibrationError, match=r"to k-space's edge along|towards the corners"):
+        calibrate(a_scan(tmp_path, rng, change=lambda k: k + 60 * box, shape=(192, 176)), place="k-space edge")
+
+
+def test_noise_that_was_filtered_along_slices_is_told(tmp_path, rng):
+    """Hamming along slices: sqrt(mean w^2) = 0.63, and neighbours correlate by mean(w^2 cos) / mean w^2 = 0.63."""
+    sigma, slices = 0.02, 24
+    noise = fft2c(complex_normal(rng, slices, 4, 96, 80))
+    weight = np.hamming(slices + 1)[:-1]
+    spectrum = np.fft.fft(noise, axis=0) * np.fft.ifftshift(weight)[:, None, None, None]
+    np.save(tmp_path / "v.npy", (sigma * np.fft.ifft(spectrum, axis=0)).astype(np.complex64))
+    found = calibrate(open_scan(tmp_path / "v.npy", axes="slice coil y x"))
+    assert found.mean_sigma == pytest.approx(0.63 * sigma, rel=0.03)
+    assert any("neighbouring slices correlates by 0.6" in note for note in found.notes)
+
+
+def test_two_places_that_disagree_are_told(tmp_path, rng):
+    scan = a_scan(tmp_path, rng)
+    silent = replace(scan, noise=0.02 * complex_normal(rng, 4, 4000))
+    assert not calibrate(silent).notes
+    found = calibrate(replace(scan, noise=0.022 * complex_normal(rng, 4, 4000)))
+    assert found.place == "noise scan"
+    assert found.notes[0].startswith("the background gives a sigma of 0.0")
+    assert found.uncertainty == pytest.approx(0.1 / 1.1 / 2, rel=0.3)  # half of the difference
+
+
+def test_the_interval_covers(tmp_path, rng):
+    """95 % intervals of 100 scans: at least 90 cover, and they are not wide for that."""
+    made = [calibrate(a_scan(tmp_path, rng, shape=(96, 80))) for _ in range(100)]
+    assert sum(abs(found.mean_sigma / 0.02 - 1) < found.uncertainty for found in made) >= 90
+    assert np.median([found.uncertainty for found in made]) < 0.03
+
+
+def test_the_interval_is_stored_and_old_profiles_open(tmp_path, rng):
+    found = profile_of_noise(complex_normal(rng, 4, 2500))
+    assert found.uncertainty == pytest.approx(1.96 * 0.5 / 10_000**0.5, rel=0.01)  # 10,000 samples over four coils
+    found.save(tmp_path / "p.json")
+    assert load_profile(tmp_path / "p.json").uncertainty == found.uncertainty
+    stored = json.loads((tmp_path / "p.json").read_text())
+    del stored["uncertainty"]
+    (tmp_path / "old.json").write_text(json.dumps(stored))
+    assert np.isnan(load_profile(tmp_path / "old.json").uncertainty)
+
+
 def test_every_reason_is_told(tmp_path, rng):
     with pytest.raises(CalibrationError, match=r"noise scan: .*; background: .*; k-space edge: "):
         calibrate(a_scan(tmp_path, rng, change=zero_pad))
@@ -250,13 +347,26 @@ def test_pooling(rng):
 def test_the_real_brain_agrees_with_itself_and_with_bart():
     path = shared("scans/brain_8ch_bart/full.cfl")
     scan = open_scan(path)
-    background, edge = (calibrate(scan, place=p) for p in ("background", "k-space edge"))
+    background, edge = (calibrate(scan, place=p, checked=False) for p in ("background", "k-space edge"))
     assert background.mean_sigma == pytest.approx(edge.mean_sigma, rel=0.1)
     assert edge.mean_sigma == pytest.approx(1.19, rel=0.03)
     for region in (32, 40, 48, 64) if shutil.which("bart") else ():  # its default, 24, gives 1.41: see below
         told = estvar(path.with_suffix(""), region)
         assert edge.mean_sigma == pytest.approx(told, rel=0.1)
         assert background.mean_sigma == pytest.approx(told, rel=0.1)
+
+
+def test_the_noise_of_the_real_brain_is_not_quite_white():
+    """Its k-space is 1.09 times noisier half way out than in the corners, so neighbouring rows correlate."""
+    scan = open_scan(shared("scans/brain_8ch_bart/full.cfl"))
+    with pytest.raises(CalibrationError, match=r"along y are 1\.09 times as strong"):
+        calibrate(scan, place="k-space edge")
+    assert any("samples along y correlate by 0.14" in note for note in calibrate(scan).notes)
+
+
+def test_the_roll_off_of_a_real_readout_is_seen_at_the_edge():
+    with pytest.raises(CalibrationError, match=r"along y correlate by 0\.25"):
+        calibrate(open_scan(shared("scans/phantom_gre_siemens/gre.dat")), place="k-space edge")
 
 
 def estvar(path, region):
@@ -276,12 +386,12 @@ def write_cfl(path, kspace):
 def test_what_barts_default_says_too_much_of_the_real_brain_is_signal(tmp_path, rng):
     """1.41 of 1.22: from 24 lines its fit still holds signal. With known noise added the excess vanishes."""
     scan = open_scan(shared("scans/brain_8ch_bart/full.cfl"))
-    own = calibrate(scan, place="k-space edge").mean_sigma
+    own = calibrate(scan, place="k-space edge", checked=False).mean_sigma
     excess = []
     for added in (0.0, 4.8, 19.2):
         write_cfl(tmp_path / "noisy", scan[0] + added * complex_normal(rng, *scan[0].shape))
         excess.append(estvar(tmp_path / "noisy", 24) / np.hypot(own, added) - 1)
-        ours = calibrate(open_scan(tmp_path / "noisy.cfl"), place="k-space edge").mean_sigma
+        ours = calibrate(open_scan(tmp_path / "noisy.cfl"), place="k-space edge", checked=False).mean_sigma
         assert ours == pytest.approx(np.hypot(own, added), rel=0.02)
     assert excess[0] > 0.1 > excess[1] > abs(excess[2])
     assert abs(excess[2]) < 0.03
