@@ -17,7 +17,7 @@ def build_command(
     workers: Workers = None,
     scheduler: Scheduler = "local",
     scheduler_file: Annotated[str | None, typer.Option(help="The file that a Dask scheduler wrote.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp beyond this machine.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp:// to another machine.")] = False,
     as_json: Json = False,
 ) -> None:
     """Build a corpus. The same command goes on with a stopped build and mends a damaged corpus."""
@@ -32,11 +32,7 @@ def build_command(
         loaded = load_recipe(named_recipe(recipe), changes or ())
         for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
             typer.echo(f"left out: {reason}", err=True)
-        made = build(
-            loaded,
-            out,
-            ClusterSpec(scheduler, scheduler_file, workers, insecure),
-        )
+        made = build(loaded, out, ClusterSpec(scheduler, scheduler_file, workers, insecure))
     if made.hash_before not in (None, made.content_hash):
         typer.echo(
             "note: the mended pairs differ from the lost ones in the last digits, because another kind of processor or "
@@ -59,7 +55,7 @@ def build_command(
 
 def leakage_command(
     corpus: CorpusPath,
-    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare it with.")],
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare CORPUS with.")],
 ) -> None:
     """List the pictures or slices from which both corpora were made. The exit code is 1 if there are any."""
     from ..corpus.leakage import shared_sources
@@ -123,7 +119,9 @@ def inspect_command(
 
 
 def iterate_command(
-    corpus: CorpusPath, batch_size: Annotated[int, typer.Option(min=1)] = 4, as_json: Json = False
+    corpus: CorpusPath,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per batch.")] = 4,
+    as_json: Json = False,
 ) -> None:
     """Read every pair once, as a training does, and show what a batch holds and how fast pairs are read."""
     from ..corpus.iterate import iterate

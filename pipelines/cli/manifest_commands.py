@@ -25,7 +25,7 @@ def manifest_list() -> None:
 
 
 @manifest_app.command("show")
-def manifest_show(name: Annotated[str, typer.Argument()]) -> None:
+def manifest_show(name: Annotated[str, typer.Argument(help="A name of `fathom manifest list`.")]) -> None:
     """Show what a data set holds, its terms of use, and how to get it."""
     from ..public_data import manifests
 
@@ -42,7 +42,10 @@ def manifest_show(name: Annotated[str, typer.Argument()]) -> None:
 
 
 @manifest_app.command("check")
-def manifest_check(name: Annotated[str, typer.Argument()], path: Annotated[Path, typer.Argument()]) -> None:
+def manifest_check(
+    name: Annotated[str, typer.Argument(help="A name of `fathom manifest list`.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the downloaded data set.")],
+) -> None:
     """Compare a folder with a manifest: checksums, counts, leakage between splits. The exit code is 1 if it differs."""
     from ..public_data import manifests
 
@@ -85,7 +88,7 @@ def manifest_split(
 
 
 @manifest_app.command("croissant")
-def manifest_croissant(name: Annotated[str, typer.Argument()]) -> None:
+def manifest_croissant(name: Annotated[str, typer.Argument(help="A name of `fathom manifest list`.")]) -> None:
     """Print a data set's Croissant document."""
     from ..public_data import manifests
 

@@ -52,11 +52,12 @@ def evaluate_command(
         list[str],
         typer.Argument(
             metavar="MODEL... CORPUS",
-            help="Folders of trained models, or baselines such as cg-sense:10; the corpus comes last.",
+            help="Folders of trained models, or baselines with a number: zero-filled, cg-sense:ITERATIONS, "
+            "regularised-sense:LAM, wavelet:WEIGHT, grappa. The corpus comes last.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
-    batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per batch.")] = 4,
     without: Annotated[
         Path | None, typer.Option(help="The same corpus without lesions, to measure how much of them is recovered.")
     ] = None,
@@ -99,7 +100,7 @@ def reconstruct_command(
     acceleration: Annotated[
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
-    reference_lines: Annotated[int, typer.Option(min=8)] = 24,
+    reference_lines: Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")] = 24,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,

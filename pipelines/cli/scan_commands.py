@@ -16,14 +16,14 @@ ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a f
 def calibrate_command(
     scans: ScansPath,
     out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
-    report: Annotated[Path | None, typer.Option(help="Folder for a table of SNRs and a picture.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for snr.csv (SNR of each slice) and noise.png.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A separate noise scan.")] = None,
     place: Annotated[str | None, typer.Option(help="Use this noise: noise scan, background or k-space edge.")] = None,
     variable: Variable = None,
     axes: Axes = None,
     as_json: Json = False,
 ) -> None:
-    """Learn the noise of scans: sigma, covariance between coils, and the SNR of every slice."""
+    """Estimate the noise of scans: sigma, covariance between coils, and the SNR of every slice."""
     from synth.calibration.noise_profile import PLACES
     from synth.sources.scan_slices import ScansSpec
 
@@ -63,7 +63,7 @@ def calibrate_command(
 
 def coils_command(
     scans: ScansPath,
-    out: Annotated[Path, typer.Option("--out", help="The library to make.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the library, such as coils.zarr.")],
     workers: Workers = None,
     scheduler: Scheduler = "local",
     variable: Variable = None,

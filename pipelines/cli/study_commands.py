@@ -18,7 +18,9 @@ def study_command(
     study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and for the report.")],
     scale: Annotated[str, typer.Option(help="One of the study's scales: smoke, laptop, gpu or paper.")] = "smoke",
-    plan: Annotated[bool, typer.Option("--plan", help="Show the stages and their state; make nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the stages, their state and the expected time; run nothing.")
+    ] = False,
     only: Annotated[
         str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
     ] = None,

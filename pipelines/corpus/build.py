@@ -143,6 +143,10 @@ def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorp
         _check_space(corpus, tasks_of(corpus.plan))
         corpus.prepare()
         return "built", corpus
+    if not (folder / "recipe.json").exists():
+        raise CorpusExistsError(
+            f"{folder} is there already and is no corpus; nothing was changed: choose another --out"
+        )
     try:
         stored = stored_plan(folder)
     except CorpusError as error:

@@ -59,7 +59,7 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
     noise, numbers = corpus.recipe.noise, corpus.attributes["summary"]["numbers"]
     if noise.kind == "none":
         return ["No noise was added."]
-    lines = [f"SNR ({noise.definition}) of {noise.snr[0]:g} to {noise.snr[-1]:g} was asked for, {noise.law}."]
+    lines = [f"SNR ({noise.definition}) of {noise.snr[0]:g} to {noise.snr[-1]:g} was requested, drawn {noise.law}."]
     if "snr_image" in numbers:
         v = numbers["snr_image"]
         lines.append(f"The images' SNR is {v['min']:.3g} to {v['max']:.3g}, {v['mean']:.3g} on average.")
@@ -88,7 +88,7 @@ def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
     wanted, got = _columns(corpus, "snr_wanted"), _columns(corpus, name)
     asked.plot([wanted.min(), wanted.max()], [wanted.min(), wanted.max()], color="0.7")
     asked.plot(wanted, got, ".", markersize=3)
-    asked.set_xlabel("SNR asked for")
+    asked.set_xlabel("requested SNR")
     asked.set_ylabel("SNR of the noise that was drawn")
     sigmas = np.array([[m.sigma, m.sigma_found] for m in found])
     shown.plot(sigmas[:, 0], 100 * (sigmas[:, 1] / sigmas[:, 0] - 1), ".")

@@ -20,6 +20,8 @@ def _same_files(recipe: Recipe, stored: Plan) -> bool:
 
 def is_same(recipe: Recipe, stored: Plan) -> bool:
     """Whether a recipe makes the pairs of a plan, from the same files."""
+    if recipe.source.kind != stored.recipe.source.kind:  # the names of one kind's sources mean nothing to the other
+        return False
     return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
 
 
@@ -27,8 +29,14 @@ def refuse_another(recipe: Recipe, stored: Plan, where: Path) -> None:
     """Raise CorpusExistsError, which names the keys that differ, where a corpus is of another recipe."""
     if is_same(recipe, stored):
         return
-    old, new = stored.recipe.model_dump(mode="json"), Plan.of(recipe, stored.files).recipe.model_dump(mode="json")
-    free = {"shard_pairs", "source.max_rejected", *(("source.path",) if _same_files(recipe, stored) else ())}
+    comparable = recipe.source.kind == stored.recipe.source.kind
+    resolved = Plan.of(recipe, stored.files).recipe if comparable else recipe
+    old, new = stored.recipe.model_dump(mode="json"), resolved.model_dump(mode="json")
+    free = {
+        "shard_pairs",
+        "source.max_rejected",
+        *(("source.path",) if comparable and _same_files(recipe, stored) else ()),
+    }
     changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
     raise CorpusExistsError(
         f"{where} was made from another recipe (differs in {changed}); nothing was changed: "

@@ -69,7 +69,7 @@ class _Panels:
         return Panel(title, np.abs(image), self.peak)
 
     def error(self, image: Image) -> Panel:
-        return Panel(f"error, {AMPLIFIED} times", np.abs(np.abs(image) - self.truth), self.peak / AMPLIFIED)
+        return Panel(f"error x {AMPLIFIED}", np.abs(np.abs(image) - self.truth), self.peak / AMPLIFIED)
 
     def part(self, title: str, image: Image) -> Panel:
         y, x, height, width = self.window

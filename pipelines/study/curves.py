@@ -29,7 +29,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
     trained = folder.made("train")
     found = []
     if trained:
-        caption = "Loss while training, averaged over the last fiftieth of the steps"
+        caption = "Training loss (moving average over 2 % of the steps)"
         tuned = any(folder.start_of(stage) for stage in trained.values())
         found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
     lesions = _lesions(rows, folder.stages)

@@ -44,6 +44,8 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
                 f"{path} is a pickle, which may run code when it is read; Fathom reads only safetensors files: "
                 "give a model that `fathom train` made"
             ) from None
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path} is not a model; give the folder that `fathom train` made") from None
         raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError, ScanError
+from ..errors import CalibrationError
 from ..snr import snr_per_sigma
 
 Place = Literal["noise scan", "background", "k-space edge"]
@@ -265,13 +265,6 @@ def added_covariance(profile: NoiseProfile, ratio: float) -> NDArray[np.complex1
     return (ratio**2 - 1) * profile.covariance
 
 
-def profile_of_decorrelation(matrix: NDArray[np.complexfloating], source: str = "") -> NoiseProfile:
-    """The profile behind a decorrelation matrix D, where D n has unit covariance: Psi = D^-1 D^-H."""
-    inverse = np.linalg.inv(np.asarray(matrix, np.complex128))
-    covariance = np.asarray(inverse @ inverse.conj().T, np.complex128)
-    return NoiseProfile(covariance, "noise scan", 0, 0.0, 0.0, source, ("from a decorrelation matrix",))
-
-
 def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[str, float]:
     """Every named SNR of noisy k-space after whitening; the power of the noise itself is subtracted.
 
@@ -296,22 +289,3 @@ def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[s
     power = max(float(np.mean(np.abs(white.astype(np.complex128)) ** 2)) - 2.0, 0.0)
     found = snr_per_sigma(power, white.size, power * len(white), 2.0)
     return {name: float(value) for name, value in found.items()}
-
-
-def read_matrix(path: str | Path, variable: str | None = None) -> NDArray[np.complex128]:
-    """A complex matrix [coil coil] from .npy, .npz or .mat; raises ScanError."""
-    path = Path(path)
-    try:
-        if path.suffix == ".mat":
-            import scipy.io
-
-            stored = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
-            found = stored[variable or next(iter(stored))]
-        else:
-            loaded = np.load(path, allow_pickle=False)
-            found = loaded if isinstance(loaded, np.ndarray) else loaded[variable]
-    except Exception as error:
-        raise ScanError(f"{path}: holds no matrix that can be read ({type(error).__name__}: {error})") from None
-    if found.ndim != 2 or found.shape[0] != found.shape[1] or found.dtype.kind not in "fc":
-        raise ScanError(f"{path}: holds {found.dtype} {found.shape}; need a square numeric matrix [coil coil]")
-    return np.asarray(found, np.complex128)

@@ -72,7 +72,8 @@ def stored_plan(root: Path) -> Plan:
             raise ValueError("sources.json names a file outside the folder of sources")
         return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
     except (FileNotFoundError, NotADirectoryError):
-        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made") from None
+        state = "is not a corpus of Fathom's" if root.exists() else "does not exist"
+        raise CorpusError(f"{root} {state}; give the folder that `fathom build` made") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(
             f"{root}: recipe.json or sources.json is damaged ({type(error).__name__}), so it is not known what was "

@@ -16,6 +16,11 @@ from pydantic import BaseModel, ValidationError
 from ..errors import SettingsError
 
 Model = TypeVar("Model", bound=BaseModel)
+KINDS = {  # keys that tell them apart, and the command that takes them
+    "recipe": ({"source", "coils"}, "build"),
+    "training": ({"model", "data"}, "train"),
+    "study": ({"corpora", "tests"}, "study"),
+}
 LONG = 300  # characters; a message leaves out a longer value
 
 
@@ -49,8 +54,12 @@ def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
         data = tomllib.loads(text)
     except RecursionError:
         raise SettingsError(f"{path}: is nested too deeply; give a TOML {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read ({error}); give a TOML {what}") from None
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: does not exist; give a TOML {what}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not a text file; give a TOML {what}") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); give a TOML {what}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from None
     return data, text
@@ -66,6 +75,9 @@ def parse_settings(
     try:
         return model.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
+        for kind, (keys, command) in KINDS.items():
+            if keys <= data.keys() and not keys <= model.model_fields.keys():
+                raise SettingsError(f"{where}: is a {kind}; use it with `fathom {command}`") from None
         lines = [_explain(model, problem, data, where, text, overridden) for problem in error.errors(include_url=False)]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
@@ -83,7 +95,12 @@ def _override(data: dict[str, Any], override: str) -> None:
             raise SettingsError(f"--set {override}: {section} is a value, not a section")
     try:
         data[last] = tomllib.loads(f"v = {value}")["v"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if value.lstrip().startswith(("{", "[")):
+            example = '{kind = "regular", acceleration = 4}'
+            raise SettingsError(
+                f"--set {override}: is not valid TOML ({error}); put texts in quotes, as in {example}"
+            ) from None
         data[last] = value  # a bare word is a string: --set source.path=photos
 
 

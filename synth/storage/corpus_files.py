@@ -64,7 +64,8 @@ def stored_attributes(root: Path) -> dict[str, Any]:
     if attributes is None:
         if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
             raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
-        raise CorpusError(f"{root} is not a corpus of Fathom's; give the folder that `fathom build` made")
+        state = "is not a corpus of Fathom's" if root.exists() else "does not exist"
+        raise CorpusError(f"{root} {state}; give the folder that `fathom build` made")
     if attributes.get("schema") != SCHEMA:
         raise CorpusError(
             f"{root} has corpus schema {attributes.get('schema')}, this Fathom reads {SCHEMA}; build it again"

@@ -132,7 +132,7 @@ def test_overrides(tmp_path):
 
 
 def test_missing_and_unreadable_files(tmp_path):
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match="does not exist"):
         load_recipe(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
     with pytest.raises(RecipeError, match="binary"):

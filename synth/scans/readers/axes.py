@@ -116,5 +116,5 @@ def refuse_matrices(path: Path, name: str, array: NDArray[Any]) -> None:
         if triangular or np.allclose(values, values.conj().T, rtol=1e-5, atol=1e-8 * float(np.abs(values).max())):
             raise ScanError(
                 f"{path}: '{name}' is a covariance or decorrelation matrix [coil coil], not k-space; read it with "
-                "synth.calibration.noise_profile"
+                "synth.calibration.coil_matrices.read_matrix"
             )

@@ -99,7 +99,7 @@ def test_verify_says_what_is_damaged(file, tmp_path):
 def test_wrong_recipes(file, tmp_path):
     out = tmp_path / "c.zarr"
     refused(build("nothing-like-it", out), "no ready recipe", "knoll2019-17")
-    refused(build(tmp_path / "gone.toml", out), "gone.toml", "cannot be read")
+    refused(build(tmp_path / "gone.toml", out), "gone.toml", "does not exist")
     for change, parts in {
         "sampling.acceleratoin=4": ("sampling.acceleratoin", "did you mean 'acceleration'"),
         'coils.count="many"': ("coils.count", "many", "integer"),
@@ -110,6 +110,32 @@ def test_wrong_recipes(file, tmp_path):
     }.items():
         refused(build(file, out, "--set", change), *parts)
     assert not list(tmp_path.glob("c.zarr*"))  # not even an empty folder
+
+
+def test_files_of_the_wrong_kind(file, tmp_path):
+    (tmp_path / "t.toml").write_text('name = "t"\n[data]\ncorpora = ["c.zarr"]\n[model]\nkind = "unrolled"\n')
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    (tmp_path / "p.png").write_bytes(bytes(range(200, 256)))
+    out = tmp_path / "out"
+    refused(build(tmp_path / "t.toml", out), "t.toml: is a training; use it with `fathom train`")
+    for command in ("train", "study"):
+        refused(run(command, file, "--out", out), "cli.toml: is a recipe; use it with `fathom build`")
+    refused(build(tmp_path / "p.png", out), "p.png: is not a text file; give a TOML recipe")
+    refused(build(file, tmp_path / "mine"), "mine is there already and is no corpus", "choose another --out")
+    refused(run("verify", tmp_path / "no.zarr"), "no.zarr does not exist")
+    refused(build(file, out, "--set", "phase={kind=sinusoidal}"), "is not valid TOML", "put texts in quotes")
+    build(file, tmp_path / "c.zarr")
+    refused(run("test", file, tmp_path / "c.zarr", "--out", out), "cli.toml is not a model", "`fathom train` made")
+
+
+def test_a_recipe_of_scans_is_told_from_the_corpus_of_photographs_that_is_there(file, tmp_path, rng):
+    out = tmp_path / "c.zarr"
+    build(file, out)
+    np.save(tmp_path / "scan.npy", rng.normal(size=(4, 48, 56)) + 1j * rng.normal(size=(4, 48, 56)))
+    scans = f'name = "s"\n[source]\nkind = "scans"\npath = "{tmp_path / "scan.npy"}"\n[coils]\nkind = "espirit"\n'
+    (tmp_path / "s.toml").write_text(scans + '[noise]\nkind = "none"\n[target]\nfit = "native"\n')
+    refused(build(tmp_path / "s.toml", out), "was made from another recipe (differs in", "source.kind")
 
 
 @pytest.fixture
@@ -155,7 +181,8 @@ def test_output_that_cannot_be_written(file, tmp_path):
 
 def test_things_that_are_no_corpus(tmp_path):
     for command in (("verify",), ("iterate",), ("inspect", "--out", tmp_path / "o")):
-        refused(run(command[0], tmp_path / "none", *command[1:]), "none", "not a corpus")
+        refused(run(command[0], tmp_path / "none", *command[1:]), "none", "does not exist")
+        refused(run(command[0], tmp_path, *command[1:]), tmp_path.name, "not a corpus")
 
 
 def test_an_unfinished_corpus_is_said(file, tmp_path):

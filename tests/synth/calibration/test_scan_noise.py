@@ -12,13 +12,12 @@ from properties import complex_normal
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
+from synth.calibration.coil_matrices import profile_of_decorrelation, read_matrix
 from synth.calibration.noise_profile import (
     added_covariance,
     load_profile,
     pooled,
-    profile_of_decorrelation,
     profile_of_noise,
-    read_matrix,
     snr_of,
     whiten,
     whitening_matrix,
