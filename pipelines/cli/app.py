@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from ..version import __version__
 from . import corpus_commands, manifest_commands, model_commands, scan_commands, study_commands, tool_commands
-from .options import show_tracebacks
+from .options import WholeHelp, show_tracebacks
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "Corpora": {
@@ -39,14 +38,13 @@ COMMANDS: dict[str, dict[str, Any]] = {
 }
 
 
-class Groups(TyperGroup):
-    """Lists commands under the headings of `COMMANDS`, each with the whole first paragraph of its help."""
+class Groups(WholeHelp):
+    """Lists commands under the headings of `COMMANDS`."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the part of the help that lists the commands."""
         for title, commands in COMMANDS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, (self.commands[name].help or "").split("\n\n")[0]) for name in commands])
+            self.write_commands(formatter, title, commands)
 
 
 app = typer.Typer(

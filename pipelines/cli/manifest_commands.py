@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from .options import kindly
+from .options import WholeHelp, kindly
 
 manifest_app = typer.Typer(
-    help="Describe public data sets, and check whether a folder holds one.", no_args_is_help=True
+    cls=WholeHelp, help="Describe public data sets, and check whether a folder holds one.", no_args_is_help=True
 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from synth.errors import FathomError
 
@@ -26,6 +27,19 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Number of worker proce
 Scheduler = Annotated[str, typer.Option(help="Where to run: local, sync (this process), tcp://... or tls://...")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")]
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
+
+
+class WholeHelp(TyperGroup):
+    """Lists commands with the whole first paragraph of their help, which typer would cut."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the part of the help that lists the commands."""
+        self.write_commands(formatter, "Commands", list(self.commands))
+
+    def write_commands(self, formatter: Any, title: str, names: Iterable[str]) -> None:
+        """Write a list of commands under a title."""
+        with formatter.section(title):
+            formatter.write_dl([(name, (self.commands[name].help or "").split("\n\n")[0]) for name in names])
 
 
 def show_tracebacks(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from ..display.image_panels import png
 from .findings import by_pair
 from .folder import Row, StudyFolder
 
+PARAMETERS = {"cg-sense": "iterations", "regularised-sense": "lam", "wavelet": "lam"}
 METRICS = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range")
 ENOUGH = 3  # the fewest numbers that make a curve
 
@@ -58,17 +59,20 @@ def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> by
     from matplotlib.figure import Figure
 
     models = sweeps(rows)[kind]
+    numbers = [_number(m) for m in models]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
             values = _values(rows, models, corpus, metric)
             if values is None:
                 continue
-            (line,) = axes.semilogx([_number(m) for m in models], values.mean(axis=0), marker=".", label=corpus)
+            (line,) = axes.semilogx(numbers, values.mean(axis=0), marker=".", label=corpus)
             for optimum in best:
                 if (optimum.corpus, optimum.metric) == (corpus, metric) and optimum.predicted is not None:
                     axes.axvline(optimum.predicted, color=line.get_color(), linestyle=":", linewidth=1)
-        axes.set_xlabel(kind)
-        axes.set_ylabel(metric, fontsize=8)
+        axes.set_xlabel(f"{PARAMETERS.get(kind, 'number')} of {kind}")
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers], fontsize=7)
+        axes.set_xticks([], minor=True)
+        axes.set_ylabel(f"{metric}{', dB' if metric.startswith('psnr') else ''}", fontsize=8)
         axes.legend(fontsize=7)
     return png(figure, 110)
