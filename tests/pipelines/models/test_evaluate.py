@@ -127,7 +127,7 @@ def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):
         (["grappa:3", "CORPUS"], "grappa takes no number"),
         (["CORPUS"], "give at least one model"),
         (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
-        (["zero-filled", "nowhere.zarr"], "is not a corpus"),
+        (["zero-filled", "nowhere.zarr"], "nowhere.zarr does not exist"),
     ],
 )
 def test_wrong_arguments_get_one_message(arguments, message, corpus, tmp_path):
