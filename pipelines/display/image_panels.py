@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
 
 from synth.storage.whole import write_whole
 
@@ -21,6 +23,8 @@ Image = NDArray[np.complexfloating]
 Window = tuple[int, int, int, int]  # y, x, height, width
 AMPLIFIED = 5  # errors are shown this many times larger than the reference
 ZOOM = 3 / 8  # the part of each side that is enlarged
+MOST_COLUMNS = 8
+SIDE, TITLE, GAP = 208, 18, 6  # pixels: width of a panel, height of its title, space between panels
 
 
 @dataclass(frozen=True)
@@ -86,27 +90,40 @@ def worst_window(squares: NDArray[np.floating]) -> Window:
 
 
 def draw_rows(rows: Sequence[Sequence[Panel]], path: Path) -> None:
-    """Write a PNG with a row of panels per entry."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    """Write a PNG with a row of panels per entry; rows of more than `MOST_COLUMNS` panels go on in the next line.
 
-    columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(2.5 * columns, 2.75 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for line, row in zip(axes, rows, strict=True):
-        for axis, panel in zip(line, row, strict=False):
-            axis.imshow(panel.image, cmap="gray", vmin=0, vmax=panel.top or 1.0)
-            axis.set_title(panel.title.replace("$", r"\$"), fontsize=8)
-            if panel.frame is not None:
-                y, x, height, width = panel.frame
-                frame = Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor="white", linewidth=0.8)
-                axis.add_patch(frame)
-    with Pictures.open(io.BytesIO(png(figure, 80))) as picture:  # all panels are grey: half the size
-        grey = io.BytesIO()
-        picture.convert("L").save(grey, format="png", optimize=True)
+    The panels are drawn with Pillow: for a hundred of them, matplotlib's layout takes a minute.
+    """
+    lines = [line for row in rows for line in _lines(row)]
+    heights = [max(round(SIDE * p.image.shape[0] / p.image.shape[1]) for p in line) for line in lines]
+    width = max(len(line) for line in lines) * (SIDE + GAP) + GAP
+    sheet = Pictures.new("L", (width, sum(heights) + len(lines) * (TITLE + GAP) + GAP), 255)
+    top = GAP
+    for line, height in zip(lines, heights, strict=True):
+        for column, panel in enumerate(line):
+            _draw(sheet, panel, (GAP + column * (SIDE + GAP), top))
+        top += TITLE + height + GAP
+    grey = io.BytesIO()
+    sheet.save(grey, format="png", optimize=True)
     write_whole(path, grey.getvalue())
+
+
+def _lines(row: Sequence[Panel]) -> list[Sequence[Panel]]:
+    length = math.ceil(len(row) / math.ceil(len(row) / MOST_COLUMNS))
+    return [row[k : k + length] for k in range(0, len(row), length)]
+
+
+def _draw(sheet: Pictures.Image, panel: Panel, corner: tuple[int, int]) -> None:
+    left, top = corner[0], corner[1] + TITLE
+    grey = np.clip(np.asarray(panel.image, np.float64) / (panel.top or 1.0), 0, 1)
+    image = Pictures.fromarray((255 * np.nan_to_num(grey)).round().astype(np.uint8))
+    scale = SIDE / image.width
+    sheet.paste(image.resize((SIDE, round(image.height * scale)), Pictures.Resampling.NEAREST), (left, top))
+    pen = ImageDraw.Draw(sheet)
+    pen.text((left + SIDE / 2, top - 3), panel.title, fill=0, font=ImageFont.load_default(11), anchor="md")
+    if panel.frame is not None:
+        y, x, height, width = (round(scale * n) for n in panel.frame)
+        pen.rectangle((left + x, top + y, left + x + width, top + y + height), outline=255)
 
 
 def png(figure: Figure, dpi: int) -> bytes:
