@@ -82,7 +82,7 @@ def _compared(found: NoiseProfile, others: list[Callable[[], NoiseProfile]]) -> 
             if error.axis == "x" and found.place == "background":
                 raise
             continue
-        except CalibrationError:
+        except (CalibrationError, ScanError):  # the slice may be empty or damaged: a noise scan is enough
             continue
         difference = second.mean_sigma / found.mean_sigma - 1
         chance = 4 * float(np.hypot(found.standard_error, second.standard_error))

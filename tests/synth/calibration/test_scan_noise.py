@@ -200,6 +200,8 @@ def test_two_places_that_disagree_are_told(tmp_path, rng):
     scan = a_scan(tmp_path, rng)
     silent = replace(scan, noise=0.02 * complex_normal(rng, 4, 4000))
     assert not calibrate(silent).notes
+    empty = replace(silent, load=lambda number: np.zeros((4, 128, 112), np.complex64))
+    assert calibrate(empty).place == "noise scan"
     found = calibrate(replace(scan, noise=0.022 * complex_normal(rng, 4, 4000)))
     assert found.place == "noise scan"
     assert found.notes[0].startswith("the background gives a sigma of 0.0")
