@@ -50,11 +50,12 @@ def is_full(mask: np.ndarray) -> bool:
 
 
 def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
-    """The scan's noise profile and no notes; or None and a note that says why the noise cannot be learnt."""
+    """The scan's noise profile and its notes; or None and a note that says why the noise cannot be learnt."""
     try:
-        return calibrate(scan), []
+        profile = calibrate(scan)
     except CalibrationError as error:
         return None, [f"not whitened: {error}"]
+    return profile, list(profile.notes)
 
 
 def batch_of(

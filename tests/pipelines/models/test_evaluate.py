@@ -235,6 +235,7 @@ def test_a_real_scan_is_reconstructed(tmp_path):
     assert made.exit_code == 0, made.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert 29 < summary["rows"][0]["psnr_magnitude_object_max"] < 32
+    assert any("samples along y correlate by 0.14" in note for note in summary["notes"])  # what `calibrate` says, too
 
 
 @pytest.mark.gpu
