@@ -23,6 +23,7 @@ from .noise_profile import NoiseProfile, Place, profile_of_noise
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
 AGREEMENT = 0.05  # relative difference between two sigmas of the same noise that is told
+UNEVEN = "noise at the readout's ends"  # begins the note that only the middle of the readout was used
 LAG, STRONG_LAG = 0.04, 0.15  # correlation of neighbouring samples that is told, and that is refused
 
 
@@ -70,7 +71,7 @@ def calibrate(
 
 
 def _compared(found: NoiseProfile, others: list[Callable[[], NoiseProfile]]) -> NoiseProfile:
-    """The profile with what other places of the same scan say of its sigma; raises ShapedNoiseError.
+    """The profile, with a note for each other place of the scan whose sigma differs; raises ShapedNoiseError.
 
     K-space's edge has the mean over all rows: it is not compared where only the middle of the readout was used.
     """
@@ -87,7 +88,7 @@ def _compared(found: NoiseProfile, others: list[Callable[[], NoiseProfile]]) -> 
         difference = second.mean_sigma / found.mean_sigma - 1
         chance = 4 * float(np.hypot(found.standard_error, second.standard_error))
         places = {found.place, second.place}
-        uneven = any("readout's ends" in note for note in (*found.notes, *second.notes))
+        uneven = any(note.startswith(UNEVEN) for note in (*found.notes, *second.notes))
         if not (uneven and "k-space edge" in places) and abs(difference) > AGREEMENT + chance:
             apart = max(apart, abs(difference))
             notes.append(f"the {second.place} gives a sigma of {second.mean_sigma:.4g}, {100 * difference:+.0f} %")
@@ -153,7 +154,7 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
     if floor == 0 or ends > 0.7 * floor:
         return np.ones(rows, bool), ()
     part = (ends / floor) ** 0.5
-    note = f"noise at the readout's ends is {part:.2f} of that in its middle: only its middle half was used"
+    note = f"{UNEVEN} is {part:.2f} of that in its middle: only its middle half was used"
     return middle, (note,)
 
 

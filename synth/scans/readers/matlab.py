@@ -29,7 +29,7 @@ MAT73 = b"MATLAB 7.3"
 
 @dataclass
 class Contents:
-    """The arrays of a file by name, [y x ...] as MATLAB shows them, and the names of what is no numeric array."""
+    """The arrays of a file by name, [y x ...] as MATLAB shows them, and the names of its structs, cells and texts."""
 
     arrays: dict[str, NDArray[Any]]
     others: list[str]
@@ -62,7 +62,9 @@ def read(path: Path, choice: Choice) -> Scan:
     """
     with path.open("rb") as file:
         start = file.read(128)
-    contents = _hdf5_contents(path) if start.startswith(MAT73) or h5py.is_hdf5(path) else _v5_contents(path)
+    contents = (
+        _hdf5_contents(path, choice.variable) if start.startswith(MAT73) or h5py.is_hdf5(path) else _v5_contents(path)
+    )
     found = contents.complex_arrays
     name = choice.variable or _kspace_among(path, contents, found)
     if name not in found and "," in name:
@@ -122,16 +124,23 @@ def _v5_contents(path: Path) -> Contents:
     return Contents(arrays, sorted(name for name, _, kind in listed if kind in ("struct", "cell", "char", "object")))
 
 
-def _hdf5_contents(path: Path) -> Contents:
-    """Arrays of a version 7.3 file: {real, imag} records or real numbers, axes in the opposite order."""
+def _hdf5_contents(path: Path, variable: str | None) -> Contents:
+    """Arrays of a version 7.3 file, axes in the opposite order: {real, imag} records, or real numbers.
+
+    Real numbers are read only where `variable` names two arrays, or where no array is complex: a file may hold much
+    else.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     others = []
     with h5py.File(path, "r") as file:
-        for name, dataset in datasets_of(path, file).items():
+        datasets = datasets_of(path, file)
+        records = any(dataset.dtype.names == ("real", "imag") for dataset in datasets.values())
+        reals = "," in (variable or "") or not records
+        for name, dataset in datasets.items():
             if dataset.dtype.names == ("real", "imag"):
                 values = safe_array(path, dataset)
                 arrays[name.strip("/")] = (values["real"] + 1j * values["imag"]).astype(np.complex64).T
-            elif dataset.dtype.kind == "f" and dataset.ndim >= 2:
+            elif reals and dataset.dtype.kind == "f" and dataset.ndim >= 2:
                 arrays[name.strip("/")] = safe_array(path, dataset).T
             else:
                 others.append(name.strip("/"))

@@ -48,6 +48,19 @@ def test_two_real_arrays_by_name(tmp_path, kspace):
         open_scan(tmp_path / "new.mat", variable="a,c")
 
 
+def test_real_arrays_beside_complex_ones_are_not_read(tmp_path, kspace):
+    """One that is declared and never written, which cannot be read, does not stop the k-space from being read."""
+    stored = kspace[0].transpose(1, 2, 0)
+    values = np.empty(stored.T.shape, [("real", "f8"), ("imag", "f8")])
+    values["real"], values["imag"] = stored.real.T, stored.imag.T
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        file["kspace"] = values
+        file.create_dataset("unwritten", (1000, 1000), "f8", chunks=(100, 100))
+    with (tmp_path / "new.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(128))
+    np.testing.assert_allclose(open_scan(tmp_path / "new.mat")[0], kspace[0], rtol=1e-6)
+
+
 def test_structs_are_said(tmp_path, kspace):
     scipy.io.savemat(tmp_path / "s.mat", {"data": {"kspace": kspace[0]}, "count": np.ones((3, 3))})
     with pytest.raises(ScanError, match=r"structs, cells and texts \['data'\] are not looked into"):
