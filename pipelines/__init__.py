@@ -6,4 +6,6 @@ first used.
 
 import lazy_loader
 
+from synth.version import __version__ as __version__
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

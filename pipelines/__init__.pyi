@@ -3,8 +3,8 @@ from .corpus.build import Built, build
 from .corpus.verify import Verified, verify
 from .errors import BuildError, ClusterError, CorpusExistsError, ManifestError, StageError
 from .study.run_study import StudyResult, run_study
-from .version import __version__ as __version__
 
+__version__: str
 __all__ = [
     "BuildError",
     "Built",

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..version import __version__
+from synth.version import __version__
+
 from . import corpus_commands, manifest_commands, model_commands, scan_commands, study_commands, tool_commands
 from .options import WholeHelp, show_tracebacks
 

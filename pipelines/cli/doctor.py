@@ -9,8 +9,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from synth.version import __version__
+
 from ..cluster import cores
-from ..version import __version__
 
 ROOMS = ("synth", "recon", "pipelines")
 HOME = Path(__file__).resolve().parents[2]

@@ -6,13 +6,11 @@ import contextlib
 import errno
 import fcntl
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from synth.process import keep_memory
 from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.storage.corpus_files import building_path, stored_attributes
+from synth.version import versions
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
@@ -34,6 +33,8 @@ from .damage import find_damage
 from .data_card import card_documents
 from .same_recipe import is_same, refuse_another
 from .summary import lacking, summarise
+
+DECISIVE = ("numpy", "scipy", "pillow", "zarr")  # packages that decide the bits of a pair
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
-    content = corpus.finish({**summary, "versions": versions()}, papers)
+    content = corpus.finish({**summary, "versions": versions(*DECISIVE)}, papers)
     return Built(
         corpus=str(out),
         content_hash=content,
@@ -279,11 +280,4 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
     documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
-    return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions()}
-
-
-@lru_cache
-def versions() -> dict[str, str]:
-    """Versions of the software that decides the bits of a pair."""
-    names = ("fathom-mri", "numpy", "scipy", "pillow", "zarr")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions(*DECISIVE)}

@@ -17,9 +17,10 @@ from synth.corpus.tasks import finished
 from synth.errors import SourceRejectedError
 from synth.rng import rng
 from synth.storage.corpus_files import Bucket, refuse_unfinished
+from synth.version import versions
 
 from ..display.progress import Meter
-from .build import versions
+from .build import DECISIVE
 from .damage import find_damage
 from .remeasure import measure
 
@@ -145,5 +146,5 @@ def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str,
         np.linalg.norm(np.subtract(a, b, dtype=np.complex128)) <= CLOSE * np.linalg.norm(b)
         for a, b in zip(made, kept, strict=True)
     ):
-        return "close", f"pair {index}: the same within {CLOSE:g}, made with {versions()}"
+        return "close", f"pair {index}: the same within {CLOSE:g}, made with {versions(*DECISIVE)}"
     return "differs", f"pair {index}: made again, it differs from the stored pair"

@@ -11,8 +11,9 @@ import numpy as np
 
 from recon.evaluation.optimum import Optimum
 from recon.evaluation.rows import PROBES
-from recon.training.model_files import change_of_parameters, versions
+from recon.training.model_files import change_of_parameters
 from synth.storage.whole import write_whole
+from synth.version import versions
 
 from ..corpus.leakage import shared, sources_of
 from ..display.csv_table import write_table
@@ -69,7 +70,7 @@ def write_report(
         moves=results.moves,
         optima=results.optima,
         lams=lams,
-        versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+        versions=", ".join(f"{name} {version}" for name, version in versions("torch", "zarr", "numpy").items()),
     )
     write_whole(folder.path / "report.html", html)
     return folder.path / "report.html"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
@@ -117,21 +114,6 @@ def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[st
 
 def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that a result depends on."""
-    found = {}
-    for name in ("fathom-mri", "torch", "zarr"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a checkout that is not installed
-            found[name] = "unknown"
-    return {
-        **found,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def change_of_parameters(before: Path, after: Path) -> dict[str, float]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synth.version import versions
+
 from ..data.datasets import PairDataset
 from ..data.joined_pairs import joined
 from ..data.loader import PairLoader, make_loader
@@ -21,7 +23,7 @@ from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
 from .losses import loss_of
-from .model_files import described, give_weights, save_model, versions, weights_file
+from .model_files import described, give_weights, save_model, weights_file
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
 
@@ -52,7 +54,7 @@ class Run:
         device: torch.device,
     ) -> None:
         self.settings, self.corpora, self.validation = settings, corpora, validation
-        self.out, self.identity, self.versions = out, identity, versions()
+        self.out, self.identity, self.versions = out, identity, versions("torch", "zarr", "numpy")
         self.world, self.device, self.state = world, device, State()
         length = settings.training
         self.model = make_model(settings.model, settings.seed).to(device)
