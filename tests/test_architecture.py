@@ -14,7 +14,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DOORS = ("synth/__init__.py", "recon/__init__.py", "pipelines/__init__.py")
 # From the ground up. A file may import from its own floor and from those before it; a folder is all that lies below it.
 FLOORS = (
-    ("synth/errors.py", "synth/rng.py", "synth/physics.py", "synth/snr.py", "synth/process.py", "synth/moved.py"),
+    (
+        "synth/errors.py",
+        "synth/rng.py",
+        "synth/physics.py",
+        "synth/snr.py",
+        "synth/process.py",
+        "synth/moved.py",
+        "synth/version.py",
+    ),
     ("synth/settings/",),
     ("synth/storage/",),
     ("synth/scans/",),
