@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -131,12 +133,16 @@ class PairLoader:
             raise ValueError(f"the state says epoch {self._epoch}, batch {self._given} of {len(self)}; it is damaged")
 
     def _by_threads(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
-        pin = self.device.type == "cuda"
+        on_gpu = self.device.type == "cuda"
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fathom-read") as pool:
 
             def read(batch: list[int]) -> PackedBatch:
-                packed = self.order.pairs.packed(batch)
-                return packed.pin_memory() if pin else packed
+                if not on_gpu:
+                    return self.order.pairs.packed(batch)
+                packed = self.order.pairs.packed(batch, pinned).pin_memory()
+                if self.order.pairs.with_maps:
+                    self.order.pairs.read_maps(packed, self.device)
+                return packed
 
             waiting = iter(batches)
             queue: deque[Future[PackedBatch]] = deque(pool.submit(read, b) for b in islice(waiting, self._ahead))
@@ -164,7 +170,17 @@ class PairLoader:
         )
         for number, layout in enumerate(loader):
             batch = slots[number].get(layout)
-            yield batch.map(lambda t: t if t is batch.kspace else t.clone())  # noqa: B023 (unpacking copies k-space)
+            if self.device.type == "cuda":
+                yield batch.pin_memory()
+            else:
+                yield batch.map(lambda t: t if t is batch.kspace else t.clone())  # noqa: B023 (unpacking copies k-space)
+
+
+def pinned(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    """An empty array in page-locked memory, from which a GPU copies by itself; torch keeps and reuses this memory."""
+    like = torch.from_numpy(np.empty(0, dtype))
+    array: NDArray[Any] = torch.empty(tuple(shape), dtype=like.dtype, pin_memory=True).numpy()
+    return array
 
 
 class BatchesInSlots(Dataset[Layout]):

@@ -15,9 +15,14 @@ Batch = dict[str, Tensor]
 """Items with a batch axis in front, as `pairs` describes them; every reconstruction is called with a batch."""
 
 
-def known_sigma(batch: Batch, scale: Tensor) -> Tensor:
-    """A batch's sigma divided by `scale` [batch]; raises ValueError where sigma is 0 or not known."""
-    sigma = batch["sigma"] / scale
+def known_sigma(batch: Batch) -> Tensor:
+    """A batch's sigma [batch]; raises ValueError where it is 0 or not known.
+
+    A GPU is not waited for: there, such a sigma becomes NaN, and so does the image.
+    """
+    sigma = batch["sigma"]
+    if sigma.device.type != "cpu":
+        return torch.where(sigma > 0, sigma, torch.nan)
     if not bool((sigma > 0).all()):
         raise ValueError("a noise-aware network needs the noise level of every pair; some sigma is 0 or not known")
     return sigma
@@ -47,13 +52,18 @@ class PackedBatch:
     kspace: Tensor
     mask: Tensor  # [batch x] or [batch y x]
     target: Tensor  # [batch y x]
-    maps_index: Tensor  # [batch]
+    maps_index: Tensor  # [batch], always in the host's memory
     max_value: Tensor  # [batch], as are all below
     scale: Tensor
     sigma: Tensor
     acceleration: Tensor
     acceleration_net: Tensor
     pair_id: Tensor
+
+    @property
+    def map_keys(self) -> list[tuple[int, int]]:
+        """The bucket and the number of every pair's map set."""
+        return [(self.geometry.bucket, number) for number in self.maps_index.tolist()]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PackedBatch:
         """Apply a function to every tensor."""
@@ -62,11 +72,13 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> PackedBatch:
         """Move to a device, packed."""
-        return self if device.type == "cpu" else self.map(lambda t: t.to(device, non_blocking=True))
+        if device.type == "cpu":
+            return self
+        return replace(self.map(lambda t: t.to(device, non_blocking=True)), maps_index=self.maps_index)
 
     def pin_memory(self) -> PackedBatch:
-        """Copy to page-locked memory, from which a GPU copies without the CPU."""
-        return self.map(Tensor.pin_memory)
+        """Copy what is not there yet to page-locked memory, from which a GPU copies without the CPU."""
+        return self.map(lambda t: t if t.is_pinned() else t.pin_memory())
 
 
 def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
@@ -114,6 +126,14 @@ def _masked(kspace: Tensor, mask: Tensor) -> Tensor:
 def _scattered(packed: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Packed samples put into zeros [batch coil y x]; samples beyond the count of a pair's mask are padding."""
     batch, coils = packed.shape[:2]
+    if packed.device.type != "cpu":  # each position takes its sample, so that no count is asked of the device
+        flat_mask = mask.flatten(1)
+        number = (flat_mask.cumsum(1) - 1).clamp_(0, packed.shape[-1] - 1)
+        shape = [batch, coils, *([] if mask.ndim == 3 else size[:1]), flat_mask.shape[1]]
+        wide = [1] * (len(shape) - 2)
+        taken = packed.gather(-1, number.view(batch, *wide, -1).expand(shape))
+        found = torch.where(flat_mask.view(batch, *wide, -1), taken, packed.new_zeros(()))
+        return found.view(batch, coils, *size)
     kspace = packed.new_zeros((batch, coils, *size))
     flat = kspace.view(batch, coils, *((-1,) if mask.ndim == 3 else size))
     for into, samples, sampled in zip(flat, packed, mask, strict=True):

@@ -43,6 +43,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
     def __init__(self, *, with_maps: bool, oversampled: bool) -> None:
         self.with_maps, self.oversampled = with_maps, oversampled
         self._maps: OrderedDict[tuple[int, int, torch.device], Tensor] = OrderedDict()
+        self._read: dict[tuple[int, int], Tensor] = {}  # maps on their way to a GPU
 
     @property
     @abstractmethod
@@ -100,18 +101,27 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return unpack(batch, maps, oversampled=self.oversampled)
 
     def _batch_maps(self, batch: PackedBatch) -> Tensor:
-        sets = [self._maps_on(batch.geometry.bucket, int(k), batch.kspace.device) for k in batch.maps_index.tolist()]
+        sets = [self._maps_on(key, batch.kspace.device) for key in batch.map_keys]
         return sets[0][None] if len(sets) == 1 else torch.stack(sets)
 
-    def _maps_on(self, bucket: int, index: int, device: torch.device) -> Tensor:
-        key = (bucket, index, device)
-        if key not in self._maps:
-            self._maps[key] = torch.tensor(self.map_set(bucket, index), device=device)
+    def _maps_on(self, key: tuple[int, int], device: torch.device) -> Tensor:
+        if (*key, device) not in self._maps:
+            read = self._read.pop(key, None)
+            read = torch.tensor(self.map_set(*key)) if read is None else read
+            if device.type == "cuda":
+                read = (read if read.is_pinned() else read.pin_memory()).to(device, non_blocking=True)
+            self._maps[*key, device] = read
             while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > MAPS_BYTES:
                 self._maps.popitem(last=False)
-        self._maps.move_to_end(key)
-        return self._maps[key]
+        self._maps.move_to_end((*key, device))
+        return self._maps[*key, device]
+
+    def read_maps(self, batch: PackedBatch, device: torch.device) -> None:
+        """Read the map sets of a batch ahead of `unpacked` on a GPU; threads may call this."""
+        for key in batch.map_keys:
+            if (*key, device) not in self._maps and key not in self._read:
+                self._read[key] = torch.tensor(self.map_set(*key)).pin_memory()
 
     def __getstate__(self) -> dict[str, Any]:
         """The state that is sent to other processes, without the cached maps."""
-        return {**self.__dict__, "_maps": OrderedDict()}
+        return {**self.__dict__, "_maps": OrderedDict(), "_read": {}}

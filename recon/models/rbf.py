@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .operators import rbf_gradients, rbf_values
+
 RbfKind = Literal["icg", "optox", "bart"]
 NODES_PER_SIGMA = 8
 REACH = 6.0  # sigmas beyond the outermost centres, where a Gaussian has fallen to exp(-18) = 2e-8
@@ -41,10 +43,18 @@ class RbfTable:
         left, right, rise, end = values[:-1], values[1:], slopes[:-1], slopes[1:]
         cubic = [left, rise, 3 * (right - left) - 2 * rise - end, 2 * (left - right) + rise + end]
         self.matrix = torch.stack(cubic, dim=1)  # [interval 4 n]
+        self._placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def matrix_like(self, tensor: Tensor) -> Tensor:
+        """`matrix` on a tensor's device and in its precision, where it stays."""
+        key = tensor.device, tensor.dtype
+        if key not in self._placed:
+            self._placed[key] = self.matrix.to(*key)
+        return self._placed[key]
 
     def coefficients(self, weights: Tensor) -> Tensor:
         """Coefficients [4, filter * interval] for weights [filter n]; beyond the table, phi keeps its end values."""
-        made = torch.einsum("kjn,fn->jfk", self.matrix.to(weights), weights)
+        made = torch.einsum("kjn,fn->jfk", self.matrix_like(weights), weights)
         return made.reshape(4, -1)
 
     def exact(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -83,7 +93,7 @@ class _Rbf(torch.autograd.Function):
                 row.scatter_add_(0, place, power)
                 power = power * t
             shaped = sums.reshape(4, ctx.filters, table.intervals).double()
-            dw = torch.einsum("jfk,kjn->fn", shaped, table.matrix.to(shaped)).to(x.dtype)
+            dw = torch.einsum("jfk,kjn->fn", shaped, table.matrix_like(shaped)).to(x.dtype)
         return dx, dw, None
 
 
@@ -96,6 +106,27 @@ def _place(x: Tensor, table: RbfTable) -> tuple[Tensor, Tensor]:
     return (interval.to(torch.int64) + filters).reshape(-1), t
 
 
+class _DeviceRbf(torch.autograd.Function):
+    """The same on a GPU: one kernel each way, and gradients in the weights by the Gaussians, without atomic sums."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, table: RbfTable) -> Tensor:
+        coefficients = torch.einsum("kjn,fn->fkj", table.matrix_like(weights), weights).contiguous()
+        x = x.contiguous()
+        ctx.save_for_backward(x, coefficients)
+        ctx.table, ctx.nodes = table, weights.shape[1]
+        return rbf_values(x, coefficients, table.low, table.step)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, coefficients = ctx.saved_tensors
+        table: RbfTable = ctx.table
+        how = ctx.nodes, table.low, table.step, table.sigma, table.factor
+        return *rbf_gradients(x, gradients[0].contiguous(), coefficients, *how), None
+
+
 def rbf(x: Tensor, weights: Tensor, table: RbfTable) -> Tensor:
     """phi_i(x_i) for x [batch filter y x] and weights [filter n]."""
+    if x.device.type != "cpu":
+        return _DeviceRbf.apply(x, weights, table)  # type: ignore[no-untyped-call]
     return _Rbf.apply(x, weights, table)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ sigpy's and BART's ``lambda`` regularise in the opposite direction: see `opposit
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -23,7 +24,9 @@ from torch import Tensor
 
 from synth.physics import sense_adjoint, sense_forward
 
-from .solvers import conjugate_gradient
+from .device_solver import normal as device_normal
+from .device_solver import solve as device_solve
+from .solvers import conjugate_gradient, floor
 
 Convention = Literal["A", "A2", "B"]
 Gradients = Literal["implicit", "iterations"]
@@ -71,8 +74,9 @@ class Sense:
 
     @cached_property
     def _weight(self) -> Tensor:
-        """R on sampled positions, else 0, in the order of the uncentred transform."""
-        weight = self.acceleration[:, None] * self.mask.to(self.maps.real.dtype)
+        """R / N on sampled positions, else 0, in the order of the uncentred transform; 1 / N is the inverse's."""
+        count = math.prod(self.maps.shape[axis] for axis in self._axes)
+        weight = self.acceleration[:, None] / count * self.mask.to(self.maps.real.dtype)
         return torch.fft.ifftshift(weight, dim=self._axes)
 
     def adjoint(self, kspace: Tensor) -> Tensor:
@@ -84,9 +88,14 @@ class Sense:
         return sense_forward(x, self.maps, self.mask)
 
     def normal(self, x: Tensor) -> Tensor:
-        """A x = E^H E x [batch y x]."""
-        if x.device.type != "cpu" or not self.lines or torch.is_grad_enabled():
-            return self._normal(self.maps, self.maps.conj(), x)
+        """A x = E^H E x [batch y x]; its derivative is A as well, so that nothing is stored for the backward pass."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            made: Tensor = _Normal.apply(x, self)  # type: ignore[no-untyped-call]
+            return made
+        if x.device.type != "cpu":
+            return device_normal(x, self.maps, self._weight, self._axes)
+        if not self.lines:
+            return self._normal(self.maps, self._conjugate, x)
         rows = max(1, CACHE_BYTES // (self.maps.shape[1] * x.shape[-1] * x.element_size()))
         pieces = zip(*(part.split(rows, dim=-2) for part in (self.maps, self._conjugate, x)), strict=True)
         return torch.cat([self._normal(*piece) for piece in pieces], dim=-2)
@@ -99,8 +108,19 @@ class Sense:
         # Centring the image is a shift of both sides, which cancels; the weight is shifted instead of k-space.
         spectrum = torch.fft.fftn(maps * x[:, None], dim=self._axes)
         spectrum *= self._weight
-        images = torch.fft.ifftn(spectrum, dim=self._axes)
-        return (images.mul_(conjugate) if not torch.is_grad_enabled() else images * conjugate).sum(1)
+        return torch.fft.ifftn(spectrum, dim=self._axes, norm="forward").mul_(conjugate).sum(1)
+
+    def solve(
+        self, right: Tensor, mu: Tensor | None, start: Tensor | None, iterations: int, tolerance: float
+    ) -> Tensor:
+        """(A + mu)^-1 right [batch y x], with mu [batch 1 1] (None is 0), by conjugate gradients without gradients."""
+        with torch.no_grad():
+            if right.device.type != "cpu":
+                shift = right.real.new_zeros(len(right)) if mu is None else mu.reshape(-1).expand(len(right))
+                given = right.resolve_conj().contiguous(), start, shift, iterations, floor(tolerance, right.dtype)
+                return device_solve(self, self.maps, self._weight, self._axes, *given)
+            shifted = self.normal if mu is None else lambda p: self.normal(p) + mu * p
+            return conjugate_gradient(shifted, right, start, iterations=iterations, tolerance=tolerance).x
 
 
 class _Normal(torch.autograd.Function):
@@ -126,8 +146,7 @@ class _RegularisedSense(torch.autograd.Function):
         ctx: Any, data: Tensor, prior: Tensor, mu: Tensor, model: Sense, iterations: int, tolerance: float
     ) -> Tensor:
         """Start from the prior: it is the solution for a small lam."""
-        with torch.no_grad():
-            x = _solve(model, mu, data + mu * prior, prior, iterations, tolerance)
+        x = model.solve(data + mu * prior, mu, prior, iterations, tolerance)
         ctx.save_for_backward(prior, mu, x)
         ctx.model, ctx.how = model, (iterations, tolerance)
         return x
@@ -137,15 +156,9 @@ class _RegularisedSense(torch.autograd.Function):
         """V = (A + mu)^-1 g gives dL/d(E^H y) = v, dL/dz = mu v and dL/dmu = Re <v, z - x>."""
         prior, mu, x = ctx.saved_tensors
         with torch.no_grad():
-            v = _solve(ctx.model, mu, gradients[0], None, *ctx.how)
+            v = ctx.model.solve(gradients[0], mu, None, *ctx.how)
             slope = (v.conj() * (prior - x)).real.sum(dim=(-2, -1), keepdim=True).sum_to_size(mu.shape)
         return v, mu * v, slope, None, None, None
-
-
-def _solve(model: Sense, mu: Tensor, right: Tensor, start: Tensor | None, iterations: int, tolerance: float) -> Tensor:
-    return conjugate_gradient(
-        lambda p: model.normal(p) + mu * p, right, start, iterations=iterations, tolerance=tolerance
-    ).x
 
 
 def regularised_sense(
@@ -172,12 +185,26 @@ def regularised_sense(
     if not bool((level > 0).all()):
         raise ValueError(f"lam must be greater than 0, got {level.min():g}")
     model = Sense(maps, mask)
-    data = model.adjoint(kspace)
-    mu = mu_of(level, convention).reshape(-1, 1, 1)
+    how: dict[str, Any] = {"iterations": iterations, "tolerance": tolerance, "gradients": gradients}
+    return towards(prior, model, model.adjoint(kspace), mu_of(level, convention), **how)
+
+
+def towards(
+    prior: Tensor | None,
+    model: Sense,
+    data: Tensor,
+    mu: Tensor,
+    *,
+    iterations: int,
+    tolerance: float,
+    gradients: Gradients,
+) -> Tensor:
+    """The image [batch y x] that `regularised_sense` gives, from data E^H y [batch y x] and mu > 0, [] or [batch]."""
+    mu = mu.reshape(-1, 1, 1)
     if gradients == "iterations":
         right = data if prior is None else data + mu * prior
         return conjugate_gradient(
-            lambda p: _Normal.apply(p, model) + mu * p,  # type: ignore[no-untyped-call]
+            lambda p: model.normal(p) + mu * p,
             right,
             prior,
             iterations=iterations,
@@ -198,5 +225,4 @@ def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30
     """
     model = Sense(maps, mask)
     with torch.no_grad():
-        data = model.adjoint(kspace)
-        return conjugate_gradient(model.normal, data, iterations=iterations, tolerance=tolerance).x
+        return model.solve(model.adjoint(kspace), None, None, iterations, tolerance)

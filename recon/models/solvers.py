@@ -45,14 +45,15 @@ def conjugate_gradient(
     gradients of the iterations that were made.
     """
     scale = _norm(right).clamp_min(torch.finfo(right.real.dtype).tiny)
-    tolerance = max(tolerance, ROUNDING * torch.finfo(right.real.dtype).eps)
+    tolerance = floor(tolerance, right.dtype)
     x = torch.zeros_like(right) if start is None else start
     r = right if start is None else right - operator(x)
     z = r if precondition is None else precondition(r)
     p, rz = z, _inner(r, z)
+    square_r = rz if precondition is None else _inner(r, r)
     done, largest, live = 0, torch.zeros_like(rz), torch.ones_like(rz, dtype=torch.bool)
     for done in range(1, iterations + 1):
-        active = live & (_norm(r) > tolerance * scale)
+        active = live & (square_r.sqrt() > tolerance * scale)
         if not bool(active.any()):
             done -= 1
             break
@@ -68,8 +69,14 @@ def conjugate_gradient(
         r = r - _wide(step, r) * q
         z = r if precondition is None else precondition(r)
         old, rz = rz, _inner(r, z)
+        square_r = rz if precondition is None else _inner(r, r)
         p = z + _wide(_ratio(rz, old, active), p) * p
-    return Solved(x, done, _norm(r) / scale)
+    return Solved(x, done, square_r.sqrt() / scale)
+
+
+def floor(tolerance: float, dtype: torch.dtype) -> float:
+    """The tolerance, or that of a solution which is rounded to `dtype`, whichever is larger."""
+    return max(tolerance, ROUNDING * torch.finfo(dtype).eps)
 
 
 def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:

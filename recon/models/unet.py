@@ -53,7 +53,8 @@ class UNet(nn.Module):
         step = 2**self.levels
         if -rows % step >= rows or -columns % step >= columns:
             raise ValueError(f"images of {rows}x{columns} are too small for {self.levels} levels; lower model.levels")
-        x = nn.functional.pad(x, (0, -columns % step, 0, -rows % step), mode="reflect")
+        if rows % step or columns % step:
+            x = nn.functional.pad(x, (0, -columns % step, 0, -rows % step), mode="reflect")
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             change = self._correction(x)[..., :rows, :columns].to(image.real.dtype)
         return image + torch.view_as_complex(change.permute(0, 2, 3, 1).contiguous())

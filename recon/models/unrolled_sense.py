@@ -17,6 +17,7 @@ trained, and so is m_n, which starts at 1.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -27,7 +28,8 @@ from torch.utils.checkpoint import checkpoint
 from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
-from .sense import Gradients, Sense, cg_sense, regularised_sense
+from .cuda_graphs import Graphed
+from .sense import Gradients, Sense, cg_sense, mu_of, towards
 from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
 
@@ -157,35 +159,46 @@ class UnrolledSense(nn.Module):
         model = Sense(batch["sens_maps"], batch["mask"])
         start = model.adjoint(batch["masked_kspace"]) / model.acceleration
         scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-        kspace = batch["masked_kspace"] / scale[:, None]
+        data = start * (model.acceleration / scale)
         lams, conditions = self._noise(batch, scale[:, 0, 0], model.acceleration[:, 0, 0])
         made: list[Tensor] = []
         prior: Tensor | None = None
         multiplier = torch.zeros_like(start)
-        for number, (net, lam) in enumerate(zip(self.nets, lams, strict=True)):
-            x = regularised_sense(
-                kspace,
-                batch["sens_maps"],
-                batch["mask"],
+        for number, lam in enumerate(lams):
+            x = towards(
                 prior,
-                lam,
+                model,
+                data,
+                mu_of(lam),
                 iterations=self.spec.cg_iterations,
                 tolerance=self.spec.cg_tolerance,
                 gradients=self.spec.gradients,
             )
             x = x + multiplier
-            z = checkpoint(net, x, conditions, use_reentrant=False) if self.checkpointing else net(x, conditions)
+            z = self._corrected(number, x, conditions)
             if self.memory is not None and number < len(self.memory):
                 multiplier = self.memory[number] * (x - z)
             prior = z - multiplier
             made.append(z)
         return [z * scale for z in made]
 
+    def _corrected(self, number: int, image: Tensor, conditions: Tensor | None) -> Tensor:
+        """The image after the net of step `number`."""
+        given = (image,) if conditions is None else (image, conditions)
+        if self.checkpointing:
+            made: Tensor = checkpoint(self.nets[number], *given, use_reentrant=False, preserve_rng_state=False)
+            return made  # the nets draw nothing
+        return self._graphed[number](*given)
+
+    @cached_property
+    def _graphed(self) -> list[Graphed]:
+        return [Graphed(net) for net in self.nets]
+
     def _noise(self, batch: Batch, scale: Tensor, acceleration: Tensor) -> tuple[Tensor, Tensor | None]:
         """The lam of each step [iteration batch], and the conditions of the nets [batch 1] or None."""
         if self.powers is None:
             return self.lam[:, None].expand(-1, len(scale)), None
-        sigma = known_sigma(batch, scale)
+        sigma = known_sigma(batch) / scale
         usual = 1 / (2 * sigma * acceleration.sqrt()) / USUAL
         return self.lam[:, None] * USUAL * usual ** self.powers[:, None], sigma[:, None]
 
@@ -215,6 +228,11 @@ class Denoiser(nn.Module):
         """Reconstruct a batch."""
         image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.spec.cg_iterations)
         scale = image.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-        conditions = known_sigma(batch, scale[:, 0, 0])[:, None] if self.spec.noise_aware else None
-        result: Tensor = self.net(image / scale, conditions) * scale
-        return result
+        given = [image / scale]
+        if self.spec.noise_aware:
+            given.append((known_sigma(batch) / scale[:, 0, 0])[:, None])
+        return self._graphed(*given) * scale
+
+    @cached_property
+    def _graphed(self) -> Graphed:
+        return Graphed(self.net)

@@ -13,6 +13,7 @@ noise level, so that one model serves every SNR. The powers are learned, and sta
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
+from .cuda_graphs import Graphed
 from .filters import correlate, transposed
 from .rbf import RbfKind, RbfTable, rbf
 from .sense import Sense
@@ -96,9 +98,7 @@ class VariationalStage(nn.Module):
     @torch.no_grad()
     def project(self) -> None:
         """Project onto the constraints: kernels with zero mean in each part and norm at most 1, lam at least 0."""
-        self.kernels.sub_(self.kernels.mean(dim=(-2, -1), keepdim=True))
-        norm = self.kernels.flatten(1).norm(dim=1).clamp_min(1.0)
-        self.kernels.div_(norm[:, None, None, None])
+        self.kernels.copy_(_constrained(self.kernels))
         self.lam.clamp_min_(0.0)
 
 
@@ -123,25 +123,40 @@ class VariationalNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
-        model = Sense(batch["sens_maps"], batch["mask"])
-        start = model.adjoint(batch["masked_kspace"]) / model.acceleration
+        given = [batch[name] for name in ("masked_kspace", "sens_maps", "mask")]
+        if self.spec.noise_aware:
+            given.append(known_sigma(batch))
+        return self._reconstruct(*given) if self.checkpointing else self._graphed(*given)
+
+    @cached_property
+    def _graphed(self) -> Graphed:
+        return Graphed(self, self._reconstruct)
+
+    def _reconstruct(self, kspace: Tensor, maps: Tensor, mask: Tensor, sigma: Tensor | None = None) -> Tensor:
+        model = Sense(maps, mask)
+        start = model.adjoint(kspace) / model.acceleration
         scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
         data = start / scale
 
         def gradient(u: Tensor) -> Tensor:
             return model.normal(u) / model.acceleration - data
 
-        noise = known_sigma(batch, scale[:, 0, 0]) / USUAL_NOISE if self.spec.noise_aware else None
+        noise = None if sigma is None else sigma / scale[:, 0, 0] / USUAL_NOISE
         u = data
         for stage in self.stages:
             given = u, gradient, noise
-            u = checkpoint(stage, *given, use_reentrant=False) if self.checkpointing else stage(*given)
+            if self.checkpointing:  # stages draw nothing
+                u = checkpoint(stage, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                u = stage(*given)
         return u * scale
 
+    @torch.no_grad()
     def project(self) -> None:
-        """Project every stage's parameters; training calls this after each step."""
-        for stage in self.stages:
-            stage.project()  # type: ignore[operator]
+        """Project every stage's parameters, all at once; training calls this after each step."""
+        kernels, _, lam = ([p.detach() for p in block] for block in self.blocks())
+        torch._foreach_copy_(kernels, _constrained(torch.stack(kernels)).unbind())
+        torch._foreach_clamp_min_(lam, 0.0)
 
     @property
     def lam(self) -> Tensor:
@@ -153,10 +168,22 @@ class VariationalNetwork(nn.Module):
         return [[getattr(stage, name) for stage in self.stages] for name in ("kernels", "weights", "lam")]
 
 
+def _constrained(kernels: Tensor) -> Tensor:
+    """Kernels [... filter part y x] with zero mean in each part, and norm at most 1."""
+    centred = kernels - kernels.mean(dim=(-2, -1), keepdim=True)
+    norm = centred.flatten(-3).norm(dim=-1).clamp_min(1.0)
+    return centred / norm[..., None, None, None]
+
+
 def symmetric_pad(image: Tensor, width: int) -> Tensor:
     """Pad [... y x] on all sides by reflection that repeats the edge: numpy's mode "symmetric"."""
     for axis in (-2, -1):
-        n = image.shape[axis]
-        index: Any = np.pad(np.arange(n), width, mode="symmetric")
-        image = image.index_select(axis, torch.from_numpy(index).to(image.device))
+        image = image.index_select(axis, _reflected(image.shape[axis], width, image.device))
     return image
+
+
+@lru_cache(maxsize=16)
+def _reflected(count: int, width: int, device: torch.device) -> Tensor:
+    """Where each pixel of the padded axis comes from; kept, so that a GPU does not wait for it again."""
+    index: Any = np.pad(np.arange(count), width, mode="symmetric")
+    return torch.from_numpy(index).to(device)

@@ -73,3 +73,10 @@ def restore_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], 
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for (
+        parameter,
+        values,
+    ) in optimiser.state.items():  # as the parameter lies in memory: kernels for all at once need it
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -43,12 +43,15 @@ class Ipalm(Optimizer):
         self.prox = prox
 
     @torch.no_grad()
-    def step(self, closure: Callable[..., float]) -> float:  # type: ignore[override]
-        """One step of every block; `closure(backward=...)` gives the loss, with gradients unless told otherwise."""
+    def step(self, closure: Callable[..., Tensor]) -> Tensor:  # type: ignore[override]
+        """One step of every block; `closure(backward=...)` gives the loss [], with gradients unless told otherwise.
+
+        The device is waited for once in every trial.
+        """
         losses = [self._step_block(group, closure) for group in self.param_groups]
         return losses[0]
 
-    def _step_block(self, group: dict[str, Any], closure: Callable[..., float]) -> float:
+    def _step_block(self, group: dict[str, Any], closure: Callable[..., Tensor]) -> Tensor:
         params: list[Tensor] = group["params"]
         for p in params:
             old, here = self.state[p].get("previous", p), p.clone()
@@ -58,18 +61,23 @@ class Ipalm(Optimizer):
             before = closure(backward=True)
         start = [p.clone() for p in params]
         slopes = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in params]
+        where = before.double()
         curvature = float(group["lipschitz"])
         for _ in range(TRIALS):
-            for p, s, g in zip(params, start, slopes, strict=True):
-                p.copy_(s - g / curvature)
+            torch._foreach_copy_(params, torch._foreach_sub(start, torch._foreach_div(slopes, curvature)))
             self.prox()
             after = closure(backward=False)
-            moved = [p - s for p, s in zip(params, start, strict=True)]
-            linear = sum(float((m * g).sum()) for m, g in zip(moved, slopes, strict=True))
-            bound = before + linear + curvature / 2 * sum(float(m.square().sum()) for m in moved)
-            if after <= bound + SLACK * abs(bound):
+            moved = torch._foreach_sub(params, start)
+            linear, square = (_total(torch._foreach_mul(moved, by)) for by in (slopes, moved))
+            bound = where + linear + curvature / 2 * square
+            if bool(after <= bound + SLACK * bound.abs()):
                 curvature = max(0.75 * curvature, LEAST)
                 break
             curvature = min(2 * curvature, MOST)
         group["lipschitz"] = curvature
         return before
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    """The sum [] of all numbers of all tensors, added up in double precision."""
+    return torch.stack([part.sum() for part in parts]).double().sum()

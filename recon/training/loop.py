@@ -78,17 +78,19 @@ def train(
             run.model.train()
             while state.step < run.steps and not run.patience_is_over():
                 for batch in run.loader:
-                    loss = run.advance(batch)
+                    run.advance(batch)
                     state.step += 1
                     now = time.monotonic()
                     state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
-                    journal.write(state.step, loss=loss, seconds=round(state.seconds, 3))
-                    if world.rank == 0:
-                        tell(state.step, run.steps, loss)
                     validated = run.validation_is_due()
+                    due = validated or now - saved >= settings.training.checkpoint_seconds
+                    for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
+                        journal.write(step, loss=loss, seconds=round(state.seconds, 3))
+                        if world.rank == 0:
+                            tell(step, run.steps, loss)
                     if validated:
                         journal.write(state.step, validation=run.validate())
-                    if validated or now - saved >= settings.training.checkpoint_seconds:
+                    if due:
                         journal.flush()
                         run.save()
                         saved = time.monotonic()

@@ -26,7 +26,10 @@ class ProcessGroup:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            if device.type == "cuda":
+                dist.init_process_group("nccl", device_id=device)  # it need not guess the device at the first exchange
+            else:
+                dist.init_process_group("gloo")
         return cls(dist.get_rank(), size)
 
     def leave(self) -> None:
@@ -70,6 +73,8 @@ def local_device(device: str | None) -> torch.device:
         if not torch.cuda.is_available():
             raise ValueError(f"--device {wanted}: torch finds no GPU here; leave it out, or see `fathom doctor`")
         rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if chosen.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            raise ValueError(f"--device {wanted}: all processes of torchrun would share it; write cuda, one GPU each")
         chosen = chosen if chosen.index is not None else torch.device("cuda", rank)
         if chosen.index >= torch.cuda.device_count():
             raise ValueError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")

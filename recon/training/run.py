@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..models.catalogue import make_model
 from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
+from .late_losses import LateLosses
 from .losses import loss_of
 from .model_files import described, give_weights, save_model, weights_file
 from .process_group import ProcessGroup
@@ -56,6 +58,7 @@ class Run:
         self.settings, self.corpora, self.validation = settings, corpora, validation
         self.out, self.identity, self.versions = out, identity, versions("torch", "zarr", "numpy")
         self.world, self.device, self.state = world, device, State()
+        self._losses = LateLosses()
         length = settings.training
         self.model = make_model(settings.model, settings.seed).to(device)
         self.model.checkpointing = length.checkpointing  # type: ignore[assignment]
@@ -72,23 +75,38 @@ class Run:
             raise TrainingError(f"the corpora give no batch{many}")
         self.steps = length.steps or (length.epochs or 1) * self.epoch_steps
 
-    def advance(self, batch: Batch) -> float:
-        """One step on a batch; returns its loss."""
+    def advance(self, batch: Batch) -> None:
+        """One step on a batch; `told` gives its loss when the device has sent it."""
         how = self.settings.optimiser
         if isinstance(how, AdamSpec):
             for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
                 group["lr"] = rate * how.factor(self.state.step, self.steps)
 
-        def closure(*, backward: bool = True) -> float:
-            return self._gradients(batch) if backward else self._loss(batch)
+        checks: list[Tensor] = []
 
-        loss = self.optimiser.step(closure)
+        def closure(*, backward: bool = True) -> Tensor:
+            return self._gradients(batch, checks) if backward else self._loss(batch)
+
+        loss = self.optimiser.step(closure)  # type: ignore[arg-type]
         if isinstance(how, AdamSpec) and hasattr(self.model, "project"):
             self.model.project()  # type: ignore[operator]
-        return float(loss)
+        state = self.loader.state_dict()
+        place = int(state["epoch"]), int(state["given"])
+        self._losses.add(self.state.step + 1, loss, torch.stack(checks).sum(), batch, place)  # type: ignore[arg-type]
 
-    def _gradients(self, batch: Batch) -> float:
-        """The loss, with its gradients in the parameters, both averaged over the processes."""
+    def told(self, *, every: bool) -> Iterator[tuple[int, float]]:
+        """Steps and losses that have come from the device, or, with `every`, all; raises TrainingError for NaN."""
+        for step in self._losses.ready(every=every):
+            if not math.isfinite(step.check):
+                positions = self.loader.order.epoch(step.place[0])[step.place[1] - 1]
+                told = f"loss {step.loss:g}, gradient's norm {step.check - step.loss:g}"
+                raise TrainingError(
+                    self._what_is_not_finite(step.batch, self.loader.order.pairs, positions, told, step.number)
+                )
+            yield step.number, step.loss
+
+    def _gradients(self, batch: Batch, checks: list[Tensor]) -> Tensor:
+        """The loss [], with its gradients in the parameters, both averaged over the processes."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser.zero_grad()
         loss = self._training_loss(batch)
@@ -98,12 +116,8 @@ class Run:
         self.world.average([*gradients, mean])
         clip = getattr(self.settings.optimiser, "clip", 0.0)
         norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
-        if not math.isfinite(float(mean) + float(norm)):
-            state = self.loader.state_dict()
-            positions = self.loader.order.epoch(int(state["epoch"]))[int(state["given"]) - 1]
-            told = f"loss {float(mean):g}, gradient's norm {float(norm):g}"
-            raise TrainingError(self._what_is_not_finite(batch, self.loader.order.pairs, positions, told))
-        return float(mean)
+        checks.append(mean + norm)
+        return mean
 
     def _training_loss(self, batch: Batch) -> Tensor:
         length = self.settings.training
@@ -118,12 +132,12 @@ class Run:
         )
 
     @torch.no_grad()
-    def _loss(self, batch: Batch) -> float:
+    def _loss(self, batch: Batch) -> Tensor:
         mean = loss_of(self.model(batch), batch, self.settings.training.loss).mean()
         self.world.average([mean])
-        return float(mean)
+        return mean
 
-    def _what_is_not_finite(self, batch: Batch, pairs: Pairs, positions: list[int], told: str) -> str:
+    def _what_is_not_finite(self, batch: Batch, pairs: Pairs, positions: list[int], told: str, step: int) -> str:
         """A message that names the pairs; it is the same in every process."""
         bad = [
             pairs.name_of(position)
@@ -131,7 +145,7 @@ class Run:
             if not all(bool(torch.isfinite(batch[part][k].abs()).all()) for part in ("masked_kspace", "target"))
         ]
         named = self.world.gather((bad, [pairs.name_of(position) for position in positions]))
-        where, kept = f"step {self.state.step + 1}", "the last good checkpoint is kept"
+        where, kept = f"step {step}", "the last good checkpoint is kept"
         if any(names for names, _ in named):
             spoiled = ", ".join(name for names, _ in named for name in names)
             return f"{where}: {spoiled} holds NaN or infinity; {kept}. Run `fathom verify` on the corpus"
@@ -158,7 +172,9 @@ class Run:
         for batch, positions in zip(batches, batches.order.epoch(0), strict=True):
             losses.append(loss_of(self.model(batch), batch, loss))
             if not bool(torch.isfinite(losses[-1]).all()):
-                raise TrainingError(self._what_is_not_finite(batch, pairs, positions, "validation loss not finite"))
+                raise TrainingError(
+                    self._what_is_not_finite(batch, pairs, positions, "validation loss not finite", self.state.step)
+                )
         self.model.train()
         total = torch.cat(losses).mean()
         self.world.average([total])  # the last digits may differ between GPUs, and all must decide alike
@@ -244,6 +260,7 @@ def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
         lam = [p for name, p in model.named_parameters() if name.endswith(LAM_LIKE)]
         others = [p for name, p in model.named_parameters() if not name.endswith(LAM_LIKE)]
         groups = [{"params": others, "lr": how.rate}, {"params": lam, "lr": how.rate_lam}]
-        return torch.optim.Adam([g for g in groups if g["params"]])
+        on_gpu = all(p.is_cuda for p in model.parameters())
+        return torch.optim.Adam([g for g in groups if g["params"]], fused=on_gpu)  # one kernel for all parameters
     assert isinstance(model, VariationalNetwork)  # `Training` has checked it
     return Ipalm(model.blocks(), model.project, how.momentum, how.lipschitz)

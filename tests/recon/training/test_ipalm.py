@@ -25,7 +25,7 @@ def closure_of(parameters, loss):
             for p in parameters:
                 p.grad = None
             value.backward()
-        return float(value.detach())
+        return value.detach()
 
     return closure
 
@@ -91,7 +91,7 @@ def test_ipalm_lowers_the_loss_of_the_network_and_keeps_its_constraints(photos):
     closure = closure_of(parameters, lambda: loss_of(network(batch), batch, "magnitude").mean())
     losses = []
     for _ in range(25):
-        losses.append(optimiser.step(closure))
+        losses.append(float(optimiser.step(closure)))
         for stage in network.stages:
             assert stage.kernels.mean(dim=(-2, -1)).abs().max().item() < 1e-6
             assert stage.kernels.flatten(1).norm(dim=1).max().item() < 1 + 1e-5
