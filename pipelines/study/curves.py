@@ -22,6 +22,8 @@ from .folder import Row, StudyFolder
 from .stages import Stage
 
 FILTERS = 8  # of a network that are shown
+PANELS = ("contrast_recovery", "lesion_error", "false_lesions")
+LESIONS = "Lesions: how much of their contrast was recovered, how wrong it is, and how often a false one appeared"
 
 
 def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
@@ -34,7 +36,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
         found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
     lesions = _lesions(rows, folder.stages)
     if lesions is not None:
-        found.append(("Lesions: how much of their contrast was recovered, and how often a false one appeared", lesions))
+        found.append((LESIONS, lesions))
     for name, stage in trained.items():
         start = folder.start_of(stage)
         spec = stage.settings.model if isinstance(stage.settings, Training) else None
@@ -45,7 +47,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
 
 
 def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
-    """Recovery and false lesions of every model over the lesions' diameter: two panels per corpus without lesions."""
+    """Probes of lesions over their diameter, for every model: a line of panels per corpus without lesions."""
     from matplotlib.figure import Figure
 
     groups: dict[str, dict[str, float]] = {}  # corpus without lesions -> corpus with lesions -> diameter
@@ -60,10 +62,11 @@ def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
     }
     if not groups or not rows:
         return None
-    figure = Figure(figsize=(8, 3.2 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(4 * len(PANELS), 3.2 * len(groups)), layout="constrained")
+    lines = figure.subplots(len(groups), len(PANELS), squeeze=False)
     models = list(dict.fromkeys(row["model"] for row in rows))
-    for line, (without, corpora) in zip(figure.subplots(len(groups), 2, squeeze=False), groups.items(), strict=True):
-        for axes, metric in zip(line, ("contrast_recovery", "false_lesions"), strict=True):
+    for line, (without, corpora) in zip(lines, groups.items(), strict=True):
+        for axes, metric in zip(line, PANELS, strict=True):
             for model, cells in zip(models, matrix(rows, models, list(corpora), metric), strict=True):
                 there = [(size, cell) for size, cell in zip(corpora.values(), cells, strict=True) if cell]
                 if there:

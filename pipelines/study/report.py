@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recon.evaluation.optimum import Optimum
-from recon.evaluation.rows import PROBES
+from recon.evaluation.rows import ALIASING, PROBES
 from recon.training.model_files import change_of_parameters
 from synth.storage.whole import write_whole
 from synth.version import versions
@@ -28,11 +28,14 @@ from .settings import Study, TableSpec
 from .sweeps import optima, sweep_drawing, sweeps
 
 PICTURES = 8  # at most, so that the file stays small
-SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", "aliasing_energy")
+SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", *ALIASING)
 SHOWN += ("data_consistency", *PROBES)
-LESS_IS_BETTER = ("nrmse_complex", "aliasing_energy", "false_lesions", "noise_spread")
+LESS_IS_BETTER: tuple[str, ...] = ("nrmse_complex", "aliasing_nmse", "noise_spread")
+LESS_IS_BETTER += ("lesion_error", "false_lesions", "false_bright", "false_dark")
 UNSHADED = (
+    "aliasing_energy",  # a share: it is small, too, where the rest of the error is large
     "data_consistency",
+    "contrast_recovery",
     "noise_gain",
     "noise_kurtosis",
     "noise_centre",

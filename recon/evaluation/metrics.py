@@ -86,37 +86,6 @@ def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
     }
 
 
-def aliasing_energy(image: Image, reference: Image, shifts: list[tuple[int, int]], width: int = 1) -> float:
-    """The share of the error that consists of aliases of the object, to which Knoll's red arrows point.
-
-    It is the share of the error's energy that is explained by copies of the reference shifted by the `shifts` (y, x) of
-    a regular mask, without (0, 0): ||projection of x - r on their span||^2 / ||x - r||^2, less the share that as many
-    random shifts explain. It is 0 where the error is noise, and 1 where it is nothing but aliases. Magnitudes and
-    phases of the copies are free. Shifts that are up to `width` - 1 rows and columns away count, too.
-    """
-    error = np.asarray(image - reference, np.complex128)
-    around = [(y + a, x + b) for y, x in shifts for a in range(1 - width, width) for b in range(1 - width, width)]
-    total = float(np.linalg.norm(error) ** 2)
-    if total == 0 or not around:
-        return 0.0
-    draw = np.random.default_rng(0)
-    taken = {(0, 0), *around}
-    elsewhere: list[tuple[int, int]] = []
-    while len(elsewhere) < len(around):
-        shift = tuple(int(draw.integers(n)) for n in error.shape)
-        if shift not in taken:
-            elsewhere.append((shift[0], shift[1]))
-    found, chance = (_explained(error, reference, s) / total for s in (around, elsewhere))
-    return max(found - chance, 0.0)
-
-
-def _explained(error: Image, reference: Image, shifts: list[tuple[int, int]]) -> float:
-    """Energy of the projection of `error` on copies of `reference`, shifted."""
-    copies = np.stack([np.roll(reference, shift, (0, 1)).ravel() for shift in shifts], axis=1).astype(np.complex128)
-    basis = np.linalg.qr(copies)[0]
-    return float(np.linalg.norm(basis.conj().T @ error.ravel()) ** 2)
-
-
 SLICE_METRICS = (
     nrmse_complex,
     nrmse_magnitude,

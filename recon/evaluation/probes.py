@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import label, uniform_filter
+from scipy.ndimage import distance_transform_edt, label, uniform_filter
 from scipy.signal import fftconvolve
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from ..data.packed_batch import Batch
 from ..models.catalogue import Reconstruction
 
 Image = NDArray[np.complexfloating]
+SHOWN = 0.25  # correlation with the reference: an image with less does not show the object
 SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy
 
 
@@ -42,35 +43,83 @@ def contrast_recovery(image: Image, without: Image, target: Image, target_withou
 
     l is what the lesion adds to the target. Both reconstructions have the same noise, so that their difference is due
     to the lesion alone. For a linear reconstruction, the share is the response of the resolution matrix M to the
-    lesion, l^H M l / l^H l.
+    lesion, l^H M l / l^H l. Values above 1 are lesions that are too strong: a larger share is not always better, and
+    what surrounds the lesion does not count. `lesion_error` judges both.
     """
     added, found = target - target_without, image - without
-    regions, count = label(object_of(np.abs(added)), np.ones((3, 3)))  # regions that touch at corners are one lesion
     recovered = []
-    for region in range(1, count + 1):
-        inside = regions == region
+    for inside in _lesions(added):
         lesion = added[inside]
         recovered.append(float(np.real(np.vdot(lesion, found[inside])) / np.vdot(lesion, lesion).real))
     return recovered
 
 
-def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> float:
+def lesion_error(image: Image, without: Image, target: Image, target_without: Image) -> list[float]:
+    """How wrong each lesion's contrast against its surroundings is: 0 is right, 1 is lost, inverted or doubled.
+
+    A viewer sees magnitudes, and a lesion against what surrounds it. The surroundings are the ring around the lesion,
+    as wide as its radius. With d = |x_with| - |x_without| less its mean over the ring, and l the same of the targets,
+    both in the lesion, and b the mean of |x_without| over the ring, relative to that of the target,
+
+        error = min(1, |1 - <d, l> / (b <l, l>)|).
+
+    Lesions that are too weak or too strong count alike, halos count against a lesion, bright and dark ones are judged
+    alike, and a scale of both images changes nothing. The error is 1 for all lesions of an image that does not show the
+    object (`shows`).
+    """
+    x, bare, truth, bare_truth = (np.abs(part).astype(np.float64) for part in (image, without, target, target_without))
+    lesions = _lesions(target - target_without)
+    if not (shows(image, target) and shows(without, target_without)):
+        return [1.0] * len(lesions)
+    errors = []
+    for inside in lesions:
+        radius = max(2.0, float(np.sqrt(inside.sum() / np.pi)))
+        ring = (distance_transform_edt(~inside) <= radius) & ~np.any(lesions, axis=0)
+        d, lesion = ((a - b)[inside] - (a - b)[ring].mean() for a, b in ((x, bare), (truth, bare_truth)))
+        background, expected = bare[ring].mean() * np.vdot(lesion, lesion), bare_truth[ring].mean() * np.vdot(d, lesion)
+        errors.append(min(1.0, abs(1 - float(expected / background))) if background > 0 else 1.0)
+    return errors
+
+
+def _lesions(added: Image) -> list[NDArray[np.bool_]]:
+    """Where each lesion is, from what lesions add to a target; regions that touch at corners are one lesion."""
+    regions, count = label(object_of(np.abs(added)), np.ones((3, 3)))
+    return [regions == region for region in range(1, count + 1)]
+
+
+def shows(image: Image, reference: Image) -> bool:
+    """Whether an image [y x] shows the object at all: its magnitude's correlation with the reference's is over 0.25.
+
+    NaN, black, constant and inverted images, and noise alone, do not.
+    """
+    x, r = (np.abs(part).astype(np.float64) for part in (image, reference))
+    x, r = x - x.mean(), r - r.mean()
+    return bool(np.vdot(x, r) > SHOWN * np.linalg.norm(x) * np.linalg.norm(r))  # False where one is NaN
+
+
+def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> dict[str, float]:
     """The share of places in the object at which an image without lesions shows something that passes for a lesion.
 
-    A place passes if the mean error of the magnitude over a lesion's disc, less the mean error over the ring around it
-    (out to twice the diameter), is at least half of a lesion's height. Places form a grid, one diameter apart.
+    The error is |x| / a - |r|, with the scale a = <|x|, |r|> / <|r|, |r|>. A place passes if the error's mean over a
+    lesion's disc, less its mean over the ring around it (out to twice the diameter), is at least half of a lesion's
+    height, |contrast| times the object's mean: ``false_bright`` is too bright, ``false_dark`` too dark (as where
+    structures of the object were lost), and ``false_lesions`` is either. Places form a grid, one diameter apart. All
+    are 1 for an image that does not show the object (`shows`).
     """
-    truth = np.abs(reference)
-    error = np.abs(image) - truth
+    if not shows(image, reference):
+        return dict.fromkeys(("false_lesions", "false_bright", "false_dark"), 1.0)
+    x, truth = np.abs(image).astype(np.float64), np.abs(reference).astype(np.float64)
+    error = x * (np.vdot(truth, truth) / np.vdot(x, truth)) - truth
     size = 2 * int(np.ceil(1.5 * lesions.diameter)) + 3
     centre = (size // 2, size // 2)
     inner, outer = disc((size, size), centre, lesions.diameter), disc((size, size), centre, 2 * lesions.diameter)
     ring = outer - inner
     contrast = fftconvolve(error, inner / inner.sum() - ring / ring.sum(), mode="same")
     step = max(1, round(lesions.diameter))
-    places = object_of(truth)[::step, ::step]
-    passing = contrast[::step, ::step] / (lesions.contrast * mean_of_object(truth)) >= 0.5
-    return float((passing & places).sum() / places.sum())
+    height = abs(lesions.contrast) * mean_of_object(truth)
+    there = contrast[::step, ::step][object_of(truth)[::step, ::step]] / height
+    bright, dark = float(np.mean(there >= 0.5)), float(np.mean(there <= -0.5))
+    return {"false_lesions": bright + dark, "false_bright": bright, "false_dark": dark}
 
 
 def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[str, float]]:

@@ -12,18 +12,17 @@ from torch import Tensor
 
 from synth.recipe import Recipe
 from synth.stages.lesions import LesionsSpec
-from synth.stages.mask_lines import RegularSpec
-from synth.stages.mask_points import Regular2DSpec
-from synth.stages.sampling import SamplingSpec
 
 from ..data.datasets import PairDataset
 from ..data.loader import make_loader
 from ..models.catalogue import Reconstruction
-from .metrics import SLICE_METRICS, aliasing_energy, slice_metrics
+from .aliasing import aliases_of, aliasing
+from .metrics import SLICE_METRICS, slice_metrics
 from .probes import (
     contrast_recovery,
     data_consistency,
     false_lesions,
+    lesion_error,
     noise_centre,
     noise_maps,
     noise_spread,
@@ -32,8 +31,10 @@ from .probes import (
 
 Row = dict[str, Any]
 Image = NDArray[np.complex64]
-PROBES = ("contrast_recovery", "false_lesions", "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
-METRICS = (*(metric.__name__ for metric in SLICE_METRICS), "aliasing_energy", "data_consistency", *PROBES)
+LESIONS = ("contrast_recovery", "lesion_error", "false_lesions", "false_bright", "false_dark")
+PROBES = (*LESIONS, "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
+ALIASING = ("aliasing_energy", "aliasing_nmse")
+METRICS = (*(metric.__name__ for metric in SLICE_METRICS), *ALIASING, "data_consistency", *PROBES)
 
 
 def reconstructions(
@@ -78,14 +79,13 @@ def evaluate(
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
     """A row per pair: its index, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
 
-    Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy``, the
-    share of the error that looks like aliases. Raises ValueError for images that are not finite.
+    Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy`` and
+    ``aliasing_nmse`` (`recon.evaluation.aliasing`). Raises ValueError for images that are not finite.
     """
     bad = [int(pair) for pair, image in zip(batch["pair_id"], images, strict=True) if not np.isfinite(image).all()]
     if bad:
         raise ValueError(f"pair {bad[0]}: the reconstruction holds NaN or infinity; check the training of the network")
     rows: list[Row] = []
-    sampling = pairs.recipe.sampling
     known = bool((batch["sigma"] > 0).all())
     consistency = data_consistency(torch.from_numpy(images).to(batch["masked_kspace"]), batch) if known else []
     for k, image in enumerate(images):
@@ -96,9 +96,9 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
             "sigma": float(batch["sigma"][k]),
             **slice_metrics(image, reference),
         }
-        shifts = _alias_shifts(sampling, reference.shape)
-        if shifts:
-            row["aliasing_energy"] = aliasing_energy(image, reference, shifts)
+        aliases = aliases_of(pairs.recipe.sampling, reference.shape)
+        if aliases is not None:
+            row |= aliasing(image, reference, aliases)
         if known:
             row["data_consistency"] = consistency[k]
         rows.append(row)
@@ -125,13 +125,14 @@ def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
 def lesion_rows(
     batch: dict[str, Tensor], images: Image, bare_batch: dict[str, Tensor], bare_images: Image, lesions: LesionsSpec
 ) -> list[Row]:
-    """Rows of how much of the lesions was recovered, and of false lesions in images without lesions (`probes`)."""
+    """Rows of how well lesions were recovered, and of false lesions in images without lesions (`probes`)."""
     targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
     rows = []
     for k, pair in enumerate(batch["pair_id"].tolist()):
-        recovered = contrast_recovery(images[k], bare_images[k], targets[k], bare_targets[k])
-        appeared = false_lesions(bare_images[k], bare_targets[k], lesions)
-        rows.append({"pair": pair, "contrast_recovery": float(np.mean(recovered)), "false_lesions": appeared})
+        four = images[k], bare_images[k], targets[k], bare_targets[k]
+        row: Row = {"pair": pair, "contrast_recovery": float(np.mean(contrast_recovery(*four)))}
+        row["lesion_error"] = float(np.mean(lesion_error(*four)))
+        rows.append(row | false_lesions(bare_images[k], bare_targets[k], lesions))
     return rows
 
 
@@ -167,19 +168,6 @@ def noise_rows(
     if first is None:
         raise ValueError("this corpus has no pair")
     return rows, first[1]
-
-
-def _alias_shifts(sampling: SamplingSpec, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The shifts by which regular undersampling folds an image [y x] onto itself; empty for other masks."""
-    if isinstance(sampling, RegularSpec):
-        rates = (1, sampling.acceleration)
-    elif isinstance(sampling, Regular2DSpec) and sampling.shift == 0:
-        rates = sampling.acceleration
-    else:
-        return []
-    steps = [n / rate for n, rate in zip(shape, rates, strict=True)]
-    every = [(round(steps[0] * j), round(steps[1] * k)) for j in range(rates[0]) for k in range(rates[1])]
-    return every[1:]
 
 
 def image_of(model: Reconstruction, item: dict[str, torch.Tensor], device: torch.device) -> NDArray[np.complexfloating]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import recipe_data
+from properties import complex_normal
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
@@ -12,10 +13,12 @@ from recon.evaluation.probes import (
     contrast_recovery,
     data_consistency,
     false_lesions,
+    lesion_error,
     noise_centre,
     noise_maps,
     noise_spread,
     pure_noise,
+    shows,
 )
 from recon.evaluation.rows import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
 from recon.models.baselines import RegularisedSense, ZeroFilled
@@ -76,15 +79,91 @@ def test_recovery_of_a_linear_reconstruction_is_its_matrix_of_resolution(batch):
     assert found == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_recovery_is_the_response_of_the_matrix_of_resolution_by_hand():
+    """l^H M l / l^H l with M = (A + mu)^-1 A written out as a matrix: A = R F^H P F, one coil of 1, R = 2, lam = 1."""
+    shape, mu = (16, 18), 0.25
+    fourier = np.fft.fft(np.eye(18), norm="ortho")
+    a = 2 * np.kron(np.eye(16), fourier.conj().T @ np.diag(np.arange(18) % 2 == 1) @ fourier)  # 0 is at 9
+    lesion = disc(shape, (8, 9), 4).ravel().astype(np.complex128)
+    response = np.linalg.solve(a + mu * np.eye(288), a @ lesion)
+    mask = (torch.arange(18) % 2 == 1).view(1, 1, 1, -1)
+    maps, target = torch.ones(1, 1, *shape, dtype=torch.complex64), torch.ones(1, *shape, dtype=torch.complex64)
+    target[:, :3] = 0
+    both = torch.cat([target + torch.from_numpy(lesion.reshape(shape)), target]).to(torch.complex64)
+    batch = {"sens_maps": maps.repeat(2, 1, 1, 1), "mask": mask.repeat(2, 1, 1, 1)}
+    batch["masked_kspace"] = sense_forward(both, batch["sens_maps"], batch["mask"])
+    images = RegularisedSense(1.0)(batch).numpy()
+    (found,) = contrast_recovery(*images, *both.numpy())
+    assert found == pytest.approx(np.vdot(lesion, response).real / np.vdot(lesion, lesion).real, rel=1e-3)
+    assert found == pytest.approx(2 / 2.25 / 2, rel=1e-5)  # A is 0 or 2, and half of a lesion of 4 pixels is its alias
+
+
+def anatomy():
+    """An object in air with structures [y x]: 1, and stripes of 1.4 and 0.7."""
+    image = np.zeros(SHAPE, np.complex64)
+    image[4:-4, 4:-4] = 1
+    image[10:14, 8:-8], image[24:28, 8:-8] = 1.4, 0.7
+    return image
+
+
+def with_lesions(contrast):
+    bare = anatomy()
+    lesion = contrast * (disc(SHAPE, (19, 20), 4) + disc(SHAPE, (34, 44), 6))
+    return bare + lesion, bare, lesion
+
+
+@pytest.mark.parametrize("contrast", [0.5, -0.5])
+def test_a_lesion_may_be_too_weak_or_too_strong(contrast):
+    target, bare, lesion = with_lesions(contrast)
+    for kept in (0.0, 0.4, 1.0, 1.5, 2.0, 5.0, -1.0):
+        expected = min(1.0, abs(1 - kept))
+        found = lesion_error(bare + kept * lesion, bare, target, bare)
+        assert found == pytest.approx([expected, expected], abs=1e-5)
+    turned = 3 * np.exp(0.7j)
+    assert lesion_error(turned * target, turned * bare, target, bare) == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_a_lesion_is_seen_against_its_surroundings():
+    target, bare, lesion = with_lesions(0.5)
+    minus = lesion_error(target - 5 * bare, -4 * bare, target, bare)  # the lesion lies dark in a bright object
+    assert minus == [1, 1]
+    assert contrast_recovery(target - 5 * bare, -4 * bare, target, bare) == pytest.approx([1, 1], rel=1e-5)
+    around = np.where(np.abs(lesion) > 0, 1.0, 0.0) + 0  # twice the background at the lesions halves their contrast
+    assert lesion_error(target + 1, bare + 1, target, bare) == pytest.approx([0.5, 0.5], abs=1e-5)
+    halo = disc(SHAPE, (19, 20), 12) + disc(SHAPE, (34, 44), 16) - around
+    found = lesion_error(target + 0.1 * np.clip(halo, 0, 1), bare, target, bare)
+    assert all(0.1 < error < 0.3 for error in found)  # 0.1 of 0.5 is hidden by the halo
+    assert contrast_recovery(target + 0.1 * np.clip(halo, 0, 1), bare, target, bare) == pytest.approx([1, 1], abs=1e-5)
+
+
+def nothing(image):
+    noise = complex_normal(np.random.default_rng(3), *SHAPE)
+    return [0 * image, 0 * image + 0.7, image * np.nan, np.where(image == 1, np.inf, image), noise, 2 - image]
+
+
+@pytest.mark.parametrize("kind", range(6), ids=["black", "constant", "NaN", "infinity", "noise", "inverted"])
+def test_an_image_that_shows_nothing_scores_worst(kind):
+    target, bare, _ = with_lesions(0.5)
+    with np.errstate(all="ignore"):
+        image, without = nothing(target)[kind], nothing(bare)[kind]
+        assert not shows(without, bare)
+        assert lesion_error(image, without, target, bare) == [1, 1]
+        assert set(false_lesions(without, bare, LesionsSpec()).values()) == {1.0}
+    assert shows(bare + 0.3 * complex_normal(np.random.default_rng(3), *SHAPE), bare)
+
+
 @pytest.mark.parametrize("contrast", [0.5, -0.5])
 def test_false_lesions_are_counted_by_place(contrast):
     lesions = LesionsSpec(diameter=4, contrast=contrast)
-    reference = np.ones(SHAPE, np.complex64)
-    assert false_lesions(1.2 * reference, reference, lesions) == 0  # brighter everywhere is no lesion
-    image = reference * (1 + contrast * (disc(SHAPE, (16, 20), 4) + 0.4 * disc(SHAPE, (32, 40), 4)))
-    places = (SHAPE[0] // 4) * (SHAPE[1] // 4)
-    assert false_lesions(image, reference, lesions) == pytest.approx(1 / places)
-    assert false_lesions(2 * reference - image, reference, lesions) == 0  # of the other sign
+    reference = np.zeros(SHAPE, np.complex64)
+    reference[4:-4, 4:-4] = 1
+    assert set(false_lesions(1.2 * reference, reference, lesions).values()) == {0.0}  # brighter everywhere is no lesion
+    blobs = disc(SHAPE, (16, 20), 4) + 0.4 * disc(SHAPE, (32, 40), 4)  # the second is too faint
+    places = 10 * 14  # a grid of 4 pixels in 40 x 56
+    for sign, name, other in ((1, "false_bright", "false_dark"), (-1, "false_dark", "false_bright")):
+        found = false_lesions(2 * (reference + sign * 0.5 * blobs), reference, lesions)
+        assert found["false_lesions"] == found[name] == pytest.approx(1 / places)
+        assert found[other] == 0
 
 
 def test_noise_alone(batch):
@@ -145,7 +224,10 @@ def test_rows_of_lesions_and_noise(corpora):
     assert torch.is_grad_enabled()
     assert sorted(row["pair"] for row in kept) == [0, 1, 2, 3]
     pairs = zip(kept, lost, strict=True)
-    assert all(0 < b["contrast_recovery"] < a["contrast_recovery"] < 1.3 for a, b in pairs)
+    for a, b in pairs:
+        assert 0 < b["contrast_recovery"] < a["contrast_recovery"] < 1.3
+        assert 0 <= a["lesion_error"] < b["lesion_error"] <= 1
+        assert a["false_lesions"] == a["false_bright"] + a["false_dark"] <= 1
     with pytest.raises(ValueError, match="must have the same recipe"):
         refuse_other_pairs(plain, lesions)
     refuse_other_pairs(lesions, plain)
