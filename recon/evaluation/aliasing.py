@@ -28,8 +28,8 @@ which is 0 on average for noise, so that it can be slightly negative, and |d|^2 
 **Limits.** At least 8 lines of the centre are left out, since an error that varies slowly cannot be told from the copy
 of a plain area. With fewer reference lines the aliases' energy is therefore that of their detail. Copies of an object
 that fills the image change abruptly where it is wrapped around and coils see it otherwise; blocks do not follow that.
-For eight coils, an error of nothing but aliases gives at least 0.9 for an object in air, 0.4 to 0.8 for photographs
-that fill the image, and 0.2 to 0.3 for them without reference lines.
+For eight coils, an error of nothing but aliases gives at least 0.9 for an object in air, and 0.2 to 0.8 for photographs
+that fill the image.
 """
 
 from __future__ import annotations

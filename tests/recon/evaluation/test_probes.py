@@ -149,6 +149,8 @@ def test_an_image_that_shows_nothing_scores_worst(kind):
         assert not shows(without, bare)
         assert lesion_error(image, without, target, bare) == [1, 1]
         assert set(false_lesions(without, bare, LesionsSpec()).values()) == {1.0}
+    alone = lesion_error(1 + target - bare, np.ones_like(bare), target, bare)  # the lesions, and nothing of the object
+    assert alone == [1, 1]
     assert shows(bare + 0.3 * complex_normal(np.random.default_rng(3), *SHAPE), bare)
 
 
