@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+
+from ...errors import ScanError
 
 DIFFERENT = 4.0  # two lines are not repetitions where their difference is this much stronger at k-space's centre
 
@@ -21,6 +24,29 @@ class Line:
     where: tuple[int, int, int]  # slice, partition, column
     average: int
     centres: tuple[int, ...]  # sample of k-space's centre; for a reversed line, one for each way to count it
+
+
+def line_of(
+    path: Path,
+    values: NDArray[np.complex64],
+    discarded: Sequence[int],
+    centre: int,
+    backwards: bool,
+    where: tuple[int, int, int],
+    average: int,
+) -> Line:
+    """A line [coil sample] without the samples to discard at its start and end; a reversed one is turned round.
+
+    `centre` is counted before samples are discarded. Raises ScanError where nothing would be left.
+    """
+    samples, (first, end) = values.shape[1], discarded
+    if first + end >= samples:
+        raise ScanError(f"{path}: an acquisition discards {first + end} of {samples} samples; export it anew")
+    values = values[:, first : samples - end]
+    centres: tuple[int, ...] = (centre - first,)
+    if backwards:  # files count the centre in the order of storage, or as in a forward line
+        values, centres = values[:, ::-1], (values.shape[1] - 1 - centres[0], *centres)
+    return Line(values, where, average, centres)
 
 
 def average_lines(
@@ -82,3 +108,24 @@ def middle_of_band(noise: NDArray[np.complex64], oversampling: float) -> NDArray
         return noise
     spectrum = np.roll(scipy.fft.fft(noise, axis=1, norm="ortho"), kept // 2, axis=1)[:, :kept]
     return np.asarray(scipy.fft.ifft(np.roll(spectrum, -(kept // 2), axis=1), axis=1, norm="ortho"), np.complex64)
+
+
+def joined(path: Path, lines: list[Line]) -> NDArray[np.complex64]:
+    """All samples [coil sample] of noise lines; raises ScanError where their numbers of coils differ."""
+    if len({len(line.values) for line in lines}) > 1:
+        raise ScanError(f"{path}: its noise scan changes its number of coils; remove it")
+    return np.concatenate([line.values for line in lines], axis=1)
+
+
+def noise_in_image(
+    path: Path, lines: list[Line], dwell_us: float | None, image_dwell_us: float | None, oversampling: float
+) -> tuple[NDArray[np.complex64], list[str]]:
+    """Noise [coil sample] as in the image, and notes: at its bandwidth, from the part of the band that the image keeps.
+
+    The variance of noise is proportional to its bandwidth, which is one over the time per sample (`dwell_us`).
+    """
+    kept = [replace(line, values=middle_of_band(line.values, oversampling)) for line in lines]
+    samples = joined(path, kept)
+    if dwell_us is None or image_dwell_us is None:
+        return samples, ["the time per sample is not in the file: the noise scan may be of another bandwidth"]
+    return samples * np.float32((dwell_us / image_dwell_us) ** 0.5), []

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ScanError
-from ...physics import ifftc
 from ..scan import Scan
+from .encoded_space import EncodedSpace
 from .isolated import read_apart
-from .lines import Line, average_lines, middle_of_band
+from .lines import Line, joined, line_of, noise_in_image
 from .mrd_header import encoding_of, header_of, number_in, oversampling_note, readout_of, text_in
 
 # Bits of an acquisition's flags, counted from 1 as in ismrmrd.h.
@@ -62,16 +62,19 @@ class _Acquisitions:
                 f"{self.path}: an acquisition of {coils} x {samples} samples holds {data.size // 2}; it is damaged"
             )
         values = np.ascontiguousarray(data, np.float32).view(np.complex64).reshape(coils, samples)
-        first, end = (int(head[name]) if name in head.dtype.names else 0 for name in ("discard_pre", "discard_post"))
-        if first + end >= samples:
-            raise ScanError(f"{self.path}: an acquisition discards {first + end} of {samples} samples; export it anew")
-        centres: tuple[int, ...] = (int(head["center_sample"]) - first,)
-        values = values[:, first : samples - end]
-        if backwards:  # files count the centre in the order of storage, or as in a forward line
-            values, centres = values[:, ::-1], (values.shape[1] - 1 - centres[0], *centres)
+        discarded = [int(head[name]) if name in head.dtype.names else 0 for name in ("discard_pre", "discard_post")]
         index = head["idx"]
         where = (int(index["slice"]), int(index["kspace_encode_step_2"]), int(index["kspace_encode_step_1"]))
-        return Line(values, where, int(index["average"]), centres)
+        centre = int(head["center_sample"])
+        return line_of(
+            path=self.path,
+            values=values,
+            discarded=discarded,
+            centre=centre,
+            backwards=backwards,
+            where=where,
+            average=int(index["average"]),
+        )
 
 
 def read_acquisitions(path: Path, datasets: dict[str, Any], wanted: str | None = None) -> Scan:
@@ -115,7 +118,7 @@ def _noise_alone(path: Path, found: list[_Acquisitions]) -> Scan:
     """A scan without slices, from a file that holds only noise."""
     if not found:
         raise ScanError(f"{path}: has no imaging lines and no noise lines among its acquisitions; export it anew")
-    noise = _joined(path, [line.values for line in found[0].where(found[0].having(NOISE)).lines()])
+    noise = joined(path, found[0].where(found[0].having(NOISE)).lines())
     return Scan(path, "mrd", (0, len(noise), 0, 0), _nothing, noise=noise)
 
 
@@ -139,12 +142,14 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
     for counter in COUNTERS:
         image, note = _one_value(image, counter)
         notes += note
-    space_of = _Space.of(path, header, image.lines())
-    kspace, averages, more = space_of.filled(path, image.lines())
-    apart, said = _calibration(path, header, space_of, kspace, kept.lines())
-    oversampling, field_of_view = readout_of(header, space_of.readout)
-    samples, doubt = _noise_samples(path, noise, image.dwell_us, oversampling)
-    stored = space_of.ordered(kspace)
+    room = _space_of(path, header, image.lines())
+    kspace, averages, more = room.filled(image.lines())
+    apart, said = room.calibrated(kspace, kept.lines(), text_in(header, "parallelImaging/calibrationMode"))
+    oversampling, field_of_view = readout_of(header, room.readout)
+    samples, doubt = None, []
+    if noise is not None:
+        samples, doubt = noise_in_image(path, noise.lines(), noise.dwell_us, image.dwell_us, oversampling)
+    stored = room.ordered(kspace)
     return Scan(
         path,
         "mrd",
@@ -153,34 +158,10 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
         oversampling=oversampling,
         noise=samples,
         averages=averages,
-        calibration=None if apart is None else space_of.ordered(apart),
+        calibration=None if apart is None else room.ordered(apart),
         field_of_view_mm=field_of_view,
         notes=(*notes, *more, *said, *oversampling_note(header), *doubt),
     )
-
-
-def _calibration(
-    path: Path, header: ET.Element, space: _Space, kspace: NDArray[np.complex64], lines: list[Line]
-) -> tuple[NDArray[np.complex64] | None, list[str]]:
-    """Put calibration lines into k-space where they belong to the image; otherwise return them as separate k-space.
-
-    They belong to the image where the header says "embedded", or where it says nothing and no calibration line has the
-    position of an imaging line.
-    """
-    if not lines:
-        return None, []
-    fitting = [line for line in lines if line.where[0] in space.slices and line.values.shape[1] <= space.readout]
-    if len(fitting) < len(lines) or any(len(line.values) != space.coils for line in lines):
-        return None, [f"{len(lines)} calibration lines do not fit the image's coils, slices or readout; not used"]
-    measured = kspace.any(axis=(-2, -1))
-    placed = [space.placed(path, line) for line in lines]
-    mode = text_in(header, "parallelImaging/calibrationMode")
-    more, count, _ = average_lines(placed, measured.shape, space.readout)
-    alone = (count > 0) & ~measured
-    if mode == "embedded" or (mode not in ("separate", "external") and not ((count > 0) & measured).any()):
-        kspace[alone] = more[alone]
-        return None, [f"{int(alone.sum())} calibration lines are used where no other line was measured"]
-    return more, [f"{len(lines)} calibration lines are a separate scan: they are in `calibration`, not in the image"]
 
 
 def _one_value(image: _Acquisitions, counter: str) -> tuple[_Acquisitions, list[str]]:
@@ -193,81 +174,19 @@ def _one_value(image: _Acquisitions, counter: str) -> tuple[_Acquisitions, list[
     return image.where(image.heads["idx"][counter] == taken), [note]
 
 
-def _joined(path: Path, lines: list[NDArray[np.complex64]]) -> NDArray[np.complex64]:
-    if len({len(line) for line in lines}) > 1:
-        raise ScanError(f"{path}: its noise scan changes its number of coils; remove it")
-    return np.concatenate(lines, axis=1)
-
-
-def _noise_samples(
-    path: Path, noise: _Acquisitions | None, dwell_us: float | None, oversampling: float
-) -> tuple[NDArray[np.complex64] | None, list[str]]:
-    """Noise [coil sample] as in the image: at its bandwidth, from the part of the band that the image keeps."""
-    if noise is None:
-        return None, []
-    samples = _joined(path, [middle_of_band(line.values, oversampling) for line in noise.lines()])
-    if noise.dwell_us is None or dwell_us is None:
-        return samples, ["the time per sample is not in the file: the noise scan may be of another bandwidth"]
-    return samples * np.float32((noise.dwell_us / dwell_us) ** 0.5), []  # variance is proportional to bandwidth
-
-
-@dataclass(frozen=True)
-class _Space:
-    """The encoded space of an MRD file: how many samples, columns and partitions, and where their centres are."""
-
-    coils: int
-    readout: int
-    columns: int
-    depth: int
-    centres: tuple[int, int]  # counters of the central column and of the central partition
-    slices: tuple[int, ...]  # numbers of the slices that have lines
-
-    @classmethod
-    def of(cls, path: Path, header: ET.Element, lines: list[Line]) -> _Space:
-        """The encoded space of a header; raises ScanError where lines do not fit it."""
-        coils = len(lines[0].values)
-        if any(len(line.values) != coils for line in lines):
-            raise ScanError(f"{path}: its lines have different numbers of coils; export the imaging lines alone")
-        x, y, z = (max(int(number_in(header, f"encodedSpace/matrixSize/{axis}", 1)), 1) for axis in ("x", "y", "z"))
-        limit = "encodingLimits/kspace_encoding_step_"
-        centres = [int(number_in(header, f"{limit}{k}/center", n // 2)) for k, n in ((1, y), (2, z))]
-        slices = tuple(sorted({line.where[0] for line in lines}))
-        longest = max(line.values.shape[1] for line in lines)
-        promised = coils * x * y * z * len(slices)
-        if promised > min(MAX_SAMPLES, 64 * max(sum(2 * line.values.size for line in lines), 1)):
-            raise ScanError(f"{path}: its header declares {x} x {y} x {z}, far more than its lines fill; it is damaged")
-        if longest > x:
-            raise ScanError(f"{path}: its lines have {longest} samples, its encoded space {x}; its header is damaged")
-        return cls(coils, x, y, z, (centres[0], centres[1]), slices)
-
-    def filled(self, path: Path, lines: list[Line]) -> tuple[NDArray[np.complex64], int | None, list[str]]:
-        """K-space [slice partition column coil sample], the number of lines of which each is the mean, and notes.
-
-        The number is None where it differs between lines.
-        """
-        size = (len(self.slices), self.depth, self.columns)
-        kspace, count, notes = average_lines([self.placed(path, line) for line in lines], size, self.readout)
-        if self.slices != tuple(range(len(self.slices))):
-            notes.append(f"its slices are numbered {', '.join(map(str, self.slices))}; here they are counted from 0")
-        taken = np.unique(count[count > 0])
-        return kspace, int(taken[0]) if len(taken) == 1 else None, notes
-
-    def ordered(self, kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Bring [slice partition column coil sample] to [slice coil y x]; partitions become slices."""
-        hybrid = ifftc(kspace, (1,)) if self.depth > 1 else kspace
-        lines = hybrid.reshape(-1, self.columns, self.coils, self.readout)
-        return np.ascontiguousarray(lines.transpose(0, 2, 3, 1), np.complex64)
-
-    def placed(self, path: Path, line: Line) -> Line:
-        """A line at its position in k-space, filled up with zeros to the whole readout."""
-        samples = line.values.shape[1]
-        starts = [0] if samples == self.readout and len(line.centres) > 1 else []
-        starts += [self.readout // 2 - centre for centre in line.centres]
-        start = next((s for s in starts if 0 <= s <= self.readout - samples), None)
-        slices, step_2, step_1 = line.where
-        z, x = step_2 - self.centres[1] + self.depth // 2, step_1 - self.centres[0] + self.columns // 2
-        if start is None or not (0 <= z < self.depth and 0 <= x < self.columns):
-            raise ScanError(f"{path}: a line lies at {(z, x)}, outside its encoded space; its header is damaged")
-        values = np.zeros((self.coils, self.readout), np.complex64)
-        values[:, start : start + samples] = line.values
-        return replace(line, values=values, where=(self.slices.index(slices), z, x))
+def _space_of(path: Path, header: ET.Element, lines: list[Line]) -> EncodedSpace:
+    """The encoded space of a header; raises ScanError where lines do not fit it."""
+    coils = len(lines[0].values)
+    if any(len(line.values) != coils for line in lines):
+        raise ScanError(f"{path}: its lines have different numbers of coils; export the imaging lines alone")
+    x, y, z = (max(int(number_in(header, f"encodedSpace/matrixSize/{axis}", 1)), 1) for axis in ("x", "y", "z"))
+    limit = "encodingLimits/kspace_encoding_step_"
+    centres = [int(number_in(header, f"{limit}{k}/center", n // 2)) for k, n in ((1, y), (2, z))]
+    slices = tuple(sorted({line.where[0] for line in lines}))
+    longest = max(line.values.shape[1] for line in lines)
+    promised = coils * x * y * z * len(slices)
+    if promised > min(MAX_SAMPLES, 64 * max(sum(2 * line.values.size for line in lines), 1)):
+        raise ScanError(f"{path}: its header declares {x} x {y} x {z}, far more than its lines fill; it is damaged")
+    if longest > x:
+        raise ScanError(f"{path}: its lines have {longest} samples, its encoded space {x}; its header is damaged")
+    return EncodedSpace(path, coils, x, y, z, (centres[0], centres[1]), slices)
