@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from synth.errors import ScanError
+from synth.physics import fftc, ifftc
 from synth.scans.open import open_scan
 
 
@@ -91,6 +92,12 @@ def write_mrd(path, lines, xml):
     with h5py.File(path, "w") as file:
         file.create_dataset("dataset/data", data=records, dtype=record)
         file["dataset/xml"] = np.array([xml], dtype=h5py.string_dtype())
+
+
+def middle_half(noise):
+    """The middle half of the band of noise [coil sample], by the centred transform."""
+    quarter = noise.shape[1] // 4
+    return ifftc(fftc(noise)[:, noise.shape[1] // 2 - quarter : noise.shape[1] // 2 + quarter])
 
 
 def flag(bit):

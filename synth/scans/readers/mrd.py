@@ -146,7 +146,7 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
     kspace, averages, more = room.filled(image.lines())
     apart, said = room.calibrated(kspace, kept.lines(), text_in(header, "parallelImaging/calibrationMode"))
     oversampling, field_of_view = readout_of(header, room.readout)
-    samples, doubt = None, []
+    samples, doubt = None, list[str]()
     if noise is not None:
         samples, doubt = noise_in_image(path, noise.lines(), noise.dwell_us, image.dwell_us, oversampling)
     stored = room.ordered(kspace)

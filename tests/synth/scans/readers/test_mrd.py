@@ -2,17 +2,11 @@ import h5py
 import numpy as np
 import pytest
 from properties import complex_normal
-from scan_files import flag, header, refused, write_mrd
+from scan_files import flag, header, middle_half, refused, write_mrd
 
 from synth.calibration.scan_noise import calibrate
-from synth.physics import fft2c, fftc, ifft2c, ifftc
+from synth.physics import fft2c, ifft2c, ifftc
 from synth.scans.open import open_scan
-
-
-def middle_half(noise):
-    """The middle half of the band of noise [coil sample], by the centred transform."""
-    quarter = noise.shape[1] // 4
-    return ifftc(fftc(noise)[:, noise.shape[1] // 2 - quarter : noise.shape[1] // 2 + quarter])
 
 
 def test_mrd_flags(tmp_path, kspace, rng):

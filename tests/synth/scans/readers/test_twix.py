@@ -5,30 +5,33 @@ import struct
 import numpy as np
 import pytest
 from properties import complex_normal
+from scan_files import middle_half
 
 from synth.calibration.scan_noise import calibrate
 from synth.errors import ScanError
 from synth.scans.open import open_scan
+from synth.scans.readers.twix_header import TwixHeader
+from synth.stages.mask import Mask
 
-ENDS, REFLECTED, NOISE = 0, 24, 25
+ENDS, REFERENCE, REFERENCE_AND_IMAGE, REFLECTED, NOISE = 0, 22, 23, 24, 25
 
 
-def acquisition(values, line=0, average=0, flags=0, centre_line=8):
+def acquisition(values, line=0, average=0, *bits, centre_line=8, number=0, cut=(0, 0), centre=None):
     """A VD acquisition of values [coil sample]."""
     head = bytearray(192)
     coils, samples = values.shape
     struct.pack_into("<I", head, 0, 192 + coils * (32 + 8 * samples))
-    struct.pack_into("<Q", head, 40, flags)
+    struct.pack_into("<Q", head, 40, sum(1 << bit for bit in bits))
     struct.pack_into("<HH", head, 48, samples, coils)
-    struct.pack_into("<HH", head, 52, line, average)
-    struct.pack_into("<H", head, 84, samples // 2)
+    struct.pack_into("<HHH", head, 52, line, average, number)
+    struct.pack_into("<HHH", head, 80, *cut, samples // 2 if centre is None else centre)
     struct.pack_into("<H", head, 96, centre_line)
     return bytes(head) + b"".join(bytes(32) + v.astype(np.complex64).tobytes() for v in values)
 
 
-def measurement(*acquisitions):
-    header = struct.pack("<II", 64, 0) + bytes(56)
-    return header + b"".join(acquisitions) + acquisition(np.zeros((1, 16)), flags=1 << ENDS)
+def measurement(*acquisitions, text=""):
+    header = (struct.pack("<II", 64 + len(text), 0) + b"\n" + text.encode()).ljust(64 + len(text), b"\0")
+    return header + b"".join(acquisitions) + acquisition(np.zeros((1, 16)), 0, 0, ENDS)
 
 
 def write(path, *measurements):
@@ -45,28 +48,121 @@ def kspace(rng):
     return complex_normal(rng, 3, 32, 16)
 
 
-def lines(kspace, **options):
-    return [acquisition(kspace[:, :, x], x, **options) for x in range(16)]
+def lines(kspace, *bits, **options):
+    return [acquisition(kspace[:, :, x], x, 0, *bits, **options) for x in range(kspace.shape[-1])]
+
+
+def opened(path, *acquisitions, text=""):
+    return open_scan(write(path, measurement(*acquisitions, text=text)))
 
 
 def test_lines_averages_and_reflections(tmp_path, kspace):
-    reflected = [acquisition(kspace[:, ::-1, x], x, 1, 1 << REFLECTED) for x in range(16)]
-    scan = open_scan(write(tmp_path / "a.dat", measurement(*lines(kspace), *reflected)))
+    reflected = [acquisition(kspace[:, ::-1, x], x, 1, REFLECTED) for x in range(16)]
+    scan = opened(tmp_path / "a.dat", *lines(kspace), *reflected)
     np.testing.assert_allclose(scan.as_stored(0), kspace, rtol=1e-6)
     assert (scan.averages, scan.oversampling, scan.matrix) == (2, 2, (16, 16))
 
 
 def test_noise_of_this_and_of_an_earlier_measurement(tmp_path, kspace, rng):
     noise = 0.5 * complex_normal(rng, 3, 4000)
-    own = open_scan(write(tmp_path / "a.dat", measurement(acquisition(noise, flags=1 << NOISE), *lines(kspace))))
+    own = opened(tmp_path / "a.dat", acquisition(noise, 0, 0, NOISE), *lines(kspace))
     earlier = open_scan(
-        write(tmp_path / "b.dat", measurement(acquisition(noise, flags=1 << NOISE)), measurement(*lines(kspace)))
+        write(tmp_path / "b.dat", measurement(acquisition(noise, 0, 0, NOISE)), measurement(*lines(kspace)))
     )
     for scan in (own, earlier):
-        np.testing.assert_allclose(scan.noise, noise, rtol=1e-6)
-        assert calibrate(scan).mean_sigma == pytest.approx(0.5, rel=0.02)
-    assert not own.notes
+        np.testing.assert_allclose(scan.noise, middle_half(noise), rtol=1e-5, atol=1e-6)
+        assert calibrate(scan, place="noise scan").mean_sigma == pytest.approx(0.5, rel=0.03)
+    assert own.notes == ("the time per sample is not in the file: the noise scan may be of another bandwidth",)
     assert "earlier measurement" in earlier.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "microseconds"),
+    [
+        ("", "", 30.0),  # 7.68 ms / 256 samples
+        ('<ParamString."SoftwareVersions">  { "syngo MR XA30"  }\n', "", 5.0),
+        ("", '<ParamString."tProtocolName"> \n { \n "AdjQuietCoilSens" }\n', 4.0),
+    ],
+)
+def test_noise_lines_have_the_bandwidth_of_the_image(tmp_path, kspace, rng, own, other, microseconds):
+    """Image samples of 3.75 us and sigma 1; the variance of noise lines is smaller by the ratio of times per sample."""
+    noise = [acquisition(np.sqrt(3.75 / microseconds) * complex_normal(rng, 3, 256), 0, 0, NOISE) for _ in range(40)]
+    text = own + "sRXSPEC.alDwellTime[0]\t = \t3750\n"
+    if other:
+        path = write(tmp_path / "n.dat", measurement(*noise, text=other), measurement(*lines(kspace), text=text))
+    else:
+        path = write(tmp_path / "n.dat", measurement(*noise, *lines(kspace), text=text))
+    scan = open_scan(path)
+    assert calibrate(scan, place="noise scan").mean_sigma == pytest.approx(1, rel=0.02)
+    assert f"{microseconds:g} us is taken" in scan.notes[-1]
+
+
+def test_the_dwell_time_in_both_notations_of_headers():
+    for text in (
+        "sRXSPEC.alDwellTime[0]           = 3100\nsRXSPEC.alDwellTime[1] = 7\n",
+        '<ParamLong."alDwellTime">  { 3100 12000  }',
+        '<ParamLong."alDwellTime"> \n{\n 3100\n 0\n}\n',
+    ):
+        assert TwixHeader(text.encode()).dwell_us == 3.1
+    assert TwixHeader(b'<ParamLong."alDwellTime">  { }').dwell_us is None
+    assert TwixHeader(b"sPat.ucRefScanMode = 0x4\n").calibration_mode == "separate"
+    assert TwixHeader(b'<ParamDouble."aflX">  { <Precision> 6 496.5 0 }').number("aflX") == 496.5
+
+
+def test_reference_lines_at_empty_positions_are_used_and_said(tmp_path, rng):
+    kspace = complex_normal(rng, 3, 32, 48)
+    every_third = lines(kspace, centre_line=24)[::3]
+    reference = [line for x, line in enumerate(lines(kspace, REFERENCE, centre_line=24)) if 16 <= x < 32 and x % 3]
+    scan = opened(tmp_path / "r.dat", *every_third, *reference)
+    expected = kspace.copy()
+    expected[..., [x for x in range(48) if x % 3 and not 16 <= x < 32]] = 0
+    np.testing.assert_array_equal(scan.as_stored(0), expected)
+    assert scan.notes[0] == "11 calibration lines are used where no other line was measured"
+    assert scan.calibration is None
+    assert Mask(scan[0].any(axis=(0, 1)), 1.0).reference(16)[1] == 16  # lines 16 to 31; the image has five of them
+
+
+def test_a_separate_reference_scan_stays_beside_the_image(tmp_path, kspace):
+    told = "a separate scan: they are in `calibration`, not in the image"
+    for text, chosen in (("", range(4, 12)), ("sPat.ucRefScanMode\t = \t4\n", range(5, 12, 2))):
+        image = lines(kspace)[:: 2 if text else 1]
+        # its lines are counted from 0, around a centre line of its own
+        reference = [acquisition(3 * kspace[:, :, x], x - 4, 0, REFERENCE, centre_line=4) for x in chosen]
+        scan = opened(tmp_path / "s.dat", *image, *reference, text=text)
+        np.testing.assert_array_equal(scan.as_stored(0)[..., ::2], kspace[..., ::2])
+        np.testing.assert_array_equal(scan.as_stored(0).any(axis=(0, 1)), [x % 2 == 0 or not text for x in range(16)])
+        np.testing.assert_array_equal(scan.calibration[0][..., chosen], 3 * kspace[..., chosen])
+        assert np.count_nonzero(scan.calibration[0].any(axis=(0, 1))) == len(chosen)
+        assert f"{len(chosen)} calibration lines are {told}" in scan.notes
+
+
+def test_reference_lines_that_are_image_too_or_do_not_fit_or_are_all_there_is(tmp_path, kspace):
+    both = [acquisition(kspace[:, :, x], x, 0, REFERENCE, REFERENCE_AND_IMAGE) for x in range(16)]
+    scan = opened(tmp_path / "both.dat", *both)
+    np.testing.assert_array_equal(scan.as_stored(0), kspace)
+    assert not scan.notes
+    np.testing.assert_array_equal(opened(tmp_path / "all.dat", *lines(kspace, REFERENCE)).as_stored(0), kspace)
+    scan = opened(tmp_path / "odd.dat", *lines(kspace), acquisition(kspace[:2, :, 3], 3, 0, REFERENCE))
+    np.testing.assert_array_equal(scan.as_stored(0), kspace)
+    assert any("1 calibration lines do not fit" in note for note in scan.notes)
+
+
+def test_samples_of_the_cut_off_are_discarded(tmp_path, kspace):
+    rubbish = np.full((3, 6, 16), 50, np.complex64)
+    more = np.concatenate([rubbish, kspace, rubbish[:, :2]], axis=1)
+    scan = opened(tmp_path / "c.dat", *lines(more, cut=(6, 2), centre=16 + 6))
+    np.testing.assert_array_equal(scan.as_stored(0), kspace)
+    with pytest.raises(ScanError, match="discards 40 of 40 samples"):
+        opened(tmp_path / "d.dat", *lines(more, cut=(20, 20)))
+
+
+def test_slices_from_1_and_a_second_echo_with_the_same_counters(tmp_path, rng):
+    signal = 50 * np.exp(-((np.arange(32) - 16) ** 2) / 8)[:, None] * complex_normal(rng, 3, 1, 16)
+    first, second = ((part * signal + complex_normal(rng, 3, 32, 16)).astype(np.complex64) for part in (1, 0.5))
+    scan = opened(tmp_path / "e.dat", *lines(first, number=1), *lines(second, number=1), *lines(second, number=2))
+    np.testing.assert_array_equal(np.stack([scan.as_stored(k) for k in range(2)]), [first, second])
+    assert any("16 lines have the same counters" in note for note in scan.notes)
+    assert any("slices are numbered 1, 2" in note for note in scan.notes)
 
 
 def test_damage_is_said(tmp_path, kspace):
@@ -76,4 +172,4 @@ def test_damage_is_said(tmp_path, kspace):
         with pytest.raises(ScanError, match=r"cut\.dat"):
             open_scan(tmp_path / "cut.dat")
     with pytest.raises(ScanError, match="no imaging lines"):
-        open_scan(write(tmp_path / "n.dat", measurement(acquisition(kspace[:, :, 0], flags=1 << NOISE))))
+        open_scan(write(tmp_path / "n.dat", measurement(acquisition(kspace[:, :, 0], 0, 0, NOISE))))
