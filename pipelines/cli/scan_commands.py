@@ -51,7 +51,7 @@ def calibrate_command(
         f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
     )
-    for note in profile.notes:
+    for note in (*found.notes, *profile.notes):
         typer.echo(f"note: {note}")
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
@@ -84,5 +84,7 @@ def coils_command(
         return
     for reason in made["rejected"]:
         typer.echo(f"left out: {reason}", err=True)
+    for note in made["notes"]:
+        typer.echo(f"note: {note}")
     shapes = sorted({tuple(s["shape"]) for s in made["sets"]})
     typer.echo(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")

@@ -23,6 +23,7 @@ from synth.plan import Plan
 from synth.process import keep_memory
 from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
+from synth.sources.scan_slices import ScansSpec
 from synth.storage.corpus_files import building_path, stored_attributes
 from synth.version import versions
 
@@ -54,7 +55,7 @@ class Built:
     status
         "built", "resumed", "already there" or "mended".
     notes
-        What earlier processing has done to the sources, and what pairs lack.
+        What was guessed of scans or found amiss, what earlier processing has done to the sources, what pairs lack.
     hash_before
         The content hash before mending; it is another one if another kind of processor mended the corpus.
     """
@@ -108,7 +109,9 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
             status, corpus = _begin(recipe, out, folder)
             if status == "already there":
                 return _already_there(out)
-            return replace(_finish(corpus, cluster), status=status, hash_before=before)
+            made = _finish(corpus, cluster)
+            notes = recipe.source.notes() if isinstance(recipe.source, ScansSpec) else []
+            return replace(made, status=status, hash_before=before, notes=(*notes, *made.notes))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"

@@ -13,7 +13,7 @@ from synth.calibration.scan_noise import AGREEMENT, calibrate
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
-from synth.sources.scan_slices import ScansSpec
+from synth.sources.scan_slices import ScansSpec, told_once
 
 from ..display.csv_table import write_table
 from ..display.progress import Meter
@@ -29,10 +29,11 @@ class Calibrated:
     rows: list[dict[str, Any]]  # SNR by scan and slice
     refused: list[str]  # scans that gave no profile, each with the reason
     scans: list[Scan]
+    notes: list[str]  # about the scans; those about the noise are in the profile
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return {**self.profile.as_dict(), "slices": self.rows, "refused": self.refused}
+        return {**self.profile.as_dict(), "slices": self.rows, "refused": self.refused, "scan_notes": self.notes}
 
 
 def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | None = None) -> Calibrated:
@@ -52,10 +53,13 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
             except (CalibrationError, ScanError) as error:
                 refused.append(str(error))
             meter.advance(1)
+    scan_notes = told_once([scan.path.name for scan in scans], [(s.path.name, note) for s in scans for note in s.notes])
     if noise is not None:
-        profiles = [calibrate(open_scan(noise, variable=spec.variable, axes=spec.axes), place="noise scan")]
+        noise_scan = open_scan(noise, variable=spec.variable, axes=spec.axes)
+        scan_notes += [f"{noise.name}: {note}" for note in noise_scan.notes]
+        profiles = [calibrate(noise_scan, place="noise scan")]
     if not profiles:
-        raise CalibrationError("no scan gave a noise profile:\n  " + "\n  ".join(refused[:10]))
+        raise CalibrationError("no scan gave a noise profile:\n  " + "\n  ".join([*refused[:10], *scan_notes[:10]]))
     profile = pooled(profiles)
     rows: list[dict[str, Any]] = []
     doubts: list[str] = []
@@ -74,7 +78,7 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
         doubts += _doubts(scan, profile) if noise is not None else []
     if not rows and any(len(s) for s in scans):
         raise CalibrationError("no scan matches this noise:\n  " + "\n  ".join(refused[:10]))
-    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans)
+    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans, scan_notes)
 
 
 def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:

@@ -68,8 +68,8 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
                 origins[task.array] = origin
             meter.advance(1)
     if not origins:
-        raise ScanError(f"{spec.path}: no slice gave coil maps:\n  " + "\n  ".join(rejected[:5]))
-    return _finish(root, out, identity, origins, rejected)
+        raise ScanError(f"{spec.path}: no slice gave coil maps:\n  " + "\n  ".join([*rejected[:5], *spec.notes()[:5]]))
+    return {**_finish(root, out, identity, origins, rejected), "notes": spec.notes()}
 
 
 def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any]:
@@ -122,4 +122,4 @@ def _already_there(out: Path, identity: str) -> dict[str, Any]:
     library = attributes_of(out).get(KEY)
     if not isinstance(library, dict) or library.get("harvest") != identity:
         raise CorpusExistsError(f"{out} is not a library, or is one of other scans; choose another --out")
-    return {"library": str(out), "status": "already there", "sets": [], "rejected": [], **library}
+    return {"library": str(out), "status": "already there", "sets": [], "rejected": [], "notes": [], **library}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ScanError
+from .centring import centring_notes
 from .readers import reader_of
 from .scan import LEAST_SIDE, Choice, Scan, short
 
@@ -84,4 +85,12 @@ def _checked(scan: Scan) -> Scan:
     if zeros > 0.02:
         kind = "columns" if abs(empty - zeros) < 0.01 else "positions"
         notes.append(f"{100 * zeros:.0f} % of its k-space {kind} are zero: zero-filled or not fully sampled")
-    return replace(scan, notes=tuple(notes))
+    return replace(scan, notes=(*notes, *_centring(scan)))
+
+
+def _centring(scan: Scan) -> list[str]:
+    """Findings about the middle slice; none where it cannot be read, which is said when it is used."""
+    try:
+        return centring_notes(scan.without_padding(len(scan) // 2))
+    except ScanError:
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -99,7 +100,7 @@ class ScansSpec(Spec):
 
     def list_files(self) -> list[str]:
         """All slices of all scans as items; raises FileNotFoundError where there is none."""
-        items, reasons = self._survey()
+        items, reasons, *_ = self._survey()
         if not items:
             told = "\n  ".join(reasons[:10]) or "there are only noise scans"
             raise FileNotFoundError(f"source.path {self.path} holds no scan with images:\n  {told}")
@@ -109,7 +110,12 @@ class ScansSpec(Spec):
         """Reasons why files that are not scans are left out, one sentence each."""
         return list(self._survey()[1])
 
-    def _survey(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def notes(self) -> list[str]:
+        """What was guessed of its scans, left out of them or found amiss, as `told_once` gives it."""
+        _, _, names, notes = self._survey()
+        return told_once(names, notes)
+
+    def _survey(self) -> Survey:
         stamps = tuple((name, stamp(str(self.folder / name))) for name in self.list_scans())
         return _surveyed(self, stamps)
 
@@ -136,6 +142,17 @@ class ScansSpec(Spec):
         return kspace, scan, wanted.slice
 
 
+def told_once(names: Sequence[str], notes: Iterable[tuple[str, str]]) -> list[str]:
+    """Each note once, from pairs of a scan's name and a note; with the scan's name if there are several `names`."""
+    by_note: dict[str, list[str]] = {}
+    for name, note in notes:
+        by_note.setdefault(note, []).append(name)
+    if len(names) == 1:
+        return list(by_note)
+    more = {note: f" and {len(those) - 1} more" if len(those) > 1 else "" for note, those in by_note.items()}
+    return [f"{those[0]}{more[note]}: {note}" for note, those in by_note.items()]
+
+
 def is_scan(name: str) -> bool:
     """Whether a file's name is that of a scan."""
     return Path(name).suffix.lower() in READERS
@@ -146,12 +163,14 @@ def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str
     return open_scan(path, variable=variable, axes=axes)
 
 
+# Items; why other files are left out; names of the scans; and pairs of a name and a note.
+Survey = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
 @lru_cache(maxsize=4)
-def _surveyed(
-    spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Items of a source, and why other files are left out; each file is opened once, as long as no file changes."""
-    items, reasons = [], []
+def _surveyed(spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]) -> Survey:
+    """What a source holds; each file is opened once, as long as no file changes."""
+    items, reasons, names, notes = [], [], [], []
     for name, _ in stamps:
         try:
             scan = spec.open(name)
@@ -160,4 +179,6 @@ def _surveyed(
         else:
             first, last = (round(share * len(scan)) for share in spec.slices or (0.0, 1.0))
             items += [str(ScanItem(name, k, scan.coils, scan.matrix)) for k in range(first, last)]
-    return tuple(items), tuple(reasons)
+            names.append(name)
+            notes += [(name, note) for note in scan.notes]
+    return tuple(items), tuple(reasons), tuple(names), tuple(notes)
