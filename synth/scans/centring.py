@@ -2,8 +2,8 @@
 
 Fathom takes k-space's centre to be sample n // 2 along y and x, and the image's centre likewise. A file says neither.
 Both are seen in the data: k-space's energy is concentrated around its centre, and an object's is not; an image is dark
-where the object ends. The limits below lie between the values of scans that are stored right and of the same scans
-stored wrongly, by a factor of 2 or more on both sides.
+where the object ends. The limits below lie between the values of scans that are stored right and those of the same
+scans stored wrongly.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ FEWEST, PART = 3, 32  # samples that the peak may lie beside the middle: echoes 
 # Share of the energy in a sixteenth of an axis after the transform; over that before it; and where the peak is centred.
 CONCENTRATED, RATIO, RATIO_CENTRED = 0.35, 2.0, 3.0
 BRIGHT, DARK = 0.25, 0.3  # magnitude at the image's ends, over its maximum; in its middle, over that at its ends
-CLEAR = 0.3  # power at the image's ends over that of noise, above which it is not chance
+LIKE = 0.5  # magnitude at the image's ends over that in its middle, above which it is not seen which is which
+CLEAR = 0.3  # power over that of noise, above which it is not chance
 
 
 def centring_notes(kspace: NDArray[np.complex64]) -> list[str]:
     """Findings about a slice [coil y x], one sentence each with the remedy; none where all is as Fathom takes it."""
+    kspace = kspace[kspace.any(axis=(1, 2))]
+    if not len(kspace):
+        return []
     if len(kspace) > MOST_COILS:
         kspace = kspace[np.linspace(0, len(kspace) - 1, MOST_COILS).round().astype(int)]
+    kspace = kspace / np.abs(kspace).max()  # files have any unit; squares of very small ones would be 0
     power = _power(kspace)
     near = uniform_filter(power, 3, mode="wrap")
     offsets = _offsets(near)
@@ -102,23 +107,33 @@ def _shift(offset: int, n: int) -> int:
 
 
 def _shifted(images: NDArray[np.complex64]) -> list[str]:
-    """A note where an image [coil y x] is bright at both ends of an axis, and dark in the middle."""
+    """Notes where an image [coil y x] looks shifted by half of an axis, and where that cannot be seen."""
     power = _power(images)
     noise = float(np.percentile(uniform_filter(power, 5, mode="wrap"), 5))
-    shifted = [axis for axis in (0, 1) if _dark_in_the_middle(power.mean(axis=1 - axis), noise)]
-    if not shifted:
-        return []
-    names = " and ".join(AXES[axis] for axis in shifted)
-    return [
-        f"its image is bright at both ends along {names} and dark in the middle, as if shifted by half of the field of "
-        f"view: if it is, multiply k-space by (-1)^index along {names}"
-    ]
+    bright = [_brightness(power.mean(axis=1 - axis), noise) for axis in (0, 1)]
+    shifted = " and ".join(name for name, where in zip(AXES, bright, strict=True) if where == "ends")
+    unknown = " and ".join(name for name, where in zip(AXES, bright, strict=True) if where == "everywhere")
+    notes = []
+    if shifted:
+        notes.append(
+            f"its image is bright at both ends along {shifted} and dark in the middle, as if shifted by half of the "
+            f"field of view: if it is, multiply k-space by (-1)^index along {shifted}"
+        )
+    if unknown:
+        notes.append(
+            f"its image along {unknown} is as bright at both ends as in the middle: whether it is shifted by half of "
+            "the field of view cannot be seen"
+        )
+    return notes
 
 
-def _dark_in_the_middle(profile: NDArray[np.float64], noise: float) -> bool:
-    """Whether the power along an axis is high at both ends and low in the middle, beside that of noise."""
+def _brightness(profile: NDArray[np.float64], noise: float) -> str:
+    """Where the power along an axis, without that of noise, is high: in the middle, at both ends, or everywhere."""
     n, width = len(profile), max(len(profile) // 16, 1)
     signal = np.maximum(profile - noise, 0)
     ends = float(min(signal[:width].mean(), signal[-width:].mean()))
-    middle = float(signal[n // 2 - width : n // 2 + width].min())
-    return ends > BRIGHT**2 * signal.max() and ends > CLEAR * noise and middle < DARK**2 * ends
+    middle = signal[n // 2 - width : n // 2 + width]
+    clear = CLEAR * noise
+    if ends > BRIGHT**2 * signal.max() and ends > clear and middle.min() < DARK**2 * ends:
+        return "ends"
+    return "middle" if middle.mean() > clear and ends < LIKE**2 * middle.mean() else "everywhere"
