@@ -39,7 +39,8 @@ def calibrate(
     number
         The slice that is used; by default the middle one.
     place
-        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default, each is tried in turn.
+        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default, each is tried in turn. A
+        noise scan whose bandwidth is not known comes last.
     checked
         Whether filters along the readout, and differences between places and between slices, are looked for. Pairs
         from scans are made without these checks, so that corpora of earlier versions can be made again bit for bit.
@@ -60,11 +61,14 @@ def calibrate(
         "k-space edge": partial(from_edge, scan, number, checked=checked),
     }
     names = [name for name in ways if place in (None, name)]
+    if not scan.noise_bandwidth_known:
+        names.sort(key=lambda name: name == "noise scan")  # its level is unknown: other places come first
     reasons = []
     for k, name in enumerate(names):
         try:
             found = ways[name]()
-            return _compared(found, [ways[other] for other in names[k + 1 :]]) if checked and len(scan) else found
+            others = [ways[other] for other in names[k + 1 :] if other != "noise scan"]
+            return _compared(found, others) if checked and len(scan) else found
         except CalibrationError as error:
             reasons.append(f"{name}: {error}")
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))

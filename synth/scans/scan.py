@@ -50,6 +50,8 @@ class Scan:
         Zero columns left and right in the file, which are stripped.
     noise
         Samples [coil sample] of a noise scan in the file, at the bandwidth of its imaging lines; None without one.
+    noise_bandwidth_known
+        Whether the file says at which bandwidths noise and image were measured; otherwise the noise's level is unknown.
     averages
         Number of acquisitions of which each line is the mean; None where lines differ.
     calibration
@@ -70,6 +72,7 @@ class Scan:
     oversampling: float = 1
     padding: tuple[int, int] = (0, 0)
     noise: NDArray[np.complex64] | None = None
+    noise_bandwidth_known: bool = True
     averages: int | None = 1
     calibration: NDArray[np.complex64] | None = None
     maps: Callable[[int], NDArray[Any]] | None = None

@@ -157,6 +157,7 @@ def _scan_of(path: Path, root: ET.Element, image: _Acquisitions, noise: _Acquisi
         stored.__getitem__,
         oversampling=oversampling,
         noise=samples,
+        noise_bandwidth_known=not doubt,
         averages=averages,
         calibration=None if apart is None else room.ordered(apart),
         field_of_view_mm=field_of_view,

@@ -52,6 +52,7 @@ def read(path: Path, choice: Choice) -> Scan:
         stored.__getitem__,
         oversampling=oversampling,
         noise=None if noise is None else noise * np.float32(gain),
+        noise_bandwidth_known=last.header.dwell_us is not None,
         averages=averages,
         calibration=None if apart is None else space.ordered(apart),
         notes=(*notes, *taken, *ghosts, *more, *said, *doubts),

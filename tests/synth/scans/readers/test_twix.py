@@ -16,6 +16,7 @@ from siemens_files import (
 
 from synth.calibration.scan_noise import calibrate
 from synth.errors import ScanError
+from synth.physics import fft2c
 from synth.scans.open import open_scan
 from synth.scans.readers.twix_header import TwixHeader
 from synth.stages.mask import Mask
@@ -65,6 +66,22 @@ def test_noise_lines_have_the_bandwidth_of_the_image(tmp_path, kspace, rng, own,
     scan = open_scan(path)
     assert calibrate(scan, place="noise scan").mean_sigma == pytest.approx(1, rel=0.02)
     assert any(f"{microseconds:g} us is taken" in note for note in scan.notes)
+
+
+def test_a_noise_scan_of_unknown_bandwidth_does_not_set_the_level(tmp_path, rng):
+    """Noise of sigma 0.02 / sqrt(8), as from samples 8 times as long; the image's own has 0.02."""
+    y, x = np.meshgrid(np.arange(128) - 64, np.arange(48) - 24, indexing="ij")
+    object_ = ((y / 24) ** 2 + (x / 14) ** 2 < 1) * np.array([1, 1j, -1])[:, None, None]
+    kspace = fft2c(object_.astype(np.complex64)) + 0.02 * complex_normal(rng, 3, 128, 48)
+    noise = [acquisition(0.02 / 8**0.5 * complex_normal(rng, 3, 256), 0, 0, NOISE) for _ in range(20)]
+    image = lines(kspace, centre_line=24)
+    unknown = opened(tmp_path / "u.dat", *noise, *image)
+    assert (calibrate(unknown).place, calibrate(unknown, checked=False).place) == ("background", "background")
+    assert calibrate(unknown).mean_sigma == pytest.approx(0.02, rel=0.03)
+    known = opened(tmp_path / "k.dat", *noise, *image, text="sRXSPEC.alDwellTime[0]\t = \t3750\n")
+    assert calibrate(known).place == "noise scan"
+    assert calibrate(known).mean_sigma == pytest.approx(0.02, rel=0.02)
+    assert calibrate(known).notes == ()
 
 
 def test_the_dwell_time_in_both_notations_of_headers():
