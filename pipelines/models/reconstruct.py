@@ -54,7 +54,7 @@ def reconstruct(
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
-            batch, reference = batch_of(scan[number], profile, how)
+            batch, reference = batch_of(scan[number], profile, how, scan.calibration_of(number))
             with torch.no_grad():
                 on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
                 image = network(on_device)[0].cpu().numpy()

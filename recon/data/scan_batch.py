@@ -59,16 +59,22 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
 
 
 def batch_of(
-    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling
+    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling, calibration: Kspace | None = None
 ) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-    """A batch of one, as the loader gives it; and, if `how` undersamples, the image from all measured lines."""
+    """A batch of one, as the loader gives it; and, if `how` undersamples, the image from all measured lines.
+
+    Coil maps are from the reference lines in k-space, or where these are too few from a separate calibration scan.
+    """
     mask = how.mask(kspace)
     full = kspace if profile is None else whiten(kspace, profile)
-    height, width = Mask(mask, 1.0).reference(full.shape[1])
+    source, (height, width) = full * mask, Mask(mask, 1.0).reference(full.shape[1])
+    if min(height, width) < FEWEST and calibration is not None:
+        source = calibration if profile is None else whiten(calibration, profile)
+        height, width = Mask(Undersampling().mask(calibration), 1.0).reference(full.shape[1])
     if min(height, width) < FEWEST:
         few = f"{min(height, width)} reference lines at k-space's centre"
         raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
-    maps = espirit(full * mask, reference=(min(24, height), min(24, width))).maps[0]
+    maps = espirit(source, reference=(min(24, height), min(24, width))).maps[0]
     reference = np.sum(maps.conj() * ifft2c(full), axis=0) if how.acceleration > 1 else None
     arrays = {
         "mask": mask[None, None] if mask.ndim == 1 else mask[None],

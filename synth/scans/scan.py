@@ -100,7 +100,17 @@ class Scan:
 
     def __getitem__(self, number: int) -> Kspace:
         """One slice [coil y x]; raises ScanError where it has NaN or infinite samples, or is zero everywhere."""
-        kspace = self.without_padding(number)
+        return self._narrow(self.without_padding(number))
+
+    def calibration_of(self, number: int) -> Kspace | None:
+        """The calibration scan of slice `number` [coil y x], without oversampling and padding; None without one."""
+        if self.calibration is None or not self.calibration[number].any():
+            return None
+        kspace = self.calibration[number]
+        return self._narrow(kspace[..., self.padding[0] : kspace.shape[-1] - self.padding[1]])
+
+    def _narrow(self, kspace: Kspace) -> Kspace:
+        """K-space [coil y x] without the readout's oversampling."""
         if self.oversampling > 1:
             rows, first = self.matrix[0], self.stored[2] // 2 - self.matrix[0] // 2
             empty = ~kspace.any(axis=(0, 1))

@@ -14,6 +14,7 @@ from siemens_files import (
     write,
 )
 
+from recon.data.scan_batch import Undersampling, batch_of
 from synth.calibration.scan_noise import calibrate
 from synth.errors import ScanError
 from synth.physics import fft2c
@@ -121,6 +122,22 @@ def test_a_separate_reference_scan_stays_beside_the_image(tmp_path, kspace):
         np.testing.assert_array_equal(scan.calibration[0][..., chosen], 3 * kspace[..., chosen])
         assert np.count_nonzero(scan.calibration[0].any(axis=(0, 1))) == len(chosen)
         assert f"{len(chosen)} calibration lines are {told}" in scan.notes
+
+
+def test_maps_are_from_a_separate_reference_scan_where_the_image_has_too_few_lines(tmp_path, rng):
+    y, x = np.meshgrid(np.arange(128) - 64, np.arange(48) - 24, indexing="ij")
+    maps = np.array([np.exp(-((y / 40 - a) ** 2) - (x / 20 - b) ** 2 + 2j * a) for a, b in ((-1, 0), (1, 1), (0, -1))])
+    kspace = fft2c((((y / 24) ** 2 + (x / 18) ** 2 < 1) * maps).astype(np.complex64))
+    image = lines(kspace, centre_line=24)[::2]
+    with pytest.raises(ScanError, match="1 reference lines"):
+        batch_of(opened(tmp_path / "i.dat", *image)[0], None, Undersampling())
+    reference = lines(3 * kspace, REFERENCE, centre_line=24)[12:36]
+    scan = opened(tmp_path / "s.dat", *image, *reference)
+    assert scan.calibration_of(0).shape == scan[0].shape
+    found = batch_of(scan[0], None, Undersampling(), scan.calibration_of(0))[0]["sens_maps"][0].numpy()
+    whole = batch_of(opened(tmp_path / "w.dat", *lines(kspace, centre_line=24))[0], None, Undersampling())[0]
+    inside = ((y / 20) ** 2 + (x / 15) ** 2 < 1)[32:96]
+    np.testing.assert_allclose(found[:, inside], whole["sens_maps"][0].numpy()[:, inside], atol=0.02)
 
 
 def test_reference_lines_that_are_image_too_or_do_not_fit_or_are_all_there_is(tmp_path, kspace):
