@@ -84,6 +84,16 @@ def polarity_phase(forward: NDArray[np.complex64], backward: NDArray[np.complex6
     return np.asarray(slope * row + constant)
 
 
+def are_alike(forward: NDArray[np.complex64], backward: NDArray[np.complex64]) -> bool:
+    """Whether lines [coil sample] of both directions show the same object, not each other's mirror image.
+
+    They do not where a line is flagged as reversed, but was not stored so.
+    """
+    first, second = (np.sqrt(np.sum(np.abs(ifftc(line, (1,))) ** 2, axis=0)) for line in (forward, backward))
+    mirrored = np.roll(second[::-1], (len(second) + 1) % 2)  # row n // 2 stays where it is
+    return bool(np.sum(first * second) > 0.995 * np.sum(first * mirrored))
+
+
 def without_phase(line: NDArray[np.complex64], phase: NDArray[np.float64]) -> NDArray[np.complex64]:
     """A line [coil sample] whose rows lose a phase [row]."""
     return np.asarray(fftc(ifftc(line, (1,)) * np.exp(-1j * phase), (1,)), np.complex64)

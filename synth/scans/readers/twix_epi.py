@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ScanError
-from .epi import Trapezoid, noise_gain, polarity_phase, regridding, without_phase
+from .epi import Trapezoid, are_alike, noise_gain, polarity_phase, regridding, without_phase
 from .twix_header import TwixHeader
 from .twix_lines import NOISE, NOT_REGRIDDED, REFLECTED, Measured
 
@@ -102,8 +102,8 @@ def without_ghosts(lines: list[Measured], corrections: list[Measured]) -> tuple[
         notes.append("its lines ran in both directions: their phase is corrected by its phase-correction lines")
     if len(phases) < len(found):
         notes.append(
-            "its lines ran in both directions, and phase-correction lines for that are not in the file: expect a ghost "
-            "at half the field of view"
+            "its lines ran in both directions, and the file has no phase-correction lines that can be used: expect a "
+            "ghost at half the field of view"
         )
     return [_corrected(line, phases[_key(line)]) if _key(line) in phases else line for line in lines], notes
 
@@ -113,13 +113,14 @@ def _key(line: Measured) -> tuple[int, int]:
 
 
 def _phase(corrections: list[Measured], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Phase of forward lines over backward ones from phase-correction lines; None without both directions."""
+    """Phase of forward lines over backward ones from phase-correction lines; None where these cannot be used."""
     fitting = [line for line in corrections if line.values.shape == shape]
     forward = [line.values for line in fitting if not line.has(REFLECTED)]
     backward = [line.values[:, ::-1] for line in fitting if line.has(REFLECTED)]
     if not forward or not backward:
         return None
-    return polarity_phase(np.mean(forward, axis=0), np.mean(backward, axis=0))
+    ahead, back = np.mean(forward, axis=0), np.mean(backward, axis=0)
+    return polarity_phase(ahead, back) if are_alike(ahead, back) else None
 
 
 def _corrected(line: Measured, phase: NDArray[np.float64]) -> Measured:
