@@ -13,7 +13,8 @@
     │   ├── ShapedNoiseError
     │   └── NoQuietPlaceError
     ├── CorpusError (RuntimeError)             a corpus on disk
-    │   └── UnfinishedCorpusError
+    │   ├── UnfinishedCorpusError
+    │   └── StageVersionError
     ├── ShardError (RuntimeError)              a file of a corpus
     ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
@@ -75,6 +76,10 @@ class CorpusError(FathomError, RuntimeError):
 
 class UnfinishedCorpusError(CorpusError):
     """A corpus whose build has not ended."""
+
+
+class StageVersionError(CorpusError):
+    """Pairs need a version of a stage that this Fathom does not have."""
 
 
 class ShardError(FathomError, RuntimeError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from .errors import RecipeError, SourceRejectedError
+from .errors import RecipeError, SourceRejectedError, StageVersionError
 from .pair import Pair, matrix_of, pair_from_image
 from .process import one_blas_thread
 from .recipe import Recipe
@@ -16,6 +16,7 @@ from .sources.crimes import MEANING, SourceFinding, crimes_of_kspace
 from .sources.photos import read_photo
 from .sources.scan_slices import ScanItem, ScansSpec
 from .stages.sampling import samples_points
+from .version import SCAN_STAGES, __version__
 
 SHARD_BYTES = 128 * 2**20
 COMPLEX64 = 8
@@ -76,21 +77,29 @@ class Plan:
         The resolved recipe, with its number of pairs.
     files
         Names of the files, relative to the source's folder. Pair `index` comes from file `index` modulo their number.
+    stages
+        Versions of the stages by name, as in `synth.version.SCAN_STAGES`; a stage that is not listed has version 1.
     """
 
     recipe: Recipe
     files: tuple[str, ...]
+    stages: dict[str, int]
 
     @classmethod
     def of(cls, recipe: Recipe, files: tuple[str, ...] | None = None) -> Plan:
-        """List the sources (unless given) and settle the number of pairs; raises RecipeError."""
+        """List the sources (unless given) and settle the number of pairs; raises RecipeError.
+
+        The stages have the newest versions.
+        """
         try:
             files = tuple(recipe.source.list_files()) if files is None else files
         except (OSError, ValueError) as error:
             raise RecipeError(str(error)) from None
-        plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files)
+        stages = dict(SCAN_STAGES) if recipe.own_maps else {}
+        plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files, stages)
         if recipe.shard_pairs is None:  # settled once and stored: another version may have another default
-            plan = cls(plan.recipe.model_copy(update={"shard_pairs": plan._default_shard_pairs()}), files)
+            settled = plan.recipe.model_copy(update={"shard_pairs": plan._default_shard_pairs()})
+            plan = replace(plan, recipe=settled)
         return plan
 
     def __len__(self) -> int:
@@ -101,8 +110,33 @@ class Plan:
         """The source file of pair `index`, relative to the source folder."""
         return self.files[index % len(self.files)]
 
+    @property
+    def older_stages(self) -> list[str]:
+        """The stages of which this Fathom has a later version, one sentence each."""
+        newest = SCAN_STAGES if self.recipe.own_maps else {}
+        return [
+            f"the stage '{name}' has version {self.stages.get(name, 1)}, as when the corpus was begun; for version "
+            f"{version}, build under another name"
+            for name, version in newest.items()
+            if self.stages.get(name, 1) < version
+        ]
+
+    def refuse_unknown_stages(self, what: str) -> None:
+        """Raise StageVersionError, which begins with `what`, where a later version of Fathom must make the pairs."""
+        known = SCAN_STAGES if self.recipe.own_maps else {}
+        for name, version in self.stages.items():
+            if not 1 <= version <= known.get(name, 1):
+                raise StageVersionError(
+                    f"{what}: its pairs need version {version} of the stage '{name}', and this Fathom ({__version__}) "
+                    f"makes versions up to {known.get(name, 1)}; install the Fathom that ledger.jsonl names"
+                )
+
     def pair(self, index: int) -> Pair:
-        """Synthesise pair `index`; raises SourceRejectedError where its source cannot be used."""
+        """Synthesise pair `index`.
+
+        Raises SourceRejectedError where its source cannot be used, and StageVersionError.
+        """
+        self.refuse_unknown_stages(self.recipe.name)
         source = self.recipe.source
         path = source.folder / self.file_of(index)
         try:
@@ -112,7 +146,7 @@ class Plan:
                 findings += ("oversampling-removed",) if scan.oversampling_removed else ()
                 _refuse(findings, source.refuse)
                 with one_blas_thread():
-                    return pair_from_scan(self.recipe, kspace, scan, number, index, findings)
+                    return pair_from_scan(self.recipe, kspace, scan, number, index, findings, self.stages)
             photo = read_photo(path)
             _refuse(photo.findings, source.refuse)
             return pair_from_image(self.recipe, photo, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,7 @@ from .stages.mask import Mask
 from .stages.noise import complex_noise
 from .stages.virtual_coils import virtual_coils
 from .storage.arrays import stamp
+from .version import SCAN_STAGES
 
 Images = NDArray[np.complex64]
 
@@ -46,9 +48,15 @@ def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
 
 
 def pair_from_scan(
-    recipe: Recipe, kspace: Kspace, scan: Scan, number: int, index: int, findings: tuple[SourceFinding, ...] = ()
+    recipe: Recipe,
+    kspace: Kspace,
+    scan: Scan,
+    number: int,
+    index: int,
+    findings: tuple[SourceFinding, ...] = (),
+    stages: Mapping[str, int] = SCAN_STAGES,
 ) -> Pair:
-    """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan.
+    """Make pair `index` of a recipe from k-space [coil y x] of slice `number` of a scan, with versions of the `stages`.
 
     The steps, in order: whiten; crop; flip, shift and rotate; compress to virtual coils; draw the mask; add the noise
     that is missing to reach the wanted SNR; compute maps from the noisy reference lines. The reference image is
@@ -68,14 +76,9 @@ def pair_from_scan(
     sigma, wanted, per_sigma = _sigma(recipe, clean, mask, own, index)
     added = np.sqrt(max(sigma**2 - own**2, 0.0))
     noisy = clean + complex_noise(clean.shape, added, rng(seed, "noise", index)) if added > 0 else clean
-    chosen = _maps(coils, noisy, mask)
+    chosen = _maps(coils, noisy, mask, stages.get("maps", 1))
     target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
-    scale = float(np.abs(target).max())
-    if not (np.isfinite(scale) and scale > 0):
-        raise SourceRejectedError(
-            f"the largest magnitude of its reference image is {scale:g}, and must be finite and above 0; lower "
-            "coils.crop"
-        )
+    scale = _largest(target)
     total = max(sigma, own)
     known = total > 0  # where the noise of a scan cannot be learnt, sigma and SNR are unknown, not 0
     numbers = {
@@ -94,12 +97,29 @@ def pair_from_scan(
     return Pair(index, scan.sha256, packed, mask, index, target, numbers, np.ascontiguousarray(chosen), findings)
 
 
-def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask) -> Images:
+def _largest(target: Images) -> float:
+    scale = float(np.abs(target).max())
+    if not (np.isfinite(scale) and scale > 0):
+        raise SourceRejectedError(
+            f"the largest magnitude of its reference image is {scale:g}, and must be finite and above 0; lower "
+            "coils.crop"
+        )
+    return scale
+
+
+def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask, version: int) -> Images:
     """Maps [coil y x] from the reference lines that the mask samples."""
     rows, columns = mask.reference(kspace.shape[1])
     reference = (min(coils.reference, rows), min(coils.reference, columns))
     try:
-        maps = espirit(kspace, reference=reference, kernel=coils.kernel, threshold=coils.threshold, extend=coils.extend)
+        maps = espirit(
+            kspace,
+            reference=reference,
+            kernel=coils.kernel,
+            threshold=coils.threshold,
+            extend=coils.extend,
+            version=version,
+        )
     except ValueError as error:
         raise SourceRejectedError(str(error)) from None
     if coils.crop == 0:

@@ -8,6 +8,13 @@ from importlib.metadata import version
 
 __version__ = "0.1.0"
 
+SCAN_STAGES = {"maps": 2}
+"""Versions of the stages of pairs from scans; a stage that is not listed has version 1.
+
+A corpus stores them, and one that stores none has version 1 of all. A version is raised where the bytes of pairs
+change. "maps": 2 has no vortices of the phase in the object.
+"""
+
 
 @lru_cache
 def versions(*packages: str) -> dict[str, str]:

@@ -97,6 +97,8 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
         Too many sources are rejected, a source has changed, the disk is full, or another build is at work on `out`.
     RecipeError
         A file that the recipe names cannot be used.
+    StageVersionError
+        The corpus was begun with a later version of Fathom, whose pairs this one cannot make.
     ClusterError
         The cluster cannot be reached, or was lost.
     """
@@ -163,11 +165,13 @@ def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorp
     damaged = find_damage(folder, stored, complete=folder == out)
     if folder == out and not damaged:
         return "already there", begun
+    stored.refuse_unknown_stages(str(folder))
     if folder == out:
         out.rename(begun.root)
     for name in {task.name for task in tasks_of(stored)} & damaged.keys() & begun.entries().keys():
         begun.ledger.void(name)
-    corpus = UnfinishedCorpus(out, Plan(stored.recipe.model_copy(update={"source": recipe.source}), stored.files))
+    moved = stored.recipe.model_copy(update={"source": recipe.source})
+    corpus = UnfinishedCorpus(out, replace(stored, recipe=moved))  # its stages stay: no corpus mixes versions
     corpus.prepare()
     return ("mended" if folder == out else "resumed"), corpus
 
@@ -202,7 +206,11 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
         pairs_per_s=round(rate, 2) if missing else 0.0,
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
         status="built",
-        notes=(*(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()), *lacking(summary)),
+        notes=(
+            *(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()),
+            *lacking(summary),
+            *plan.older_stages,
+        ),
     )
 
 
@@ -266,9 +274,9 @@ def _already_there(out: Path) -> Built:
     corpus = open_corpus(out)
     summary = corpus.attributes["summary"]
     net = summary["numbers"]["acceleration_net"]["mean"]
-    return Built(
-        str(out), corpus.content_hash, summary["pairs"], len(summary["rejected"]), 0, 0.0, 0.0, net, "already there"
-    )
+    notes = tuple(corpus.plan.older_stages)
+    counts = summary["pairs"], len(summary["rejected"]), 0, 0.0, 0.0
+    return Built(str(out), corpus.content_hash, *counts, net, "already there", notes)
 
 
 @lru_cache(maxsize=2)

@@ -83,6 +83,8 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     ------
     CorpusError
         The path is not a finished corpus.
+    StageVersionError
+        Pairs are to be made again that only a later version of Fathom can make.
     """
     path = Path(path)
     refuse_unfinished(path)
@@ -90,6 +92,8 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     problems = list(find_damage(path, plan).values())
     if problems:
         return Verified(str(path), content_hash(finished(path, plan)), len(plan), False, problems, 0, 0, 0)
+    if replay:
+        plan.refuse_unknown_stages(str(path))
     corpus = open_corpus(path)
     outcomes = _replay(corpus, replay)
     claims, unmeasured = _measure(path, measured)

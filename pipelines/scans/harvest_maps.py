@@ -20,6 +20,7 @@ from synth.sources.scan_slices import ScanItem, ScansSpec
 from synth.stages.coil_library import KEY, VERSION, attributes_of, write_set
 from synth.storage.arrays import sha256_of
 from synth.storage.corpus_files import building_path
+from synth.version import SCAN_STAGES
 
 from ..cluster import ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
@@ -55,6 +56,8 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)
     if group.attrs.get("harvest", identity) != identity:
         raise CorpusExistsError(f"{root} was begun from other scans; remove it, or choose another --out")
+    if "harvest" not in group.attrs:  # one that was begun goes on with the version of maps that it was begun with
+        group.attrs["maps_version"] = SCAN_STAGES["maps"]
     group.attrs["harvest"] = identity
     tasks = [Harvest(k, item) for k, item in enumerate(items)]
     origins = {task.array: found for task in tasks if (found := _finished(root, task)) is not None}
@@ -85,7 +88,7 @@ def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any
         except CalibrationError:
             profile = None
         with one_blas_thread():
-            made = maps_of_coils(kspace, profile)
+            made = maps_of_coils(kspace, profile, _maps_version(Path(root)))
     except ValueError as error:
         return {"rejected": f"{item.file} slice {item.slice}: {error}"}
     origin = {
@@ -100,6 +103,11 @@ def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any
     return origin
 
 
+def _maps_version(root: Path) -> int:
+    """Version of the stage "maps" that a library was begun with."""
+    return int(attributes_of(root).get("maps_version", 1))
+
+
 def _finished(root: Path, task: Harvest) -> dict[str, Any] | None:
     attributes = attributes_of(root / task.array)
     return attributes if attributes.pop("complete", False) else None
@@ -111,6 +119,7 @@ def _finish(
     sets = [{"array": name, **origins[name]} for name in sorted(origins)]
     content = hashlib.sha256(json.dumps([s["sha256"] for s in sets]).encode()).hexdigest()
     library = {"version": VERSION, "harvest": identity, "content_hash": content, "sets": sets, "rejected": rejected}
+    library |= {"maps_version": _maps_version(root)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.open_group(LocalStore(root), mode="r+", zarr_format=3).attrs.put({KEY: library})  # type: ignore[dict-item]

@@ -6,8 +6,8 @@ eigenvector of eigenvalue 1 is the coil map. Lobos, Chan and Haldar (PISCO, arXi
 Fourier coefficients are sums of the projection's entries over equal lags, and that a coarse grid suffices, because maps
 are smooth.
 
-The steps here: eigenvectors on a very coarse grid by `eigh`; a smooth phase for them; power iterations, which start
-from them, on a grid that is fine enough; and quintic splines from this grid to the pixels.
+The steps here: eigenvectors on a very coarse grid by `eigh`; a smooth phase for them (`map_phase`); power iterations,
+which start from them, on a grid that is fine enough; and quintic splines from this grid to the pixels.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from ..physics import centre_block, rss
+from ..version import SCAN_STAGES
+from .map_phase import TINY, phasor, principal, referenced, smooth_phase
 from .noise_profile import NoiseProfile, whiten, whitening_matrix
 
 Complex = NDArray[np.complex64]
 SPACING = (8, 4)  # approximate pixels between the positions of the coarse and of the fine grid
 LEAST = (12, 24)  # fewest positions along an axis; the matrices are trigonometric polynomials of degree kernel - 1
 ITERATIONS = 8
-TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +42,13 @@ class EspiritMaps:
         [set coil y x] with sum |map|^2 = 1 over the coils of each set.
     eigenvalues
         [set y x]: near 1 in the object, lower in the air.
+    notes
+        What limits the maps: a vortex of the phase in the object that no reference avoids.
     """
 
     maps: Complex
     eigenvalues: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
 
     def cropped(self, threshold: float) -> Complex:
         """First set [coil y x], zero where its eigenvalue is below the threshold."""
@@ -65,6 +69,7 @@ def espirit(
     threshold: float = 0.02,
     sets: int = 1,
     extend: bool = False,
+    version: int = SCAN_STAGES["maps"],
 ) -> EspiritMaps:
     """Coil maps from the fully sampled centre of k-space: ESPIRiT (Uecker et al., Magn Reson Med 71:990, 2014).
 
@@ -85,11 +90,13 @@ def espirit(
         Number of map sets; a second one describes signal that wraps around.
     extend
         Continue the maps smoothly beyond the object, for images that fill the field of view.
+    version
+        1 gives the maps of corpora that have no version of the stage "maps", whose phase may have vortices.
 
     Returns
     -------
-    The maps. Their phase is as smooth as possible and not relative to any one coil; its constant is that of the
-    strongest principal component of the coils.
+    The maps. Their phase is as smooth as possible, and has no vortex in the object. It begins relative to the virtual
+    coil that the object's centre sees, in which the coil that is strongest there has phase 0.
 
     Raises
     ------
@@ -106,13 +113,14 @@ def espirit(
     values, vectors = np.linalg.eigh(coarse)  # [y x coil], [y x coil coil], ascending
     to_fine = [_spline(a, b, around=not extend) for a, b in zip(grids[0], grids[1], strict=True)]
     to_pixels = [_spline(a, n, around=not extend) for a, n in zip(grids[1], shape, strict=True)]
-    objects = [_object(block, _positions(shape, grid)) for grid in grids] if extend else []
+    objects = [_object(block, _positions(shape, grid)) for grid in grids[: 1 + extend]]
+    notes: list[str] = []
     maps = np.empty((sets, len(kspace), *shape), np.complex64)
     eigenvalues = np.empty((sets, *shape), np.float32)
     found: list[Complex] = []
     for k in range(sets):
-        certainty = np.clip(values[..., -1 - k], 1e-3, 1) ** 8
-        start = smooth_phase(vectors[..., -1 - k], certainty)
+        start, left = _start(values[..., -1 - k], vectors[..., -1 - k], objects[0], version)
+        notes += [f"the phase of map set {k} has {left} vortices in the object: maps are wrong there"] if left else []
         refined, value = _refined(fine, _normalised(_interpolated(start, to_fine)), found)
         found.append(refined)
         if extend:
@@ -122,7 +130,18 @@ def espirit(
             refined = _normalised(trust * refined + (1 - trust) * beyond)
         maps[k] = np.moveaxis(_normalised(_interpolated(refined, to_pixels)), -1, 0)
         eigenvalues[k] = np.clip(_interpolated(value[..., None], to_pixels)[..., 0].real, 0, None)
-    return EspiritMaps(maps, eigenvalues)
+    return EspiritMaps(maps, eigenvalues, tuple(notes))
+
+
+def _start(
+    values: NDArray[np.float32], vectors: Complex, signal: NDArray[np.float32], version: int
+) -> tuple[Complex, int]:
+    """Vectors [y x coil] of the coarse grid with a smooth phase, and how many vortices that has in the object."""
+    certainty = np.clip(values, 1e-3, 1) ** 8
+    if version == 1:
+        return smooth_phase(vectors, certainty, principal(vectors, certainty)), 0
+    inside = (signal > 0) & (_trust(values) > 0)
+    return referenced(vectors, certainty, inside if inside.any() else np.ones_like(inside))
 
 
 def _reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) -> Complex:
@@ -184,31 +203,6 @@ def _positions(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[NDArray[n
     return y, x
 
 
-def smooth_phase(vectors: Complex, certainty: NDArray[np.floating]) -> Complex:
-    """Vectors [y x coil] times the phases that make neighbours, also around the edges, as equal as possible.
-
-    Power iterations for the phases z that maximise sum w_ij Re(conj(z_i) <v_i, v_j> z_j) over neighbours; they start
-    from the phase relative to the first principal component of all vectors, as BART chooses it.
-    """
-    weighted = (vectors * certainty[..., None]).reshape(-1, vectors.shape[-1])
-    strongest = np.linalg.eigh(weighted.T @ weighted.conj())[1][:, -1]
-    z = _phasor((vectors.conj() @ strongest).astype(np.complex64))
-    links = []
-    for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
-        neighbour = np.roll(vectors, step, axis)
-        weight = certainty * np.roll(certainty, step, axis)
-        links.append((axis, step, weight * np.sum(vectors.conj() * neighbour, axis=-1)))
-    for _ in range(200):
-        total = sum(link * np.roll(z, step, axis) for axis, step, link in links)
-        z = _phasor(np.asarray(total, np.complex64) + np.float32(1e-3) * z)
-    return np.asarray(vectors * z[..., None], np.complex64)
-
-
-def _phasor(z: Complex) -> Complex:
-    size = np.abs(z)
-    return np.where(size > TINY, z / np.maximum(size, TINY), np.complex64(1))
-
-
 def _refined(matrices: Complex, start: Complex, others: list[Complex]) -> tuple[Complex, NDArray[np.float32]]:
     """Eigenvectors [y x coil] by power iterations from `start`, with its phase, orthogonal to `others`; eigenvalues."""
     vector = start
@@ -218,7 +212,7 @@ def _refined(matrices: Complex, start: Complex, others: list[Complex]) -> tuple[
             product -= other * np.sum(other.conj() * product, axis=-1, keepdims=True)
         vector = _normalised(product)
     value = np.sum(vector.conj() * (matrices @ vector[..., None])[..., 0], axis=-1).real
-    aligned = vector * _phasor(np.sum(vector.conj() * start, axis=-1))[..., None]
+    aligned = vector * phasor(np.sum(vector.conj() * start, axis=-1))[..., None]
     return np.asarray(aligned, np.complex64), np.asarray(value, np.float32)
 
 
@@ -283,11 +277,13 @@ def _interpolated(values: NDArray[np.inexact], matrices: list[NDArray[np.float32
     return np.asarray(result.view(values.dtype))
 
 
-def maps_of_coils(kspace: NDArray[np.complex64], profile: NoiseProfile | None) -> NDArray[np.complex64]:
+def maps_of_coils(
+    kspace: NDArray[np.complex64], profile: NoiseProfile | None, version: int = SCAN_STAGES["maps"]
+) -> NDArray[np.complex64]:
     """Maps [coil y x] of the coils themselves: whiten k-space, compute maps by ESPIRiT, and undo the whitening."""
     reference = (min(24, kspace.shape[1]), min(24, kspace.shape[2]))
     if profile is None:
-        return espirit(kspace, reference=reference, extend=True).maps[0]
-    white = espirit(whiten(kspace, profile), reference=reference, extend=True).maps[0]
+        return espirit(kspace, reference=reference, extend=True, version=version).maps[0]
+    white = espirit(whiten(kspace, profile), reference=reference, extend=True, version=version).maps[0]
     maps = np.tensordot(np.linalg.inv(whitening_matrix(profile)), white, axes=1)
     return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64)

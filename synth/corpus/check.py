@@ -71,6 +71,7 @@ class CorpusCheck:
             recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # older recipes lack later optional keys
             said = {k: v for k, v in corpus_attributes(self.plan).items() if k not in ("complete", "recipe")}
             same = recipe == self.plan.recipe and all(stored[key] == value for key, value in said.items())
+            same = same and stored.get("stages", {}) == self.plan.stages
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             same = False
         return wrong if same else [*wrong, "zarr.json"]

@@ -52,6 +52,7 @@ def corpus_attributes(plan: Plan) -> dict[str, Any]:
         "name": plan.recipe.name,
         "recipe": plan.recipe.model_dump(mode="json"),
         "recipe_hash": plan.recipe.hash(),
+        **({"stages": plan.stages} if plan.stages else {}),  # absent: version 1 of every stage
     }
 
 

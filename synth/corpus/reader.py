@@ -70,7 +70,9 @@ def stored_plan(root: Path) -> Plan:
             )
         if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
             raise ValueError("sources.json names a file outside the folder of sources")
-        return Plan(Recipe.model_validate_json(json.dumps(attributes["recipe"])), tuple(str(f) for f in files))
+        recipe = Recipe.model_validate_json(json.dumps(attributes["recipe"]))
+        stages = {str(name): int(version) for name, version in dict(attributes.get("stages", {})).items()}
+        return Plan(recipe, tuple(str(f) for f in files), stages)
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a corpus of Fathom's" if root.exists() else "does not exist"
         raise CorpusError(f"{root} {state}; give the folder that `fathom build` made") from None

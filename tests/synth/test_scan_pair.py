@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import zarr
 from conftest import shared
 from properties import complex_normal
 from scan_files import header, write_mrd
@@ -12,18 +13,22 @@ from pipelines.corpus.inspect import inspect
 from pipelines.corpus.verify import verify
 from pipelines.scans.harvest_maps import harvest
 from recon.data.datasets import PairDataset, VirtualPairs
-from synth.calibration.espirit import espirit
+from synth.calibration.espirit import espirit, maps_of_coils
+from synth.calibration.scan_noise import calibrate
 from synth.corpus.reader import open_corpus
 from synth.errors import RecipeError, SourceRejectedError
 from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
+from synth.process import one_blas_thread
 from synth.recipe import parse_recipe
+from synth.scans.open import open_scan
 from synth.sources.scan_slices import ScanItem, ScansSpec
 from synth.stages.augmentation import Moved, rotated
 from synth.stages.coil_library import random_unitary, resampled
 from synth.stages.coils import LoopsSpec, draw_coils
 from synth.stages.target import TargetSpec
 from synth.stages.virtual_coils import virtual_coils
+from synth.storage.arrays import sha256_of
 
 SYNC = ClusterSpec("sync")
 
@@ -331,11 +336,27 @@ def test_a_stopped_harvest_goes_on(scans, tmp_path):
     shutil.rmtree(tmp_path / "lib.zarr.building" / "set-00001")
     before = (tmp_path / "lib.zarr.building" / "set-00000" / "zarr.json").stat().st_mtime_ns
     root = json.loads((tmp_path / "lib.zarr.building" / "zarr.json").read_text())
-    root["attributes"] = {"harvest": whole["harvest"]}
+    root["attributes"] = {"harvest": whole["harvest"], "maps_version": 2}
     (tmp_path / "lib.zarr.building" / "zarr.json").write_text(json.dumps(root))
     again = harvest(spec, tmp_path / "lib.zarr", SYNC)
     assert again["content_hash"] == whole["content_hash"]
     assert (tmp_path / "lib.zarr" / "set-00000" / "zarr.json").stat().st_mtime_ns == before
+
+
+def test_a_harvest_goes_on_with_the_maps_that_it_was_begun_with(scans, tmp_path):
+    """A library that was begun by an earlier version, which stored no version of its maps."""
+    spec = ScansSpec(kind="scans", path=str(scans))
+    new = harvest(spec, tmp_path / "new.zarr", SYNC)
+    root = zarr.open_group(str(tmp_path / "old.zarr.building"), mode="w", zarr_format=3)
+    root.attrs["harvest"] = new["harvest"]
+    old = harvest(spec, tmp_path / "old.zarr", SYNC)
+    assert (new["maps_version"], old["maps_version"]) == (2, 1)
+    scan = open_scan(scans / "a.npy")
+    for library, version in ((new, 2), (old, 1)):
+        found = library["sets"][1]
+        profile = calibrate(scan, 1) if found["whitened"] else None
+        with one_blas_thread():
+            assert found["sha256"] == sha256_of(maps_of_coils(scan[1], profile, version))
 
 
 def test_resampled_maps_and_unitary_mixing(rng):

@@ -3,7 +3,8 @@ import pytest
 from conftest import shared
 from properties import complex_normal
 
-from synth.calibration.espirit import espirit, lag_coefficients, matrices_at, signal_space, smooth_phase
+from synth.calibration.espirit import espirit, lag_coefficients, matrices_at, signal_space
+from synth.calibration.map_phase import smooth_phase
 from synth.physics import fft2c, rss
 from synth.scans.open import open_scan
 from synth.stages.coils import LoopsSpec, draw_coils
@@ -143,7 +144,7 @@ def test_one_coil_and_smooth_phase(rng):
     kspace, _, inside = scan(rng, coils=1)
     assert np.allclose(np.abs(espirit(kspace).maps[0][0][inside]), 1, atol=1e-3)
     vectors = np.ones((12, 12, 1), np.complex64) * np.exp(2j * np.pi * rng.random((12, 12, 1))).astype(np.complex64)
-    smoothed = smooth_phase(vectors, np.ones((12, 12), np.float32))
+    smoothed = smooth_phase(vectors, np.ones((12, 12), np.float32), vectors[0, 0])
     np.testing.assert_allclose(smoothed, np.full_like(smoothed, smoothed[0, 0, 0]), atol=1e-4)
 
 

@@ -1,0 +1,144 @@
+"""A corpus keeps the versions of the stages that it was begun with; SCAN_STAGES = {} stands for earlier Fathoms."""
+
+import json
+import shutil
+
+import pytest
+
+import synth.plan
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
+from pipelines.corpus.export import export, import_corpus
+from pipelines.corpus.iterate import iterate
+from pipelines.corpus.verify import verify
+from synth.corpus.reader import open_corpus, stored_plan
+from synth.errors import StageVersionError
+from synth.recipe import parse_recipe
+
+SYNC = ClusterSpec("sync")
+
+
+@pytest.fixture(scope="module")
+def recipe(scans):
+    data = {
+        "name": "scans",
+        "shard_pairs": 1,
+        "source": {"kind": "scans", "path": str(scans)},
+        "target": {"fit": "native"},
+        "coils": {"kind": "espirit"},
+        "noise": {"kind": "none"},
+        "sampling": {"kind": "regular", "acceleration": 2, "reference_lines": 24},
+    }
+    return parse_recipe(data, "test")
+
+
+@pytest.fixture(scope="module")
+def new(recipe, tmp_path_factory):
+    """A corpus with today's versions; do not change it."""
+    out = tmp_path_factory.mktemp("new") / "c.zarr"
+    build(recipe, out, SYNC)
+    return out
+
+
+@pytest.fixture(scope="module")
+def old(recipe, tmp_path_factory):
+    """A corpus without stored versions, as earlier versions of Fathom made them; do not change it."""
+    out = tmp_path_factory.mktemp("old") / "c.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synth.plan, "SCAN_STAGES", {})
+        build(recipe, out, SYNC)
+    return out
+
+
+def copied(corpus, folder):
+    return shutil.copytree(corpus, folder / "c.zarr")
+
+
+def stages(corpus):
+    return [
+        json.loads((corpus / "recipe.json").read_text()).get("stages"),
+        open_corpus(corpus).attributes.get("stages"),
+    ]
+
+
+def restage(corpus, versions):
+    """Write other versions of the stages into a corpus."""
+    for name in ("recipe.json", "zarr.json"):
+        document = json.loads((corpus / name).read_text())
+        (document["attributes"]["fathom"] if name == "zarr.json" else document)["stages"] = versions
+        (corpus / name).write_text(json.dumps(document))
+
+
+def damage(corpus):
+    """Remove the shard of maps of the first pair."""
+    shutil.rmtree(corpus / "c6-y96-x80" / "maps" / "c" / "0")
+
+
+def test_versions_are_stored_where_they_are_above_1(new, old, corpus):
+    assert stages(new) == [{"maps": 2}, {"maps": 2}]
+    assert stages(old) == stages(corpus) == [None, None]
+    assert open_corpus(old).attributes["recipe_hash"] == open_corpus(new).attributes["recipe_hash"]
+    assert open_corpus(old).content_hash != open_corpus(new).content_hash
+
+
+def test_an_old_corpus_verifies_replays_and_is_read(new, old, recipe):
+    for made in (old, new):
+        found = verify(made, replay=4)
+        assert (found.intact, found.identical) == (True, 4)
+        assert iterate(made, 1)["pairs"] == 4
+    again = build(recipe, old, SYNC)
+    assert again.status == "already there"
+    assert "'maps' has version 1" in again.notes[0]
+    assert build(recipe, new, SYNC).notes == ()
+
+
+def test_a_mended_corpus_keeps_its_versions(old, recipe, tmp_path):
+    corpus = copied(old, tmp_path)
+    damage(corpus)
+    made = build(recipe, corpus, SYNC)
+    assert (made.status, made.content_hash) == ("mended", open_corpus(old).content_hash)
+    assert stages(corpus) == [None, None]
+
+
+def test_a_resumed_corpus_keeps_its_versions(old, recipe, tmp_path):
+    building = copied(old, tmp_path).rename(tmp_path / "c.zarr.building")
+    root = json.loads((building / "zarr.json").read_text())
+    root["attributes"]["fathom"]["complete"] = False
+    (building / "zarr.json").write_text(json.dumps(root))
+    damage(building)
+    made = build(recipe, tmp_path / "c.zarr", SYNC)
+    assert (made.status, made.built, made.content_hash) == ("resumed", 1, open_corpus(old).content_hash)
+
+
+def test_an_export_keeps_the_versions(new, old, tmp_path):
+    for name, corpus in (("new", new), ("old", old)):
+        export(corpus, "cfl", tmp_path / f"{name}-cfl")
+        import_corpus(tmp_path / f"{name}-cfl", tmp_path / f"{name}.zarr")
+        assert stages(tmp_path / f"{name}.zarr") == stages(corpus)
+        assert verify(tmp_path / f"{name}.zarr", replay=1).identical == 1
+
+
+def test_later_versions_are_named(new, recipe, tmp_path):
+    corpus = copied(new, tmp_path)
+    restage(corpus, {"maps": 3})
+    assert verify(corpus).intact
+    assert iterate(corpus, 1)["pairs"] == 4
+    assert build(recipe, corpus, SYNC).status == "already there"
+    wanted = r"c\.zarr: its pairs need version 3 of the stage 'maps', and this Fathom .* makes versions up to 2"
+    with pytest.raises(StageVersionError, match=wanted):
+        verify(corpus, replay=1)
+    damage(corpus)
+    with pytest.raises(StageVersionError, match=wanted):
+        build(recipe, corpus, SYNC)
+    assert corpus.exists()
+    restage(corpus, {"another": 2})
+    with pytest.raises(StageVersionError, match="version 2 of the stage 'another'"):
+        stored_plan(corpus).pair(0)
+
+
+def test_documents_that_disagree_are_damaged(new, tmp_path):
+    corpus = copied(new, tmp_path)
+    document = json.loads((corpus / "recipe.json").read_text())
+    del document["stages"]
+    (corpus / "recipe.json").write_text(json.dumps(document))
+    assert "zarr.json is damaged or missing" in verify(corpus).problems
