@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,10 +74,12 @@ def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) ->
         return
     with open_cluster(cluster) as client:
         running: dict[Any, str] = {}
+        taken: dict[str, str | None] = {}  # the device of every stage that runs
         while len(finished) + len(running) < len(folder.stages) or running:
             for name in [n for n in folder.stages if n not in finished and n not in running.values()]:
                 stage = folder.stages[name]
-                arguments = (stage, folder.of(stage), folder.needs_of(stage), device)
+                where = least_used(device, taken.values())
+                arguments = (stage, folder.of(stage), folder.needs_of(stage), where)
                 needs = [finished.get(n) for n in stage.needs]
                 if any(state in ("failed", "left out") for state in needs):
                     finished[name] = "left out"
@@ -87,13 +90,24 @@ def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) ->
                     yield outcome
                 elif None not in needs:
                     running[client.submit(make, *arguments, pure=False, retries=0)] = name
+                    taken[name] = where
             if running:
                 import distributed
 
                 future = next(iter(distributed.wait(list(running), return_when="FIRST_COMPLETED").done))
                 outcome = _made(running.pop(future), future.result, timings)
                 finished[outcome.stage] = outcome.state
+                taken.pop(outcome.stage, None)
                 yield outcome
+
+
+def least_used(device: str | None, taken: Iterable[str | None]) -> str | None:
+    """The device of a stage: the one asked for, or, where several GPUs are meant, the one with the fewest stages."""
+    count = torch.cuda.device_count()
+    if device not in (None, "cuda") or count < 2:
+        return device
+    used = Counter(taken)
+    return min((f"cuda:{number}" for number in range(count)), key=lambda name: used[name])
 
 
 def _made(name: str, result: Callable[[], float], timings: Timings) -> Outcome:

@@ -87,6 +87,11 @@ class PairDataset(Pairs):
         return [int(self._numbers[bucket]["pair_id"][row]) for bucket, row in self._where]
 
     @property
+    def without_sigma(self) -> list[int]:
+        """The positions of pairs whose sigma is 0 or not known."""
+        return [p for p, (bucket, row) in enumerate(self._where) if not self._numbers[bucket]["sigma"][row] > 0]
+
+    @property
     def identity(self) -> str:
         """The corpus's content hash."""
         return self.content_hash

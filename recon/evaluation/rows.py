@@ -84,7 +84,9 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     """
     bad = [int(pair) for pair, image in zip(batch["pair_id"], images, strict=True) if not np.isfinite(image).all()]
     if bad:
-        raise ValueError(f"pair {bad[0]}: the reconstruction holds NaN or infinity; check the training of the network")
+        unknown = bad[0] in batch["pair_id"][~(batch["sigma"] > 0)].tolist()
+        why = "a noise-aware network needs its sigma" if unknown else "check the training of the network"
+        raise ValueError(f"pair {bad[0]}: the reconstruction holds NaN or infinity; {why}")
     rows: list[Row] = []
     known = bool((batch["sigma"] > 0).all())
     consistency = data_consistency(torch.from_numpy(images).to(batch["masked_kspace"]), batch) if known else []

@@ -210,3 +210,50 @@ def differentiate(
         pixels, filters, padded, PIXELS, CHUNK,
     )  # fmt: skip
     return dx, factor * sums.sum(dim=(0, 2))[:, :nodes]
+
+
+def _choices() -> list[triton.Config]:
+    """Blocks of the output [row column] that one program makes, from which Triton takes the fastest on each card."""
+    tried = ((1, 128, 4), (2, 64, 2), (2, 128, 4), (4, 32, 1), (4, 64, 2), (4, 128, 4), (8, 64, 4))
+    return [triton.Config({"ROWS": r, "COLUMNS": c}, num_warps=w) for r, c, w in tried]
+
+
+@triton.autotune(configs=_choices(), key=["rows", "columns", "filters", "SIZE", "batch"])
+@triton.jit
+def _spread(
+    responses, kernels, out, rows, columns, batch, filters: tl.constexpr, PARTS: tl.constexpr, SIZE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    sample = tl.program_id(2).to(tl.int64)
+    first_row, first_column = tl.program_id(1) * ROWS, tl.program_id(0) * COLUMNS
+    each = tl.arange(0, ROWS * PARTS)
+    row, part = each // PARTS, each % PARTS
+    column = first_column + tl.arange(0, COLUMNS)
+    wide: tl.constexpr = SIZE - 1
+    total = tl.zeros([ROWS * PARTS, COLUMNS], dtype=tl.float32)
+    for number in range(filters):
+        of_filter = responses + (sample * filters + number) * (rows + wide) * (columns + wide)
+        for below in range(ROWS + SIZE - 1):
+            at = first_row + below
+            y = below - row
+            weights = kernels + ((part * filters + number) * SIZE + y) * SIZE
+            usable = (y >= 0) & (y < SIZE)
+            for x in tl.static_range(SIZE):
+                inside = (at < rows + wide) & (column + x < columns + wide)
+                values = tl.load(of_filter + at * (columns + wide) + column + x, mask=inside, other=0.0)
+                total += tl.load(weights + x, mask=usable, other=0.0)[:, None] * values[None, :]
+    at = ((sample * PARTS + part) * rows + first_row + row)[:, None] * columns + column[None, :]
+    tl.store(out + at, total, mask=(first_row + row < rows)[:, None] & (column < columns)[None, :])
+
+
+def spread(responses: Tensor, kernels: Tensor) -> Tensor:
+    """See `operators.filters_transposed`."""
+    batch, filters = responses.shape[:2]
+    parts, size = kernels.shape[1], kernels.shape[-1]
+    rows, columns = (n - size + 1 for n in responses.shape[-2:])
+    out = empty((batch, parts, rows, columns), dtype=responses.dtype, device=responses.device)
+    turned = kernels.flip(-2, -1).transpose(0, 1).contiguous()
+    _spread[lambda how: (triton.cdiv(columns, how["COLUMNS"]), triton.cdiv(rows, how["ROWS"]), batch)](
+        responses, turned, out, rows, columns, batch, filters, parts, size
+    )
+    return out

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data.packed_batch import Batch
+from ..models.late import Late
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +28,15 @@ class LateLosses:
     """Steps whose losses are on their way from the device."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, Tensor, Any, Batch, tuple[int, int]]] = deque()
+        self._waiting: deque[tuple[int, Late, Batch, tuple[int, int]]] = deque()
 
     def add(self, number: int, loss: Tensor, check: Tensor, batch: Batch, place: tuple[int, int]) -> None:
         """Send the loss [] and the check [] of a step to the host."""
-        values, sent = torch.stack([loss, check]), None
-        if values.device.type == "cuda":
-            host = torch.empty(2, dtype=values.dtype, pin_memory=True)
-            host.copy_(values, non_blocking=True)
-            values, sent = host, torch.cuda.Event()
-            sent.record()
-        self._waiting.append((number, values, sent, batch, place))
+        self._waiting.append((number, Late(torch.stack([loss, check])), batch, place))
 
     def ready(self, *, every: bool) -> Iterator[Step]:
         """The steps before the newest, in order; on a CPU, or with `every`, the newest, too."""
-        while self._waiting and (every or len(self._waiting) > 1 or self._waiting[0][2] is None):
-            number, values, sent, batch, place = self._waiting.popleft()
-            if sent is not None:
-                sent.synchronize()
-            loss, check = values.tolist()
+        while self._waiting and (every or len(self._waiting) > 1 or self._waiting[0][1].is_there):
+            number, values, batch, place = self._waiting.popleft()
+            loss, check = values.read().tolist()
             yield Step(number, loss, check, batch, place)

@@ -60,6 +60,8 @@ class Run:
         self.world, self.device, self.state = world, device, State()
         self._losses = LateLosses()
         length = settings.training
+        if getattr(settings.model, "noise_aware", False):
+            _refuse_unknown_noise([*corpora, *validation])
         self.model = make_model(settings.model, settings.seed).to(device)
         self.model.checkpointing = length.checkpointing  # type: ignore[assignment]
         if settings.start is not None:
@@ -248,6 +250,16 @@ class Run:
             save_model(self.out, kept[0], card)
         self.world.wait()
         return card
+
+
+def _refuse_unknown_noise(corpora: list[PairDataset]) -> None:
+    """Raise TrainingError if the noise level of some pair is 0 or not known."""
+    for pairs in corpora:
+        if without := pairs.without_sigma:
+            raise TrainingError(
+                f"{pairs.name_of(without[0])}: its sigma is 0 or not known ({len(without)} of {len(pairs)} pairs), and "
+                "a noise-aware network needs it; leave the corpus out, or set model.noise_aware = false"
+            )
 
 
 def _rounded(values: Tensor | None) -> list[float] | None:
