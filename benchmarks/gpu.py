@@ -30,6 +30,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from recon.evaluation.rows import evaluate
 from recon.models.baselines import CgSense, RegularisedSense
 from recon.models.catalogue import make_model
 from recon.models.cuda_graphs import FLAG
@@ -335,6 +336,20 @@ def _():
             "pairs/s": round(settings.training.batch_size / each, 1),
             "losses": [round(losses[0], 4), round(losses[-1], 4)],
         }
+    return found
+
+
+@REPORT.part("evaluation", 15)
+def _():
+    """Milliseconds a pair of `evaluate`: reconstruction and all metrics."""
+    _, points = corpora()
+    found = {}
+    for name, model in (("cg-sense:30", CgSense(30)), ("untrained unrolled", None)):
+        spec = UnrolledSpec(channels=4, levels=2, iterations=2) if TINY else UnrolledSpec(bf16=True)
+        model = model or make_model(spec, 0).to(DEVICE)
+        began = time.perf_counter()
+        rows = evaluate(model, PairDataset(points), 8, DEVICE)
+        found[f"ms a pair, {name}"] = round(1e3 * (time.perf_counter() - began) / len(rows), 1)
     return found
 
 

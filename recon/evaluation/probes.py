@@ -19,6 +19,7 @@ from synth.stages.object_mask import mean_of_object, object_of
 
 from ..data.packed_batch import Batch
 from ..models.catalogue import Reconstruction
+from .beside_gpu import each
 
 Image = NDArray[np.complexfloating]
 SHOWN = 0.25  # correlation with the reference: an image with less does not show the object
@@ -35,7 +36,8 @@ def data_consistency(images: Tensor, batch: Batch) -> list[float]:
     left = sense_forward(images, batch["sens_maps"], mask) - kspace
     samples = mask.expand(len(left), 1, *left.shape[-2:]).sum(dim=(-3, -2, -1)) * left.shape[1]
     rms = (left.abs().square().sum(dim=(-3, -2, -1)) / samples).sqrt()
-    return [float(value) for value in rms / (2**0.5 * batch["sigma"])]
+    found: list[float] = (rms / (2**0.5 * batch["sigma"])).tolist()
+    return found
 
 
 def contrast_recovery(image: Image, without: Image, target: Image, target_without: Image) -> list[float]:
@@ -183,9 +185,11 @@ def noise_centre(noise: NDArray[np.float64], reference: Image) -> float:
 def _noise(batch: Batch, seed: int, replica: int = -1) -> Tensor:
     """Noise of each pair's level at the sampled positions; a pair gets the same noise in every batch."""
     kspace = batch["masked_kspace"]
-    drawn = [
-        rng(seed, "probe", int(pair), replica + 1).standard_normal((*kspace.shape[1:], 2), dtype=np.float32)
-        for pair in batch["pair_id"]
-    ]
-    unit = torch.view_as_complex(torch.from_numpy(np.stack(drawn))).to(kspace.device)
+    shape = (*kspace.shape[1:], 2)
+
+    def drawn(pair: int) -> NDArray[np.float32]:
+        return rng(seed, "probe", pair, replica + 1).standard_normal(shape, dtype=np.float32)
+
+    stacked = np.stack(each(drawn, batch["pair_id"].tolist(), kspace.device))
+    unit = torch.view_as_complex(torch.from_numpy(stacked)).to(kspace.device)
     return unit * batch["sigma"][:, None, None, None] * batch["mask"]

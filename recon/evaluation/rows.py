@@ -17,6 +17,7 @@ from ..data.datasets import PairDataset
 from ..data.loader import make_loader
 from ..models.catalogue import Reconstruction
 from .aliasing import aliases_of, aliasing
+from .beside_gpu import each
 from .metrics import SLICE_METRICS, slice_metrics
 from .probes import (
     contrast_recovery,
@@ -82,29 +83,29 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy`` and
     ``aliasing_nmse`` (`recon.evaluation.aliasing`). Raises ValueError for images that are not finite.
     """
-    bad = [int(pair) for pair, image in zip(batch["pair_id"], images, strict=True) if not np.isfinite(image).all()]
-    if bad:
-        unknown = bad[0] in batch["pair_id"][~(batch["sigma"] > 0)].tolist()
-        why = "a noise-aware network needs its sigma" if unknown else "check the training of the network"
-        raise ValueError(f"pair {bad[0]}: the reconstruction holds NaN or infinity; {why}")
-    rows: list[Row] = []
-    known = bool((batch["sigma"] > 0).all())
-    consistency = data_consistency(torch.from_numpy(images).to(batch["masked_kspace"]), batch) if known else []
-    for k, image in enumerate(images):
-        reference = batch["target"][k].cpu().numpy()
+    device = batch["masked_kspace"].device
+    on_host = {name: batch[name].cpu().numpy() for name in ("pair_id", "acceleration_net", "sigma", "target")}
+    for pair, sigma, image in zip(on_host["pair_id"], on_host["sigma"], images, strict=True):
+        if not np.isfinite(image).all():
+            why = "check the training of the network" if sigma > 0 else "a noise-aware network needs its sigma"
+            raise ValueError(f"pair {pair}: the reconstruction holds NaN or infinity; {why}")
+    known = bool((on_host["sigma"] > 0).all())
+    consistency = data_consistency(torch.from_numpy(images).to(device), batch) if known else []
+
+    def row_of(k: int) -> Row:
+        reference = on_host["target"][k]
         row: Row = {
-            "pair": int(batch["pair_id"][k]),
-            "acceleration_net": float(batch["acceleration_net"][k]),
-            "sigma": float(batch["sigma"][k]),
-            **slice_metrics(image, reference),
+            "pair": int(on_host["pair_id"][k]),
+            "acceleration_net": float(on_host["acceleration_net"][k]),
+            "sigma": float(on_host["sigma"][k]),
+            **slice_metrics(images[k], reference),
         }
         aliases = aliases_of(pairs.recipe.sampling, reference.shape)
         if aliases is not None:
-            row |= aliasing(image, reference, aliases)
-        if known:
-            row["data_consistency"] = consistency[k]
-        rows.append(row)
-    return rows
+            row |= aliasing(images[k], reference, aliases)
+        return row | ({"data_consistency": consistency[k]} if known else {})
+
+    return each(row_of, range(len(images)), device)
 
 
 def refuse_other_pairs(pairs: PairDataset, without: PairDataset) -> None:

@@ -24,7 +24,12 @@ SHAPES = 4  # most shapes of one function that are recorded, since each keeps it
 
 def graphs_wanted(tensor: Tensor) -> bool:
     """Whether work on this tensor is to be recorded."""
-    return type(tensor) is Tensor and tensor.is_cuda and os.environ.get(FLAG, "1") != "0"
+    return type(tensor) is Tensor and tensor.is_cuda and graphs_on()
+
+
+def graphs_on() -> bool:
+    """Whether the environment leaves graphs on."""
+    return os.environ.get(FLAG, "1") != "0"
 
 
 def record(work: Callable[[], None]) -> torch.cuda.CUDAGraph:

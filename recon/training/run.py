@@ -20,6 +20,7 @@ from ..data.packed_batch import Batch
 from ..data.pairs import Pairs
 from ..errors import TrainingError
 from ..models.catalogue import make_model
+from ..models.cuda_graphs import graphs_on
 from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
@@ -76,6 +77,10 @@ class Run:
             many = f" for each of {world.size} processes; start fewer" if world.size > 1 else "; build more pairs"
             raise TrainingError(f"the corpora give no batch{many}")
         self.steps = length.steps or (length.epochs or 1) * self.epoch_steps
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
     def advance(self, batch: Batch) -> None:
         """One step on a batch; `told` gives its loss when the device has sent it."""
@@ -239,8 +244,9 @@ class Run:
             "step_kept": kept[1]["step"],
             "validation_loss": self.state.best,
             "seconds": round(self.state.seconds, 1),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "device": torch.cuda.get_device_name(self.device) if self._on_gpu else "cpu",
             "processes": self.world.size,
+            **({"tf32": torch.backends.cudnn.allow_tf32, "cuda_graphs": graphs_on()} if self._on_gpu else {}),
             "identity": self.identity,
             "settings": self.settings.model_dump(mode="json"),
             "data": described(self.corpora),

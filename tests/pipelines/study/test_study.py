@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from browser import look_at_both_widths
 from conftest import recipe_text
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from pipelines.cli.app import app
 from pipelines.ready.names import STUDIES
 from pipelines.study.folder import StudyFolder
+from pipelines.study.run import least_used
 from pipelines.study.settings import load_study
 from pipelines.study.stages import stages_of
 from pipelines.study.timing import Timings
@@ -340,3 +342,13 @@ def test_ready_studies_have_a_plan_at_every_scale(file):
     study = load_study(file)
     for scale in study.scales:
         assert len(stages_of(study, scale)) > 3
+
+
+def test_stages_go_to_the_gpu_with_the_fewest(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert least_used(None, ["cuda:0", "cuda:2", "cuda:0"]) == "cuda:1"
+    assert least_used("cuda", []) == "cuda:0"
+    assert least_used("cuda:2", ["cuda:2"]) == "cuda:2"
+    assert least_used("cpu", []) == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert least_used(None, ["cuda:0"]) is None

@@ -12,6 +12,7 @@ from trainings import NETWORKS, settings
 
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from recon.evaluation.rows import evaluate
 from recon.models.baselines import CgSense, RegularisedSense
 from recon.training.loop import train
 from recon.training.process_group import ProcessGroup
@@ -100,3 +101,14 @@ def test_what_a_gpu_refuses_is_refused():
         assert float((there + torch.tensor(1.0)).sum()) == 6.0  # a number of the CPU's is let in
         assert seen.syncs
         assert (there * 2).device.type == "cuda"
+
+
+def test_an_evaluation_copies_back_once_a_batch(corpus):
+    pairs, model = PairDataset(corpus), CgSense(6)
+    here = evaluate(model, pairs, 5, "cpu")
+    with pretended_gpu() as seen:
+        there = evaluate(model, pairs, 5, "cuda")
+    assert not seen.refused
+    assert sum(seen.syncs.values()) <= 6 * -(-len(pairs) // 5), seen.syncs  # images, four columns, consistency
+    for one, other in zip(here, there, strict=True):
+        assert other == pytest.approx(one, rel=1e-4, abs=1e-6)

@@ -7,9 +7,12 @@ import time
 
 import pytest
 import torch
+from conftest import recipe_data
 from safetensors.torch import load_file
 from trainings import NETWORKS, Stopped, mean_loss, settings, stop_at, weights, written
 
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from recon.errors import CheckpointError, TrainingError
@@ -20,6 +23,7 @@ from recon.training.losses import loss_of
 from recon.training.metrics_log import lines_of
 from recon.training.model_files import load_model
 from synth.errors import SettingsError
+from synth.recipe import parse_recipe
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -256,3 +260,11 @@ def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "loss_of", greedy)
     with pytest.raises(TrainingError, match=r"lower training\.batch_size"):
         train(settings(corpus), tmp_path / "out", device="cpu")
+
+
+def test_a_noise_aware_network_is_not_trained_on_pairs_of_unknown_noise(photos, tmp_path):
+    data = recipe_data(photos, pairs=4, shard_pairs=4, noise={"kind": "none"})
+    build(parse_recipe(data, "t"), tmp_path / "a.zarr", ClusterSpec("sync"))
+    with pytest.raises(TrainingError, match=r"pair 0: its sigma is 0 or not known \(4 of 4 pairs\)"):
+        train(settings(tmp_path / "a.zarr", "shrinking"), tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "model.safetensors").exists()

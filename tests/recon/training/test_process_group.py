@@ -14,6 +14,7 @@ from recon.data.loader import make_loader
 from recon.models.catalogue import make_model
 from recon.training.loop import train
 from recon.training.losses import loss_of
+from recon.training.process_group import local_device
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,3 +66,14 @@ def test_a_gpu_that_is_not_there_is_said(corpus, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match="finds no GPU"):
         train(settings(corpus), tmp_path / "out", device="cuda")
+
+
+def test_processes_of_torchrun_do_not_share_one_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert local_device("cuda") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="would share it; write cuda"):
+        local_device("cuda:0")
