@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 FLAG = "FATHOM_CUDA_GRAPHS"
 REPEATS = 2  # how often a shape is computed without a graph at first
@@ -58,7 +59,8 @@ class _Recorded:
     made: Tensor
     forward: torch.cuda.CUDAGraph
     gradient: Tensor | None = None
-    slopes: Sequence[Tensor | None] = ()
+    slopes: Sequence[Tensor | None] = ()  # of what is given and of the parameters
+    packed: Sequence[Tensor] = ()  # the same, one tensor for each type of number
     backward: torch.cuda.CUDAGraph | None = None
     turn: int = 0  # how often the forward graph was repeated
 
@@ -119,9 +121,10 @@ class Graphed:
         backward, gradient = torch.cuda.CUDAGraph(), torch.zeros_like(made)
         with torch.cuda.graph(backward, pool=forward.pool(), **THREADS):
             found = torch.autograd.grad(made, wanted, gradient, allow_unused=True)
+            packed = _pack([slope for slope in found if slope is not None])
         slopes = iter(found)
         every = [next(slopes) if t.requires_grad else None for t in (*still, *parameters)]
-        return _Recorded(still, made.detach(), forward, gradient, every, backward)
+        return _Recorded(still, made.detach(), forward, gradient, every, packed, backward)
 
 
 @contextmanager
@@ -136,6 +139,26 @@ def _leaves_of(module: nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for owner, name, p in kept:
             owner._parameters[name] = p
+
+
+def _pack(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """All numbers of dense tensors, as they lie in memory: one tensor for each type of number."""
+    kinds = dict.fromkeys(t.dtype for t in tensors)
+    return [torch.cat([t.as_strided([t.numel()], [1]) for t in tensors if t.dtype == kind]) for kind in kinds]
+
+
+def _unpack(packed: Sequence[Tensor], like: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Copies of the packed tensors, with the shapes and strides of `like`."""
+    copies = {p.dtype: p.clone() for p in packed}
+    used = dict.fromkeys(copies, 0)
+    found: list[Tensor | None] = []
+    for t in like:
+        if t is None:
+            found.append(None)
+        else:
+            found.append(copies[t.dtype].as_strided(t.shape, t.stride(), used[t.dtype]))
+            used[t.dtype] += t.numel()
+    return found
 
 
 def _run(recorded: _Recorded, given: Sequence[Tensor]) -> Tensor:
@@ -155,10 +178,11 @@ class _Replay(torch.autograd.Function):
         return made
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Repeat the backward graph, which knows what the last forward pass has left; raises RuntimeError for others.
 
-        Gradients are the graph's own memory: they hold until its next backward pass.
+        The gradients are copies, in one piece: they stay what they are when the graph is repeated.
         """
         recorded: _Recorded = ctx.recorded
         if recorded.turn != ctx.turn:
@@ -170,4 +194,4 @@ class _Replay(torch.autograd.Function):
         assert recorded.gradient is not None
         recorded.gradient.copy_(gradients[0])
         recorded.backward.replay()
-        return None, None, *(None if slope is None else slope.detach() for slope in recorded.slopes)
+        return None, None, *_unpack(recorded.packed, recorded.slopes)

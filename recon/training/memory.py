@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..errors import TrainingError
+from ..models.cuda_graphs import FLAG
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -28,5 +29,6 @@ def memory_explained() -> Iterator[None]:
             raise
         raise TrainingError(
             f"out of memory ({str(error).splitlines()[0][:200]}); lower training.batch_size, set "
-            "training.checkpointing = true for unrolled networks, or make the network smaller"
+            "training.checkpointing = true for unrolled networks, or make the network smaller; on a GPU, "
+            f"{FLAG}=0 in the environment does without the memory of CUDA graphs"
         ) from None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recon.models import operators
-from recon.models.cuda_graphs import FLAG
+from recon.models.cuda_graphs import FLAG, _pack, _unpack
 from recon.models.rbf import RbfTable, rbf
 from recon.models.sense import Sense, regularised_sense
 from recon.models.solvers import conjugate_gradient
@@ -30,17 +30,17 @@ def distance(found, expected):
     return float((found.cpu() - expected).norm() / expected.norm())
 
 
-def batch_of(count=2, coils=6, rows=40, columns=48):
+def batch_of(count=2, coils=6, rows=40, columns=48, seed=0):
     """Maps of norm 1, every fourth line and eight in the middle, and data without noise."""
-    maps = complex_images(count, coils, 5, 6)
+    maps = complex_images(count, coils, 5, 6, seed=seed)
     maps = torch.complex(
         *(torch.nn.functional.interpolate(p, (rows, columns), mode="bicubic") for p in (maps.real, maps.imag))
     )
     maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
     line = torch.arange(columns) - columns // 2
     mask = ((line % 4 == 0) | (line.abs() < 4)).expand(count, 1, 1, -1).contiguous()
-    kspace = Sense(maps, mask).forward(complex_images(count, rows, columns, seed=1))
-    target = complex_images(count, rows, columns, seed=1)
+    kspace = Sense(maps, mask).forward(complex_images(count, rows, columns, seed=seed + 10))
+    target = complex_images(count, rows, columns, seed=seed + 10)
     return {
         "masked_kspace": kspace,
         "sens_maps": maps,
@@ -182,6 +182,40 @@ def test_networks_learn_the_same_with_and_without_graphs(monkeypatch, network):
         here, eager, graph = (learnt[key][part] for key in (("cpu", "0"), ("cuda", "0"), ("cuda", "1")))
         assert (graph - eager).norm() < 1e-5 * eager.norm()
         assert (eager - here).norm() < 1e-3 * here.norm()
+
+
+def test_packed_gradients_keep_their_shapes_strides_and_values():
+    plain, last = torch.arange(6.0).view(2, 3), torch.arange(24.0).view(1, 2, 3, 4)
+    last = last.to(memory_format=torch.channels_last)
+    complex_one = complex_images(2, 2)
+    slopes = [plain, None, complex_one, last]
+    packed = _pack([plain, complex_one, last])
+    assert [p.dtype for p in packed] == [torch.float32, torch.complex64]
+    found = _unpack(packed, slopes)
+    packed[0].zero_()  # as when a graph is repeated
+    assert found[1] is None
+    for made, expected in ((found[0], plain), (found[2], complex_one), (found[3], last)):
+        assert torch.equal(made, expected)
+        assert made.stride() == expected.stride()
+
+
+@pytest.mark.gpu
+def test_gradients_of_two_batches_add_up():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    network = UnrolledSense(UnrolledSpec(iterations=2, channels=4, levels=1)).cuda()
+    batches = [{name: t.cuda() for name, t in batch_of(seed=seed).items()} for seed in (0, 1)]
+
+    def slopes(which):
+        network.zero_grad()
+        for batch in which:
+            (network(batch) - batch["target"]).abs().square().mean().backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    for _ in range(3):  # recorded
+        slopes(batches)
+    both, one, other = slopes(batches), slopes(batches[:1]), slopes(batches[1:])
+    assert (both - one - other).norm() < 1e-5 * both.norm()
 
 
 @pytest.mark.gpu
