@@ -81,6 +81,16 @@ def _phase(k: np.ndarray, n: int) -> np.ndarray:
     return np.exp(2j * np.pi * (k * (n // 2) % n) / n).astype(np.complex64)
 
 
+def centring(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factors b [n] and a [n] that centre a transform without shifts: ``fftc(x)`` = a fft(b x) / sqrt(n).
+
+    They follow from (k - c)(m - c) = k m - (k - c) c - c m for c = n // 2: b[m] = e^(2 pi i m c / n), and
+    a[k] = e^(2 pi i (k - c) c / n). For even n they are real, 1 or -1.
+    """
+    k = np.arange(n)
+    return _phase(k, n), _phase(k - n // 2, n)
+
+
 def lines_along_y(spectra: np.ndarray, lines: np.ndarray, n: int) -> np.ndarray:
     """k-space [... y line] = ``fft2c(images)[..., lines]`` from images that are transformed along x without shifts.
 

@@ -17,6 +17,7 @@ from ..settings.spec import Range, Spec, draw_uniform
 
 ComplexImage = NDArray[np.complex64]
 FloatImage = NDArray[np.float32]
+Factor = NDArray[Any]  # of a phase that is a sum of few products of a function of y and a function of x
 
 
 def coordinates(n: int) -> FloatImage:
@@ -39,6 +40,10 @@ class Phase:
         """Phase [y x] in rad."""
         raise NotImplementedError
 
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """Two factors [y rank] and [x rank] of the phase: `radians` is the one times the other's transpose."""
+        raise NotImplementedError
+
     def on(self, shape: tuple[int, int]) -> ComplexImage:
         """The factor exp(i phi) [y x] to multiply an image with."""
         return unit_phasor(self.radians(shape))
@@ -56,6 +61,10 @@ class NoPhase(Phase):
         """Zero everywhere [y x]."""
         return np.zeros(shape, np.float32)
 
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """None: the rank is 0."""
+        return np.zeros((shape[0], 0)), np.zeros((shape[1], 0))
+
 
 @dataclass(frozen=True)
 class SinusoidalPhase(Phase):
@@ -68,11 +77,21 @@ class SinusoidalPhase(Phase):
 
     def radians(self, shape: tuple[int, int]) -> FloatImage:
         """Phase [y x] in rad; the direction is measured from x towards y."""
+        along_y, along_x = self._along(shape)
+        return np.float32(self.amplitude_rad) * np.sin(along_y[:, None] + along_x[None, :])
+
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """By sin(a + b) = sin a cos b + cos a sin b, of rank 2."""
+        y, x = self._along(shape)
+        return self.amplitude_rad * np.stack([np.sin(y), np.cos(y)], 1), np.stack([np.cos(x), np.sin(x)], 1)
+
+    def _along(self, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The sine's argument in rad is the sum of the one [y] and the other [x]."""
         y, x = coordinates(shape[0]), coordinates(shape[1])
         k = 2 * np.pi * self.cycles
         along_y = (k * np.sin(self.direction_rad) * y).astype(np.float32)
         along_x = (k * np.cos(self.direction_rad) * x + self.offset_rad).astype(np.float32)
-        return np.float32(self.amplitude_rad) * np.sin(along_y[:, None] + along_x[None, :])
+        return along_y, along_x
 
 
 @dataclass(frozen=True)
@@ -83,9 +102,14 @@ class PolynomialPhase(Phase):
 
     def radians(self, shape: tuple[int, int]) -> FloatImage:
         """Phase [y x] in rad."""
+        left, x = self.factors(shape)
+        return (left @ x.T).astype(np.float32)
+
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """The powers of x, and their coefficients at every y."""
         a = np.asarray(self.coefficients_rad)
         y, x = (np.vander(2.0 * coordinates(n), a.shape[0], increasing=True) for n in shape)
-        return (y @ a @ x.T).astype(np.float32)
+        return y @ a, x
 
 
 @dataclass(frozen=True)
@@ -97,9 +121,19 @@ class SmoothRandomPhase(Phase):
 
     def radians(self, shape: tuple[int, int]) -> FloatImage:
         """Phase [y x] in rad."""
+        left, x = self._cosines(shape)
+        return (left @ x.T + self.offset_rad).astype(np.float32)
+
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """The cosines of x and their coefficients at every y, and the offset times 1."""
+        left, x = self._cosines(shape)
+        offset = np.full((shape[0], 1), self.offset_rad)
+        return np.concatenate([left, offset], 1), np.concatenate([x, np.ones((shape[1], 1))], 1)
+
+    def _cosines(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
         a = np.asarray(self.coefficients_rad)
         y, x = (np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(a.shape[0]))) for n in shape)
-        return (y @ a @ x.T + self.offset_rad).astype(np.float32)
+        return y @ a, x
 
 
 @dataclass(frozen=True)
@@ -112,8 +146,12 @@ class Knoll2020Phase(Phase):
 
     def radians(self, shape: tuple[int, int]) -> FloatImage:
         """Phase [y x] in rad, constant along y."""
+        return np.broadcast_to(self.factors(shape)[1].T, shape).astype(np.float32)
+
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """1 along y, and the phase along x."""
         u = np.linspace(-np.pi / 2, np.pi / 2, shape[1])
-        return np.broadcast_to(-np.sin(4 * u**2), shape).astype(np.float32)
+        return np.ones((shape[0], 1)), -np.sin(4 * u**2)[:, None]
 
 
 class NoPhaseSpec(Spec):

@@ -83,6 +83,23 @@ class Outline:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a photo goes in the matrix, as drawn from its shape alone."""
+
+    turned: bool  # by 90 degrees
+    resized: float  # factor; 1 is untouched
+    size: tuple[int, int]  # y, x of the photo once it is turned and resized
+    top: int  # first row and column of the crop, or minus the rows and columns padded before
+    left: int
+    outline: Outline | None
+
+    def prepared(self, photo: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The photo [y x], turned and resized, but not yet cropped or padded."""
+        image = np.rot90(photo) if self.turned else photo
+        return image if self.resized == 1 else _resized(image, self.size)
+
+
+@dataclass(frozen=True)
 class Fitting:
     """How a photo was fitted to the matrix; stored with the pair."""
 
@@ -145,41 +162,50 @@ class TargetSpec(Spec):
         self, photo: NDArray[np.float32], matrix: tuple[int, int], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], Fitting]:
         """Fit a photo [y x] to the matrix and scale it to a maximum of 1; raises SourceRejectedError if that fails."""
-        turned = self.turn and (photo.shape[0] < photo.shape[1]) != (matrix[0] < matrix[1]) and matrix[0] != matrix[1]
-        image = np.rot90(photo) if turned and photo.shape[0] != photo.shape[1] else photo
-        turned = image is not photo
-        factor = 1.0
+        place = self.place(photo.shape, matrix, rng)
+        image = place.prepared(photo)
+        fitted = np.zeros(matrix, np.float32)
+        y0, x0 = max(-place.top, 0), max(-place.left, 0)
+        cut = image[max(place.top, 0) : max(place.top, 0) + matrix[0], max(place.left, 0) :][:, : matrix[1]]
+        fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
+        if self.contrast == "inverted":
+            fitted = inverted(fitted)
+        if place.outline is not None:
+            fitted = place.outline.apply(fitted)
+        scale = float(np.abs(fitted).max())
+        if scale == 0:
+            raise SourceRejectedError("the part of the photo within the matrix is black; use target.fit = 'resize'")
+        fitted /= np.float32(scale)
+        return fitted, Fitting(place.turned, place.resized, place.top, place.left, scale, place.outline)
+
+    def place(self, shape: tuple[int, ...], matrix: tuple[int, int], rng: np.random.Generator) -> Place:
+        """Draw where a photo of this shape [y x] goes in the matrix; raises SourceRejectedError where it has no place.
+
+        This needs the photo's shape alone, so that it can be drawn apart from the photo.
+        """
+        turned = self.turn and (shape[0] < shape[1]) != (matrix[0] < matrix[1]) and matrix[0] != matrix[1]
+        turned = turned and shape[0] != shape[1]
+        before = shape[::-1] if turned else shape
+        factor, size = 1.0, before
         if self.fit == "resize":
-            factor = max(m / n for m, n in zip(matrix, image.shape, strict=True))
+            factor = max(m / n for m, n in zip(matrix, before, strict=True))
             if self.zoom is not None:
                 factor *= float(np.exp(draw_uniform(rng, (np.log(self.zoom[0]), np.log(self.zoom[1])))))
             remedy = "target.fit = 'pad'" if self.zoom is None else "a smaller target.zoom"
-            image = _resized(image, factor, matrix, remedy)
-        room = [n - m for n, m in zip(image.shape, matrix, strict=True)]
+            size = _new_size(before, factor, matrix, remedy)
+        room = [n - m for n, m in zip(size, matrix, strict=True)]
         if (self.fit == "pad" and max(room) > 0) or (self.fit != "pad" and min(room) < 0):
             remedy = "'crop' or 'resize'" if self.fit == "pad" else "'pad' or 'resize', or a smaller target.matrix"
             raise SourceRejectedError(
-                f"a photo of {image.shape[0]}x{image.shape[1]} cannot be brought to {matrix[0]}x{matrix[1]} with "
+                f"a photo of {size[0]}x{size[1]} cannot be brought to {matrix[0]}x{matrix[1]} with "
                 f"target.fit = '{self.fit}'; use target.fit = {remedy}"
             )
         top, left = (
             int(np.sign(r)) * (abs(r) // 2 if self.position == "centre" else int(rng.integers(abs(r) + 1)))
             for r in room
         )
-        fitted = np.zeros(matrix, np.float32)
-        y0, x0 = max(-top, 0), max(-left, 0)
-        cut = image[max(top, 0) : max(top, 0) + matrix[0], max(left, 0) : max(left, 0) + matrix[1]]
-        fitted[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
-        if self.contrast == "inverted":
-            fitted = inverted(fitted)
         outline = None if self.outline == "none" else Outline.draw(rng, rimmed=self.outline == "rimmed")
-        if outline is not None:
-            fitted = outline.apply(fitted)
-        scale = float(np.abs(fitted).max())
-        if scale == 0:
-            raise SourceRejectedError("the part of the photo within the matrix is black; use target.fit = 'resize'")
-        fitted /= np.float32(scale)
-        return fitted, Fitting(turned, factor, top, left, scale, outline)
+        return Place(turned, factor, (size[0], size[1]), top, left, outline)
 
 
 def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,14 +214,18 @@ def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(object_of(image), np.float32(1.1) * top - image, image)
 
 
-def _resized(image: NDArray[np.float32], factor: float, matrix: tuple[int, int], remedy: str) -> NDArray[np.float32]:
+def _new_size(
+    shape: tuple[int, ...], factor: float, matrix: tuple[int, int], remedy: str
+) -> tuple[int, ...]:
+    """Shape [y x] of a photo that is resized by a factor, so that it fills the matrix; raises SourceRejectedError."""
     if factor > MAX_UPSCALE:
         raise SourceRejectedError(
-            f"a photo of {image.shape[0]}x{image.shape[1]} would be enlarged {factor:.1f} times; "
+            f"a photo of {shape[0]}x{shape[1]} would be enlarged {factor:.1f} times; "
             f"the limit is {MAX_UPSCALE:g}: use larger photos, a smaller target.matrix or {remedy}"
         )
-    if factor == 1:
-        return image
-    size = [max(m, round(n * factor)) for m, n in zip(matrix, image.shape, strict=True)]
+    return tuple(max(m, round(n * factor)) for m, n in zip(matrix, shape, strict=True))
+
+
+def _resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     resized = Image.fromarray(np.ascontiguousarray(image)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return np.maximum(np.asarray(resized, np.float32), 0)  # Lanczos may give negative values
