@@ -13,7 +13,7 @@ from .process import one_blas_thread
 from .recipe import Recipe
 from .scan_pair import pair_from_scan
 from .sources.crimes import MEANING, SourceFinding, crimes_of_kspace
-from .sources.photos import read_photo
+from .sources.photos import Photo, read_photo
 from .sources.scan_slices import ScanItem, ScansSpec
 from .stages.sampling import samples_points
 from .version import SCAN_STAGES, __version__
@@ -138,7 +138,6 @@ class Plan:
         """
         self.refuse_unknown_stages(self.recipe.name)
         source = self.recipe.source
-        path = source.folder / self.file_of(index)
         try:
             if isinstance(source, ScansSpec):
                 kspace, scan, number = source.read(self.file_of(index))
@@ -147,12 +146,20 @@ class Plan:
                 _refuse(findings, source.refuse)
                 with one_blas_thread():
                     return pair_from_scan(self.recipe, kspace, scan, number, index, findings, self.stages)
-            photo = read_photo(path)
-            _refuse(photo.findings, source.refuse)
-            return pair_from_image(self.recipe, photo, index)
+            return pair_from_image(self.recipe, self.photo(index), index)
         except SourceRejectedError as error:
-            reason = str(error)
-            raise SourceRejectedError(reason if str(path) in reason else f"{path}: {reason}") from None
+            raise self.naming_the_source(index, error) from None
+
+    def photo(self, index: int) -> Photo:
+        """The photograph of pair `index`; raises SourceRejectedError where it cannot be used."""
+        photo = read_photo(self.recipe.source.folder / self.file_of(index))
+        _refuse(photo.findings, self.recipe.source.refuse)
+        return photo
+
+    def naming_the_source(self, index: int, error: SourceRejectedError) -> SourceRejectedError:
+        """The same error with the path of the source in front, unless it is in the message already."""
+        path, reason = str(self.recipe.source.folder / self.file_of(index)), str(error)
+        return SourceRejectedError(reason if path in reason else f"{path}: {reason}")
 
     @cached_property
     def buckets(self) -> tuple[BucketPlan, ...]:

@@ -36,7 +36,7 @@ MAPS_BYTES = 2 * 2**30  # most bytes of map sets that are kept in memory
 
 
 class Pairs(Dataset[dict[str, Tensor]], ABC):
-    """Training pairs by position; `PairDataset` reads them, `VirtualPairs` makes them."""
+    """Training pairs by position; `PairDataset` reads them, `VirtualPairs` and `DevicePairs` make them."""
 
     recipe: Recipe  # joined corpora have one recipe per part: see their `parts`
 
@@ -107,10 +107,10 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
     def _maps_on(self, key: tuple[int, int], device: torch.device) -> Tensor:
         if (*key, device) not in self._maps:
             read = self._read.pop(key, None)
-            read = torch.tensor(self.map_set(*key)) if read is None else read
+            read = torch.tensor(self._sent_set(*key)) if read is None else read
             if device.type == "cuda":
                 read = (read if read.is_pinned() else read.pin_memory()).to(device, non_blocking=True)
-            self._maps[*key, device] = read
+            self._maps[*key, device] = self._received_set(key, read)
             while len(self._maps) > 1 and sum(m.nbytes for m in self._maps.values()) > MAPS_BYTES:
                 self._maps.popitem(last=False)
         self._maps.move_to_end((*key, device))
@@ -120,7 +120,15 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         """Read the map sets of a batch ahead of `unpacked` on a GPU; threads may call this."""
         for key in batch.map_keys:
             if (*key, device) not in self._maps and key not in self._read:
-                self._read[key] = torch.tensor(self.map_set(*key)).pin_memory()
+                self._read[key] = torch.tensor(self._sent_set(*key)).pin_memory()
+
+    def _sent_set(self, bucket: int, index: int) -> np.ndarray:
+        """What is sent to the device for a map set: the maps themselves, or less where `_received_set` adds the rest."""
+        return self.map_set(bucket, index)
+
+    def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:
+        """Maps [coil y x] from what was sent to the device."""
+        return sent
 
     def __getstate__(self) -> dict[str, Any]:
         """The state that is sent to other processes, without the cached maps."""
