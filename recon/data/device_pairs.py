@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from torch import Tensor
 
 from synth.errors import RecipeError
 from synth.physics import centring, coil_combine, coil_expand, rss
-from synth.plan import Plan
 from synth.recipe import Recipe
-from synth.rng import rng
 from synth.snr import snr_per_sigma
 from synth.sources.scan_slices import ScansSpec
 from synth.stages.coils import LoopsSpec, draw_coils
@@ -23,8 +20,8 @@ from synth.stages.readout import Readout
 
 from .datasets import VirtualPairs
 from .device_photos import DevicePhotos, full_precision
-from .drawn_batch import DrawnBatch, Drawing
-from .packed_batch import Geometry
+from .drawn_batch import Drawing, DrawnBatch
+from .packed_batch import Geometry, PackedBatch
 from .philox import complex_noise, key_of
 from .shared_memory import Empty
 
@@ -39,9 +36,9 @@ class DevicePairs(VirtualPairs):
     device does the rest: crops, zooms, outlines, phases, maps between nodes, transforms, noise of every kind, and the
     reference. Every kind of phase, coils, noise and sampling can be used; scans and lesions cannot.
 
-    A pair is a function of the recipe, its source and its index. On a CPU its noise is the line's own, so that pairs
-    equal those of `VirtualPairs` but for rounding. On a GPU the noise comes from the generator in
-    `recon.data.philox`, and everything else is the same. Batches of other sizes give the same pairs but for rounding.
+    A pair is a function of the recipe, its source, its index and the kind of `device`. A CPU's pairs are those of
+    `VirtualPairs`, made one by one by the line. A GPU's pairs have noise from the generator in `recon.data.philox`;
+    all else equals the line's but for rounding, and so do batches of other sizes.
 
     Parameters
     ----------
@@ -51,17 +48,17 @@ class DevicePairs(VirtualPairs):
         False leaves ``sens_maps`` out.
     oversampled
         True keeps the readout's oversampling, and pads the maps with zeros to its rows.
+    device
+        The device whose pairs are wanted; by default the GPU if there is one. "cuda" makes a GPU's pairs also where the
+        loader's device is a CPU, which takes some ten times as long as a CPU's own pairs.
     photo_bytes
-        The most bytes of photographs on a device.
-    philox
-        Whether noise comes from the counter-based generator; by default only on a GPU. True makes a GPU's pairs on a
-        CPU, which takes ten times as long.
+        The most bytes of photographs on a GPU.
 
     Raises
     ------
     RecipeError
         The recipe cannot be used, or its photographs take more than `photo_bytes`. Reading an item whose source cannot
-        be used raises SourceRejectedError. If a photograph's part within the matrix is black, its pair is NaN.
+        be used raises SourceRejectedError. If a photograph's part within the matrix is black, a GPU's pair is NaN.
     """
 
     def __init__(
@@ -70,32 +67,39 @@ class DevicePairs(VirtualPairs):
         *,
         with_maps: bool = True,
         oversampled: bool = False,
+        device: str | torch.device | None = None,
         photo_bytes: int = 8 * 2**30,
-        philox: bool | None = None,
     ) -> None:
         if isinstance(recipe.source, ScansSpec):
             raise RecipeError("source.kind 'scans' has k-space of its own; build a corpus, and read it by PairDataset")
         if recipe.target.lesions is not None:
             raise RecipeError("target.lesions are placed by a search in each image, on the host; use VirtualPairs")
         super().__init__(recipe, with_maps=with_maps, oversampled=oversampled)
-        self._philox = philox
+        self._by_the_line = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"
         self._photos = DevicePhotos(self.plan, photo_bytes)
         self._drawing = Drawing(self.plan, self._photos)
         self._key = key_of(self.recipe.seed, "noise on a device")
         self._constants: dict[tuple[str, int, torch.device], tuple[Tensor, ...]] = {}
 
-    @cached_property
-    def identity(self) -> str:  # type: ignore[override]
-        """A hash of the pairs, other than that of `VirtualPairs`, because the noise may be other."""
-        return hashlib.sha256(f"on a device {self.recipe.hash()}".encode()).hexdigest()
+    @property
+    def identity(self) -> str:
+        """A hash of the pairs; a GPU's have other noise than those of `VirtualPairs`."""
+        made = self.recipe.hash()
+        return made if self._by_the_line else hashlib.sha256(f"on a GPU {made}".encode()).hexdigest()
 
     @property
     def pair_bytes(self) -> int:
-        """Not known: raises ValueError, because worker processes cannot make pairs on a device."""
-        raise ValueError("DevicePairs are made by the process that trains; leave out `workers` of the loader")
+        """Bytes of the largest pair, packed; raises ValueError for a GPU's pairs, which workers cannot make."""
+        if not self._by_the_line:
+            raise ValueError(
+                "a GPU's DevicePairs are made by the process that trains; leave out the loader's `workers`"
+            )
+        return super().pair_bytes
 
-    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> DrawnBatch:  # type: ignore[override]
-        """What is drawn on the host for positions that share a bucket; raises SourceRejectedError."""
+    def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch | DrawnBatch:  # type: ignore[override]
+        """What is drawn on the host for positions that share a bucket, or, for a CPU, a batch of the line's pairs."""
+        if self._by_the_line:
+            return super().packed(positions, empty)
         geometry = self.geometries[int(self.bucket_of[positions[0]])]
         pairs = []
         for position in positions:
@@ -112,8 +116,12 @@ class DevicePairs(VirtualPairs):
             numbers=torch.tensor([p.numbers for p in pairs], dtype=torch.float32),
         )
 
+    def unpacked(self, batch: PackedBatch | DrawnBatch) -> dict[str, Tensor]:
+        """Items of a batch, on the device of that batch."""
+        return super().unpacked(batch) if isinstance(batch, PackedBatch) else self._made(batch)
+
     @torch.no_grad()
-    def unpacked(self, batch: DrawnBatch) -> dict[str, Tensor]:  # type: ignore[override]
+    def _made(self, batch: DrawnBatch) -> dict[str, Tensor]:
         """Items of drawn pairs, made on the device of that batch.
 
         With S = F_x C x for masks of lines and S = F_x F_y C x for points, noise is added to S, because both transforms
@@ -161,15 +169,15 @@ class DevicePairs(VirtualPairs):
     def _sigma(self, batch: DrawnBatch, signal: Tensor, magnitude: Tensor, maps: Tensor) -> Tensor:
         """Sigma times the SNR of the recipe's definition [pair]; `signal` is scaled as its transforms without norm."""
         geometry, noise, coils = batch.geometry, self.recipe.noise, signal.shape[1]
-        axes = (1, 2) if geometry.lines else (1,)
-        squares = torch.linalg.vector_norm(signal, dim=axes).square() * batch.mask
+        axes = (1, 2) if geometry.lines else (1,)  # real and imaginary parts apart, because the modulus takes longer
+        squares = torch.linalg.vector_norm(torch.view_as_real(signal), dim=axes).square().sum(-1) * batch.mask
         sampled = batch.mask.flatten(1).sum(1) * (coils * (geometry.readout if geometry.lines else 1))
         variance: Tensor | float = 2.0  # see `NoiseSpec.combined_variance`
         if noise.covariance != "white" and noise.definition == "image":
             seen = torch.linalg.vector_norm(self._mixed(maps, adjoint=True), dim=(1, 2, 3)).square()
             variance = 2.0 * seen / magnitude[0].numel()
         found = snr_per_sigma(
-            power=squares.flatten(1).sum(1) / sampled,  # type: ignore[arg-type]
+            power=squares.flatten(1).sum(1) / sampled,
             samples=sampled,  # type: ignore[arg-type]
             image_power=magnitude.square().mean((1, 2)),  # type: ignore[arg-type]
             combined_variance=variance,  # type: ignore[arg-type]
@@ -178,27 +186,9 @@ class DevicePairs(VirtualPairs):
 
     def _noise(self, batch: DrawnBatch, coils: int, taken: slice) -> Tensor:
         """Noise [pair coil y x] of sigma 1 in the domain of the signal, with the recipe's covariance."""
-        geometry, device = batch.geometry, batch.mask.device
-        if self._philox is None and device.type == "cpu":
-            return self._noise_of_the_line(batch, coils, taken)
+        geometry = batch.geometry
         made = complex_noise(batch.pair_id, self._key, coils, geometry.readout, taken, geometry.matrix[1])
         return made if self.recipe.noise.covariance == "white" else self._mixed(made)
-
-    def _noise_of_the_line(self, batch: DrawnBatch, coils: int, taken: slice) -> Tensor:
-        """The noise that `synth.pair` draws, from its columns without shift to centred ones, or from k-space."""
-        geometry = batch.geometry
-        rows, n = taken.stop - taken.start, geometry.matrix[1]
-        factor = centring(rows)[0][:, None] if geometry.lines else np.outer(*(centring(m)[1] for m in (rows, n))).conj()
-        made = np.empty((len(batch.photos), coils, rows, n), np.complex64)
-        for index, out in zip(batch.pair_id.tolist(), made, strict=True):
-            draw = rng(self.recipe.seed, "noise", index)
-            for spectrum, place in zip(self.recipe.noise.draw_unit((coils, *geometry.size), draw), out, strict=True):
-                if geometry.lines:
-                    np.multiply(spectrum[taken, n - n // 2 :], factor, out=place[:, : n // 2])
-                    np.multiply(spectrum[taken, : n - n // 2], factor, out=place[:, n // 2 :])
-                else:
-                    np.multiply(spectrum, factor, out=place)
-        return torch.from_numpy(made)
 
     def _mixed(self, images: Tensor, *, adjoint: bool = False) -> Tensor:
         """Coil images times the factor of the noise's covariance, or times its adjoint."""
@@ -218,7 +208,9 @@ class DevicePairs(VirtualPairs):
 
         return self._placed((f"centring {rows}", geometry.bucket, device), made)
 
-    def _placed(self, key: tuple[str, int, torch.device], make: Callable[[], Sequence[np.ndarray]]) -> tuple[Tensor, ...]:
+    def _placed(
+        self, key: tuple[str, int, torch.device], make: Callable[[], Sequence[np.ndarray]]
+    ) -> tuple[Tensor, ...]:
         """Constants on a device, made on the host and sent at their first use."""
         if key not in self._constants:
             made = tuple(torch.from_numpy(array) for array in make())

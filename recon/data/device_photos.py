@@ -77,9 +77,8 @@ class DevicePhotos:
     def _read(self, photo: Placed, empty: Empty) -> Tensor:
         image = self._fresh.pop(photo.file, None)
         image = self._plan.photo(photo.file).image if image is None else image
-        if photo.zoomed:
-            made = np.rot90(image) if photo.place.turned else image
-        else:
+        made = np.rot90(image) if photo.place.turned else image
+        if not photo.zoomed:
             made = photo.place.prepared(image)
         kept = empty(made.shape, np.dtype(np.float32))
         kept[...] = made
@@ -94,17 +93,15 @@ class DevicePhotos:
             if total > self._limit:
                 raise RecipeError(
                     f"the photographs of {self._plan.recipe.name} take more than {self._limit / 2**30:.3g} GB on "
-                    f"{device}; set source.part, source.every or target.fit = 'resize' in the recipe to keep less, raise "
-                    "photo_bytes of DevicePairs, or use VirtualPairs"
+                    f"{device}; lower their number by source.part or source.every, or their size by target.fit = "
+                    "'resize', raise photo_bytes of DevicePairs, or use VirtualPairs"
                 )
             if device.type == "cuda":
                 image = (image if image.is_pinned() else image.pin_memory()).to(device, non_blocking=True)
             self._resident[where], self._bytes[device] = image, total
         return self._resident[where]
 
-    def magnitudes(
-        self, photos: Sequence[Placed], outlines: Tensor, matrix: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def magnitudes(self, photos: Sequence[Placed], outlines: Tensor, matrix: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Magnitude images [pair y x] with a maximum of 1, and the scales [pair] that they were divided by.
 
         They are what `TargetSpec.apply` makes. `outlines` [pair 7] are on the device. A part of a photograph that is

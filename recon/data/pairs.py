@@ -123,7 +123,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
                 self._read[key] = torch.tensor(self._sent_set(*key)).pin_memory()
 
     def _sent_set(self, bucket: int, index: int) -> np.ndarray:
-        """What is sent to the device for a map set: the maps themselves, or less where `_received_set` adds the rest."""
+        """What is sent to the device for a map set: the maps, or something smaller that `_received_set` completes."""
         return self.map_set(bucket, index)
 
     def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:

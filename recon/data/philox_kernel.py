@@ -1,4 +1,4 @@
-"""One kernel for `recon.data.philox.noise_parts` on NVIDIA GPUs, in Triton: noise is made in one pass over its memory."""
+"""A kernel for NVIDIA GPUs in Triton: `recon.data.philox.noise_parts` in one pass over its memory."""
 
 from __future__ import annotations
 

@@ -214,9 +214,7 @@ def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(object_of(image), np.float32(1.1) * top - image, image)
 
 
-def _new_size(
-    shape: tuple[int, ...], factor: float, matrix: tuple[int, int], remedy: str
-) -> tuple[int, ...]:
+def _new_size(shape: tuple[int, ...], factor: float, matrix: tuple[int, int], remedy: str) -> tuple[int, ...]:
     """Shape [y x] of a photo that is resized by a factor, so that it fills the matrix; raises SourceRejectedError."""
     if factor > MAX_UPSCALE:
         raise SourceRejectedError(
