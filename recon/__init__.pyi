@@ -1,5 +1,6 @@
 from .data.adapters import as_deepinv, as_direct, as_fastmri
 from .data.datasets import PairDataset, VirtualPairs
+from .data.device_pairs import DevicePairs
 from .data.loader import PairLoader, make_loader
 from .errors import CheckpointError, TrainingError, UnmeasurableError
 from .evaluation.metrics import slice_metrics
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "DenoiserSpec",
+    "DevicePairs",
     "Grappa",
     "PairDataset",
     "PairLoader",

@@ -222,14 +222,14 @@ class DevicePairs(VirtualPairs):
     def _sent_set(self, bucket: int, index: int) -> np.ndarray:
         """Fields of loops on nodes, from which the device makes maps; maps of the other kinds."""
         coils = self.recipe.coils
-        if not isinstance(coils, LoopsSpec):
+        if self._by_the_line or not isinstance(coils, LoopsSpec):
             return self.map_set(bucket, index)
         return draw_coils(coils, self.recipe.seed, index).on_nodes(self.geometries[bucket].matrix)[1]  # type: ignore[attr-defined]
 
     def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:
         """Maps [coil y x], as `LoopCoils.maps` makes them, from fields on nodes."""
         bucket, coils = key[0], self.recipe.coils
-        if not isinstance(coils, LoopsSpec):
+        if self._by_the_line or not isinstance(coils, LoopsSpec):
             return sent
 
         def made() -> tuple[np.ndarray, np.ndarray]:

@@ -219,7 +219,7 @@ def make_loader(
     Parameters
     ----------
     pairs
-        `PairDataset` or `VirtualPairs`.
+        `PairDataset`, `VirtualPairs` or `DevicePairs`.
     batch_size
         Pairs of one shape per batch; the last batch of a shape may be smaller.
     shuffle

@@ -4,6 +4,7 @@ import torch
 from properties import as_torch, assert_adjoint, assert_linear, complex_normal, inner
 
 from synth import physics
+from synth.physics import centring, fftc
 
 SHAPES = [(16, 20), (15, 21), (16, 21), (9, 12)]
 ARRAYS = [lambda *a: a, as_torch]
@@ -101,6 +102,20 @@ def test_transform_of_sampled_lines_equals_the_whole(shape, rng):
     lines = np.flatnonzero(rng.random(shape[1]) < 0.4)
     spectra = scipy.fft.fft(x, norm="ortho")[..., (lines - shape[1] // 2) % shape[1]]
     np.testing.assert_allclose(physics.lines_along_y(spectra, lines, shape[1]), physics.fft2c(x)[..., lines], atol=2e-5)
+
+
+@pytest.mark.parametrize("n", [2, 7, 8, 12, 15])
+def test_factors_centre_a_transform_without_shifts(n, rng):
+    x = complex_normal(rng, 3, n)
+    before, after = centring(n)
+    np.testing.assert_allclose(after * np.fft.fft(before * x) / n**0.5, fftc(x), atol=2e-6)
+
+
+def test_centring_factors_by_hand():
+    before, after = centring(4)  # (-1)^m, and (-1)^(k - 2)
+    assert before.tolist() == after.tolist() == [1, -1, 1, -1]
+    third = np.exp(2j * np.pi / 3)
+    np.testing.assert_allclose(centring(3), [[1, third, third**2], [third**-1, 1, third]], atol=1e-6)
 
 
 def test_gradients_flow_through_torch():

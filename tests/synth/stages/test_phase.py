@@ -25,6 +25,15 @@ def test_phase_changes_no_magnitude_and_replays(spec, shape, rng):
     assert np.array_equal(again.on(shape), factor)
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_phase_is_the_product_of_its_factors(spec, shape, rng):
+    drawn = spec.draw(rng)
+    left, right = drawn.factors(shape)
+    assert left.shape[1] == right.shape[1] <= 6
+    np.testing.assert_allclose(left @ right.T, drawn.radians(shape), atol=3e-6)
+
+
 def test_sinusoid_by_hand():
     drawn = phase.SinusoidalPhase(cycles=1.0, direction_rad=0.0, amplitude_rad=2.0, offset_rad=0.0)
     radians = drawn.radians((8, 8))
