@@ -137,7 +137,8 @@ def measure(given):
         worst = max(abs(f.sigma_found / f.sigma - 1) for f in found)
         print(
             f"measured  {name:17} {len(found)} pairs, {len(problems)} problems; sigma off by at most {worst:.4f} "
-            f"({errors.mean():+.2f} +- {errors.std():.2f} standard errors), image SNR by {snr:.4f}; noise normal p = {scipy.stats.kstest(normal, 'norm').pvalue:.2f}; "
+            f"({errors.mean():+.2f} +- {errors.std():.2f} standard errors), image SNR by {snr:.4f}; "
+            f"noise normal p = {scipy.stats.kstest(normal, 'norm').pvalue:.2f}; "
             f"{wrong_masks} net accelerations differ; {white(recipe, given)}",
             flush=True,
         )
