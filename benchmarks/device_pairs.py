@@ -37,10 +37,10 @@ PICTURES = ("knoll2019-target",)
 def ready(name, given, *changes):
     """A ready recipe with the sources that were given; without them, the photographs of scikit-image."""
     path = given.pictures if name in PICTURES else given.photos
-    if name != "demo":
-        changes = (f"source={{kind = 'images', path = '{path}'}}" if path else "source={kind = 'skimage'}", *changes)
-    if name == "knoll2019-target" and not path:
-        changes = (*changes, "target.fit=resize")
+    if path and name != "demo":
+        changes = (f"source={{kind = 'images', path = '{path}'}}", *changes)
+    else:  # some of them are too small to be cropped
+        changes = ("source={kind = 'skimage'}", "target.fit=resize", *changes)
     return load_recipe(RECIPES / f"{name}.toml", changes)
 
 

@@ -173,7 +173,7 @@ def _():
     return found
 
 
-@REPORT.part("steps", 100)
+@REPORT.part("steps", 60)
 def _():
     """A training step of every network: with CUDA graphs, and without."""
     found = {}
@@ -200,7 +200,7 @@ def _():
     return found
 
 
-@REPORT.part("parts", 20)
+@REPORT.part("parts", 10)
 def _():
     """The normal operator, conjugate gradients and the activation: by torch's operations, and as they are."""
     found = {}
@@ -264,7 +264,7 @@ def corpora():
     return WORK / "lines.zarr", WORK / "points.zarr"
 
 
-@REPORT.part("loader", 40)
+@REPORT.part("loader", 20)
 def _():
     found, size = {}, 2 if TINY else 8
     for path in corpora():
@@ -287,7 +287,7 @@ def _():
     return found
 
 
-@REPORT.part("trainings", 60)
+@REPORT.part("trainings", 25)
 def _():
     """`train` itself: time of a step, the share of it that waits for a batch, and the memory."""
     lines, points = corpora()
@@ -339,7 +339,7 @@ def _():
     return found
 
 
-@REPORT.part("evaluation", 15)
+@REPORT.part("evaluation", 10)
 def _():
     """Milliseconds a pair of `evaluate`: reconstruction and all metrics."""
     _, points = corpora()
@@ -353,7 +353,7 @@ def _():
     return found
 
 
-@REPORT.part("fastmri VarNet", 30)
+@REPORT.part("fastmri VarNet", 15)
 def _():
     from fastmri.models.varnet import VarNet
 
