@@ -259,8 +259,8 @@ def corpora():
     }
     for name, recipe in recipes.items():
         if not (WORK / f"{name}.zarr").exists():
-            workers = ClusterSpec("sync") if TINY else ClusterSpec(workers=8)
-            build(parse_recipe(recipe_data(photos, **common, **recipe), name), WORK / f"{name}.zarr", workers)
+            made = parse_recipe(recipe_data(photos, **common, **recipe), name)
+            build(made, WORK / f"{name}.zarr", ClusterSpec("sync"))  # workers would run this script, too
     return WORK / "lines.zarr", WORK / "points.zarr"
 
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 from torch.nn.grad import conv2d_weight
 
-from .operators import filters_transposed
-
 
 def correlate(parts: Tensor, kernels: Tensor) -> Tensor:
     """K u of images [batch part y x], at all places where the square kernels [filter part ky kx] lie inside them.
@@ -58,8 +56,8 @@ class _Bank(torch.autograd.Function):
 
 def _transpose(responses: Tensor, kernels: Tensor) -> Tensor:
     filters, parts, size, _ = kernels.shape
-    if responses.device.type != "cpu":
-        return filters_transposed(responses.contiguous(), kernels)
+    if responses.device.type != "cpu":  # as a convolution, which is faster there than its transpose
+        return conv2d(responses, kernels.flip(-2, -1).transpose(0, 1))
     batch, _, rows, columns = responses.shape
     inner_rows, inner_columns = rows - size + 1, columns - size + 1
     rows_of_filters = kernels.permute(2, 1, 3, 0).reshape(size, parts * size, filters)

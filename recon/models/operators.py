@@ -86,18 +86,6 @@ def rbf_gradients(
     return dx, factor * torch.stack(of_nodes, dim=1)
 
 
-@torch.library.custom_op("fathom::filters_transposed", mutates_args=())
-def filters_transposed(responses: Tensor, kernels: Tensor) -> Tensor:
-    """K^T r [batch part y x] of responses [batch filter y x] and kernels [filter part k k]: `recon.models.filters`."""
-    return torch.nn.functional.conv2d(responses, kernels.flip(-2, -1).transpose(0, 1))
-
-
-@filters_transposed.register_fake
-def _(responses: Tensor, kernels: Tensor) -> Tensor:
-    rows, columns = (n - kernels.shape[-1] + 1 for n in responses.shape[-2:])
-    return responses.new_empty((len(responses), kernels.shape[1], rows, columns))
-
-
 @coil_combine.register_fake
 def _(images: Tensor, maps: Tensor) -> Tensor:
     return images.new_empty((len(images), *images.shape[2:]))
@@ -141,4 +129,3 @@ if TRITON:
     cg_turn.register_kernel("cuda")(triton_kernels.turn)
     rbf_values.register_kernel("cuda")(triton_kernels.activate)
     rbf_gradients.register_kernel("cuda")(triton_kernels.differentiate)
-    filters_transposed.register_kernel("cuda")(triton_kernels.spread)

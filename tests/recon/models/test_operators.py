@@ -116,17 +116,6 @@ def test_an_activation_of_nan_is_nan(device):
     assert operators.rbf_values(x, coefficients, table.low, table.step).isnan().tolist() == [[[[False, True]]]]
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(("filters", "size"), [(24, 11), (3, 5)])
-def test_filters_transposed_are_those_of_autograd(device, batch, filters, size):
-    draw = torch.Generator().manual_seed(5)
-    responses = torch.randn(batch, filters, 47, 61, generator=draw)
-    kernels = torch.randn(filters, 2, size, size, generator=draw)
-    found = operators.filters_transposed(responses.to(device), kernels.to(device))
-    expected = torch.nn.functional.conv_transpose2d(responses.double(), kernels.double(), padding=size - 1)
-    assert distance(found.double(), expected) < (2e-6 if device == "cpu" or operators.TRITON else 1e-3)
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("points", [False, True], ids=["lines", "points"])
 @pytest.mark.parametrize("lam", [0.5, 20.0])
