@@ -57,6 +57,7 @@ PSNR, SSIM = "psnr_magnitude_slice_max", "ssim_windowed_slice_range"
 
 def corpus(photos, out, name, seed, pairs, coils, rate, outline, fit, snr=(8, 120), **more):
     values = {"coils.count": coils, "sampling.acceleration": rate, "target.outline": outline, "target.fit": fit}
+    values |= {"coils.distance": [1.2, 1.5], "coils.tilt": [-0.15, 0.15]}  # some objects have no air around
     values |= {"seed": seed, "pairs": pairs, "source.path": photos, "noise.snr": list(snr), **more}
     recipe = load_recipe(RECIPES / "laptop.toml", [f"{key}={value}" for key, value in values.items()])
     build(recipe, out / name, ClusterSpec())

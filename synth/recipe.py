@@ -16,7 +16,7 @@ from .settings.toml import load_settings, parse_settings
 from .sources.photos import ImagesSpec
 from .sources.scan_slices import ScansSpec
 from .stages.coil_library import open_library
-from .stages.coils import CoilsSpec, EspiritSpec, LibrarySpec, draw_coils
+from .stages.coils import CoilsSpec, EspiritSpec, LibrarySpec, LoopsSpec, draw_coils
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
@@ -72,6 +72,8 @@ class Recipe(Spec):
         self._refuse_what_only_photos_or_scans_have()
         if isinstance(coils, LibrarySpec):
             coils = self._with_library(coils)
+        if isinstance(coils, LoopsSpec):
+            self._refuse_wires_in_the_object(coils)
         if self.noise.covariance != "white" and coils.count is not None and not self.own_maps:
             covariance_factor(recipe.noise.covariance, coils.count)
         if samples_points(self.sampling) and self.target.readout_oversampling > 1:
@@ -82,6 +84,17 @@ class Recipe(Spec):
         for y, x in self.target.matrix if self.target.fit != "native" else ():
             self.sampling.capacity((y * self.target.readout_oversampling, x))
         return recipe.model_copy(update={"coils": coils})
+
+    def _refuse_wires_in_the_object(self, coils: LoopsSpec) -> None:
+        reach = max(self.target.reach(matrix) for matrix in self.target.matrix)
+        if coils.nearest_wire <= reach:
+            other = "" if self.target.outline == "head" else ", or write target.outline = 'head'"
+            raise ValueError(
+                f"coils.distance = {coils.distance[0]:g} with tilts up to {max(map(abs, coils.tilt)):g} rad brings "
+                f"wires to {coils.nearest_wire:.3f} half diagonals from the centre of the field of view, but with "
+                f"target.outline = '{self.target.outline}' the object reaches to {reach:.3f}, and maps are infinite at "
+                f"a wire; raise coils.distance, lower coils.tilt{other}"
+            )
 
     def _with_library(self, coils: LibrarySpec) -> LibrarySpec:
         library = open_library(coils.path).with_coils(coils.count)

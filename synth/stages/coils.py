@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ..rng import rng
 from ..settings.spec import PositiveRange, Range, Spec, draw_uniform
 from .coil_library import MAX_COILS, open_library, random_unitary, resampled
-from .coil_loops import MAX_RADIUS, LoopCoils, Maps, normalise
+from .coil_loops import MAX_RADIUS, LoopCoils, Maps, normalise, wire_distance
 from .virtual_coils import virtual_coils
 
 
@@ -89,27 +89,28 @@ Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
 
 
 class LoopsSpec(Spec):
-    """``[coils] kind = "loops"``: loops on a ring that overlap their neighbours, with random place, tilt and size."""
+    """``[coils] kind = "loops"``: loops on a ring that overlap their neighbours, with random place, tilt and size.
+
+    A map is infinite at a wire, so wires must pass outside the object. `Recipe` compares `nearest_wire` with
+    `TargetSpec.reach`, the largest distance of the object: 1, the corner of the field of view, unless
+    ``target.outline`` puts air around the object. With air, loops may be as near as those of a head coil, and wires
+    then pass through the air in the corners of the field of view. Maps that are made without a recipe are not checked.
+    """
 
     kind: Literal["loops"] = "loops"
     count: Count = 8
     sets: int = Field(default=32, ge=1, le=10**5)
-    distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals; beyond 1 the wire stays outside
+    distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals of the field of view
     height: Range = (-0.2, 0.2)
     tilt: Range = (-0.15, 0.15)  # rad
     jitter: float = Field(default=0.25, ge=0, le=0.5)  # as a fraction of the angle between neighbours
     overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
 
-    @model_validator(mode="after")
-    def _wires_stay_outside(self) -> LoopsSpec:
+    @property
+    def nearest_wire(self) -> float:
+        """How near a wire may come to the centre of the field of view, in its half diagonals."""
         radius = min(np.pi / self.count * self.overlap[1], MAX_RADIUS)  # over the distance
-        inward = radius * np.sin(min(max(np.abs(self.tilt)), np.pi / 2))
-        if self.distance[0] * (1 - inward) <= 1:
-            raise ValueError(
-                f"distance {self.distance[0]:g} with tilts up to {max(np.abs(self.tilt)):g} rad brings wires into the "
-                "field of view; raise coils.distance or lower coils.tilt"
-            )
-        return self
+        return self.distance[0] * wire_distance(1.0, radius, max(np.abs(self.tilt)))
 
     def draw(self, rng: np.random.Generator, index: int) -> LoopCoils:
         """Draw the ring's rotation and each loop's place, tilt, size and receiver phase."""

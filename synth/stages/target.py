@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,8 @@ Matrices = Annotated[
 ]
 """[y, x] (readout, phase encoding), or a list of such sizes."""
 
+ELLIPSE_HALF, HEAD_HALF = (0.3, 0.5), (0.35, 0.45)  # half axes of outlines, in fractions of the matrix
+HEAD_SHIFT, MAX_ANGLE = 0.02, 0.3  # of the centre, in fractions of the matrix; rad
 MAX_UPSCALE = 4.0  # beyond this a resized photo is interpolation, not content
 
 
@@ -51,14 +54,16 @@ class Outline:
     rim_width: float = 0.0  # as a fraction of the smaller half-axis
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, rimmed: bool = False) -> Outline:
+    def draw(cls, rng: np.random.Generator, *, rimmed: bool = False, head: bool = False) -> Outline:
         """Draw an outline as of heads and limbs in scans: 60 to 100 % of the field of view, a little off its centre.
 
         With a rim, the ellipse may reach beyond the field of view along the readout, as a head does in a sagittal slab.
+        A `head` is 70 to 90 % of the field of view and within 2 % of its centre, as axial brain scans are.
         """
-        half = rng.uniform(0.3, [1.0 if rimmed else 0.5, 0.5])
-        centre = rng.uniform(-1, 1, 2) * (0.5 - half)
-        angle = rng.uniform(-0.3, 0.3)
+        low, high = HEAD_HALF if head else (ELLIPSE_HALF[0], [1.0 if rimmed else ELLIPSE_HALF[1], ELLIPSE_HALF[1]])
+        half = rng.uniform(low, high, 2)
+        centre = rng.uniform(-1, 1, 2) * (HEAD_SHIFT if head else 0.5 - half)
+        angle = rng.uniform(-MAX_ANGLE, MAX_ANGLE)
         rim = (rng.uniform(0.5, 5.0), rng.uniform(0.02, 0.12)) if rimmed else (0.0, 0.0)
         return cls(*map(float, (*centre, *half, angle, *rim)))
 
@@ -128,9 +133,10 @@ class TargetSpec(Spec):
     position: Literal["centre", "random"] = "centre"
     turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
     contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues are swapped, air stays dark
-    outline: Literal["none", "ellipse", "rimmed"] = Field(
+    outline: Literal["none", "ellipse", "rimmed", "head"] = Field(
         default="none",
-        description="ellipse: the object has air around it, as in a scanner; rimmed: it also has a bright rim",
+        description="ellipse: the object has air around it, as in a scanner; rimmed: it also has a bright rim; head: "
+        "an ellipse in the middle, around which coils can be as near as those of a head coil",
     )
     reference: Literal["noisy", "clean"] = "noisy"  # noisy: with the input's noise, as in references from scans
     readout_oversampling: int = Field(default=1, ge=1, le=4)
@@ -157,6 +163,30 @@ class TargetSpec(Spec):
     def readout(self, matrix: tuple[int, int]) -> Readout:
         """The readout of this matrix, oversampled as the recipe says."""
         return Readout(matrix[0], matrix[0] * self.readout_oversampling)
+
+    def reach(self, matrix: tuple[int, int]) -> float:
+        """Largest distance of the object from the centre, in half diagonals of a field of view of this matrix.
+
+        It is 1, the corner, where the object may fill the field of view. For ellipses it is the largest support
+        h(u) = centre . u + |half axes . rotated u| over all directions u and all ellipses that can be drawn, whose half
+        axes are longer by the soft edge: a pixel on the shorter one. h is convex in the half axes, so it is largest at
+        the ends of their ranges.
+        """
+        if self.outline not in ("ellipse", "head"):
+            return 1.0
+        ends = HEAD_HALF if self.outline == "head" else ELLIPSE_HALF
+        direction = np.linspace(0, np.pi, 361)[:, None]
+        height, width = 2 * np.array(matrix) / np.hypot(*matrix)
+        y, x = height * np.sin(direction), width * np.cos(direction)
+        angle = np.linspace(-MAX_ANGLE, MAX_ANGLE, 61)
+        turned = np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
+        largest = 0.0
+        for half_y, half_x in itertools.product(ends, ends):
+            shift = (HEAD_SHIFT,) * 2 if self.outline == "head" else (0.5 - half_y, 0.5 - half_x)
+            edge = 1 + 1 / min(half_y * matrix[0], half_x * matrix[1])
+            ellipse = edge * np.hypot(half_y * turned[0], half_x * turned[1])
+            largest = max(largest, float((shift[0] * np.abs(y) + shift[1] * np.abs(x) + ellipse).max()))
+        return min(1.0, largest)
 
     def apply(
         self, photo: NDArray[np.float32], matrix: tuple[int, int], rng: np.random.Generator
@@ -204,7 +234,8 @@ class TargetSpec(Spec):
             int(np.sign(r)) * (abs(r) // 2 if self.position == "centre" else int(rng.integers(abs(r) + 1)))
             for r in room
         )
-        outline = None if self.outline == "none" else Outline.draw(rng, rimmed=self.outline == "rimmed")
+        kind = self.outline
+        outline = None if kind == "none" else Outline.draw(rng, rimmed=kind == "rimmed", head=kind == "head")
         return Place(turned, factor, (size[0], size[1]), top, left, outline)
 
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from pipelines.ready.names import RECIPES
+from synth.recipe import load_recipe
 from synth.rng import rng as address
 from synth.stages import coil_loops, coils
 from synth.stages.coil_cache import MapCache
@@ -93,10 +95,82 @@ def test_library_runs_no_pickle(tmp_path, recipe):
         recipe(coils={"kind": "library", "path": str(tmp_path / "bad.npy")})
 
 
-def test_wires_inside_the_field_of_view_are_refused():
-    for bad in ({"distance": (0.9, 1.0)}, {"tilt": (-1.2, 1.2)}, {"distance": (1.01, 1.5)}):
-        with pytest.raises(ValueError, match="field of view"):
-            coils.LoopsSpec(count=8, **bad)
+@pytest.mark.parametrize("bad", [{"distance": (0.9, 1.0)}, {"tilt": (-1.2, 1.2)}, {"distance": (1.01, 1.5)}], ids=str)
+@pytest.mark.parametrize("outline", ["none", "rimmed"])
+def test_wires_in_an_object_that_fills_the_field_of_view_are_refused(recipe, outline, bad):
+    with pytest.raises(ValueError, match=r"coils\.distance.*field of view.*reaches to 1\.000"):
+        recipe(target={"outline": outline}, coils={"count": 8, **bad})
+
+
+HEAD = {"count": 8, "distance": (0.72, 0.82), "tilt": (-0.05, 0.05)}
+
+
+def wires(drawn):
+    """Where the wires cross the image plane: [wire xy], in half diagonals."""
+    crossings = []
+    for r, h, a, angle, tilt, turn in zip(
+        drawn.distance, drawn.height, drawn.radius, drawn.angle_rad, drawn.tilt_rad, drawn.turn_rad, strict=True
+    ):
+        facing = angle + np.pi + turn
+        level = np.array([-np.sin(facing), np.cos(facing)])  # in the loop's plane and in the image plane
+        steep = -np.sin(tilt) * np.array([np.cos(facing), np.sin(facing)])
+        up = -h / np.cos(tilt)  # from the loop's centre to z = 0
+        along = np.sqrt(a**2 - up**2)
+        centre = r * np.array([np.cos(angle), np.sin(angle)])
+        crossings += [centre + up * steep + sign * along * level for sign in (-1, 1)]
+    return np.array(crossings)
+
+
+@pytest.mark.parametrize("name", ["demo", "laptop"])
+def test_no_wire_of_a_ready_recipe_is_in_an_object(name):
+    made = load_recipe(RECIPES / f"{name}.toml")
+    for matrix in made.target.matrix:
+        half = np.array(matrix) / np.hypot(*matrix)
+        for k in range(made.coils.sets):
+            image = made.target.apply(np.ones(matrix, np.float32), matrix, address(3, "test", k))[0]
+            y, x = np.nonzero(image)
+            objects = np.stack([2 * half[1] * (x / matrix[1] - 0.5), 2 * half[0] * (y / matrix[0] - 0.5)], 1)
+            crossings = wires(coils.draw_coils(made.coils, made.seed, k))
+            assert np.linalg.norm(crossings, axis=1).min() > np.linalg.norm(objects, axis=1).max()
+            apart = np.linalg.norm(crossings[:, None] - objects[None, ::7], axis=2).min()
+            assert apart > 0.03  # a hundredth of the diagonal at least
+
+
+def test_near_loops_need_air_around_the_object(recipe):
+    # by hand, in a square, in half sides: a circle of half axis .45 (1 + 1/(.45 x 256)) whose centre is .02 off along y
+    # and x. Lengths in half diagonals are 2/sqrt(2) times fractions of the side. Ellipses reach less far there.
+    target = recipe(target={"outline": "head", "matrix": [256, 256], "fit": "resize"}).target
+    by_hand = np.sqrt(2) * (0.45 * (1 + 1 / (0.45 * 256)) + 0.02 * np.sqrt(2))
+    assert target.reach((256, 256)) == pytest.approx(by_hand, abs=1e-4)
+    assert recipe(target={"outline": "head"}, coils=HEAD | {"distance": (0.8, 0.9)}).coils.distance == (0.8, 0.9)
+    with pytest.raises(ValueError, match=r"outline = 'head' the object reaches to 0\.\d+"):
+        recipe(target={"outline": "head"}, coils=HEAD | {"distance": (0.6, 0.9)})
+
+
+@pytest.mark.parametrize("outline", ["ellipse", "head"])
+def test_the_reach_holds_every_outline(recipe, outline):
+    matrix = (48, 80)
+    target = recipe(target={"outline": outline, "fit": "resize"}).target
+    farthest = 0.0
+    for k in range(300):
+        y, x = np.nonzero(target.apply(np.ones(matrix, np.float32), matrix, address(1, "outline", k))[0])
+        farthest = max(farthest, np.hypot(y + 0.5 - 24, x + 0.5 - 40).max() / np.hypot(24, 40))
+    assert farthest < target.reach(matrix) < farthest + 0.12
+
+
+def test_maps_near_wires_are_finite_and_smooth_in_the_object():
+    drawn = coils.LoopsSpec(**HEAD).draw(address(2, "test", 0), 0)
+    assert drawn.nearest_wire < 1
+    maps = drawn.maps((64, 64))
+    np.testing.assert_allclose((np.abs(maps) ** 2).sum(0), 1, atol=1e-5)
+    y, x = np.mgrid[-32:32, -32:32]
+    inside = np.hypot(y, x) < 0.45 * 64
+    assert np.abs(np.diff(maps, axis=2))[:, inside[:, 1:]].max() < 0.2
+    # a pixel on a wire is finite, and close to the wire its loop is by far the strongest
+    (x, y), *_ = wires(drawn)
+    assert np.isfinite(drawn.fields(np.array([y]), np.array([x]))).all()
+    near = np.abs(drawn.fields(np.array([y]), np.array([x + 1e-6])))
+    assert near[0] > 1e3 * near[1:].max()
 
 
 @pytest.mark.parametrize(
