@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.noise_only import quiet
+from ..calibration.noise_only import BLOCK, quiet
 from ..errors import NoQuietPlaceError
 from ..physics import ifft2c
 
@@ -42,6 +42,7 @@ MEANING: dict[SourceFinding, str] = {
 GRID = 8  # side of JPEG's blocks, in pixels
 BLOCKINESS = 1.12  # steps at the grid's lines over steps between them; photographs without JPEG stay below 1.05
 EMPTY = 2e-3  # power of the outer band over that of the middle: photographs have 8e-3 and more, enlarged ones 7e-4
+LEAST_NOISE = 0.1  # of the power of blocks: with less, what is left may be signal of maps that change in a block
 BAND = 256  # side of the part that is analysed, in pixels
 
 
@@ -115,7 +116,8 @@ def _border(places: NDArray[np.intp], n: int) -> bool:
 def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
     """Whether noise is weaker at the border of k-space than in the image: white noise is as strong in both (Parseval).
 
-    False where the image has no background, in which its noise could be measured.
+    False where the image has no background, in which its noise could be measured. What all coils share in a block of
+    the image is taken as signal (see `_noise_of`), so that an even or dark part of the object is not taken as noise.
     """
     scale = np.sqrt(np.mean(np.abs(kspace) ** 2, axis=(1, 2), keepdims=True))
     kspace = kspace / np.maximum(scale, 1e-30)
@@ -126,7 +128,7 @@ def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
         chosen = quiet(images, np.broadcast_to(outer, images.shape[1:]))
     except NoQuietPlaceError:
         return False
-    noise = float(np.mean(np.abs(images[:, chosen]) ** 2))
+    noise = _noise_of(images, chosen)
     for axis in (1, 2):
         n = kspace.shape[axis]
         width = max(n // 40, 1)
@@ -134,6 +136,29 @@ def _is_filtered(kspace: NDArray[np.complex64]) -> bool:
         if float(np.mean(np.abs(border) ** 2)) < 0.6 * noise:
             return True
     return False
+
+
+def _noise_of(images: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> float:
+    """Mean noise power in blocks of images [coil y x] that `chosen` [y x] holds whole; 0 where signal is all there is.
+
+    In a block, maps hardly change, so that signal has rank 1 over coils and pixels. The strongest singular component is
+    left out; with one coil, the block's mean. Of n components of white noise, n - 1 then remain, or a little less
+    because noise takes part in the strongest one, so that noise may be measured too low, and a weak filter be missed.
+    """
+    coils, ny, nx = len(images), *(n // BLOCK for n in chosen.shape)
+    cut = np.s_[..., : ny * BLOCK, : nx * BLOCK]
+    whole = chosen[cut].reshape(ny, BLOCK, nx, BLOCK).all(axis=(1, 3))
+    blocks = images[cut].reshape(coils, ny, BLOCK, nx, BLOCK).transpose(1, 3, 0, 2, 4)[whole]
+    blocks = blocks.reshape(len(blocks), coils, -1)  # [block coil pixel]
+    if not len(blocks):
+        return float(np.mean(np.abs(images[:, chosen]) ** 2))
+    total = float(np.mean(np.abs(blocks) ** 2))
+    if coils == 1:
+        strongest, parts = np.abs(blocks.sum(axis=-1)) ** 2 / blocks.shape[-1], blocks.shape[-1]
+    else:
+        strongest, parts = np.linalg.eigvalsh(blocks @ blocks.conj().swapaxes(-1, -2))[:, -1], coils
+    noise = (total - float(strongest.sum()) / blocks.size) * parts / (parts - 1)
+    return noise if noise > LEAST_NOISE * total else 0.0
 
 
 def _conjugate_symmetry(kspace: NDArray[np.complex64]) -> float:
