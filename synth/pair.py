@@ -109,10 +109,10 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
 
     magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
     phase = recipe.phase.draw(rng(seed, "phase", index))
-    image = magnitude * phase.on(matrix)  # [y x]
 
     maps_index = int(rng(seed, "maps", index).integers(coils.sets))
-    maps = map_cache.get(coils, seed, maps_index, matrix)  # [coil y x]
+    maps, gain = recipe.noise.received(map_cache.get(coils, seed, maps_index, matrix))  # [coil y x], [y x] or 1
+    image = magnitude * gain * phase.on(matrix)  # [y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
     acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the sampled part, to which the SNR refers
@@ -130,7 +130,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     lesions: dict[str, float] = {}
     if recipe.target.lesions is not None:  # after sigma, which is that of the image without lesions
         changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
-        added = (changed - magnitude) * phase.on(matrix)
+        added = (changed - magnitude) * gain * phase.on(matrix)
         image, clean = image + added, clean + readout.pad(_sampled_signal(added, maps, kept))
 
     target = image + sigma * combined_noise

@@ -130,6 +130,8 @@ class Recipe(Spec):
                 "coils.kind = 'espirit' for scans, which have their own coils, and 'loops', 'birdcage' or 'library' "
                 "for photographs"
             )
+        if not scans and self.noise.whiten and self.noise.covariance == "white":
+            raise ValueError("noise.whiten = true needs a noise.covariance; without one, noise is white: leave it out")
         if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate or target.degrees):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"

@@ -42,8 +42,9 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
     for finding, count in summary["findings"].items():
         found.append(f"{count} of {summary['sources']} sources: {MEANING[finding]} (`{finding}`)")
     found += lacking(summary)
-    if recipe.own_maps:
+    if recipe.own_maps or recipe.noise.whiten:
         found.append("k-space, maps and target are of whitened coils: sigma is the same in all, without correlation")
+    if recipe.own_maps:
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
     else:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")

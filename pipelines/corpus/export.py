@@ -79,7 +79,7 @@ def _told(corpus: Corpus, kind: str) -> str:
     for bucket in corpus.plan.buckets:
         rows = Readout(bucket.matrix[0], bucket.readout).image_rows
         lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
-    if corpus.recipe.own_maps:
+    if corpus.recipe.own_maps or corpus.recipe.noise.whiten:
         lines.append("- k-space and maps are of whitened coils: sigma is the same in all, without correlation")
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ def measure(path: Path, count: int) -> list[Measured]:
     """Measure the noise of `count` pairs, spread over the corpus; raises UnmeasurableError if that is not possible."""
     pairs = PairDataset(path)
     recipe = pairs.recipe
-    if recipe.own_maps or recipe.noise.kind == "none" or recipe.noise.covariance != "white":
+    if recipe.own_maps or recipe.noise.kind == "none" or not recipe.noise.is_white:
         raise UnmeasurableError(
             "only white noise that was added to photographs or volumes can be distinguished from the signal"
         )

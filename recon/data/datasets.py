@@ -207,4 +207,5 @@ class VirtualPairs(Pairs):
             maps = self.plan.pair(index).maps
             assert maps is not None
             return maps
-        return map_cache.get(coils, self.recipe.seed, index, self.geometries[bucket].matrix)
+        maps = map_cache.get(coils, self.recipe.seed, index, self.geometries[bucket].matrix)
+        return self.recipe.noise.received(maps)[0]

@@ -61,7 +61,7 @@ def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[
     (file,) = shard_files(root, bucket, task)
     with ShardWriter(file, map_shard_sets(bucket)) as out:
         for k in range(*task.rows):
-            maps = map_cache.get(coils, recipe.seed, k, bucket.matrix)
+            maps, _ = recipe.noise.received(map_cache.get(coils, recipe.seed, k, bucket.matrix))
             out.append(maps)
             numbers = draw_coils(coils, recipe.seed, k).numbers()
             rows.append({"digest": sha256_of(maps), "numbers": numbers})

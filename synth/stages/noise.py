@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..physics import ifftc, sense_forward
+from ..physics import ifftc, rss, sense_forward
 from ..settings.spec import PositiveRange, Spec, draw_uniform
 from ..snr import SnrDefinition
 from ..storage.arrays import load_array, stamp
@@ -102,6 +102,29 @@ class NoiseSpec(Spec):
     law: Literal["uniform", "log-uniform"] = "uniform"  # Knoll 2019: "randomly selected level" between the two
     definition: SnrDefinition = "rms"
     covariance: str = Field(default="white", description="'white', or the path of a covariance: .npy or profile .json")
+    whiten: bool | None = Field(  # not given: not in the hash of the recipe
+        default=None,
+        description="photographs only: combine the coils so that the noise of `covariance` becomes white, as in pairs "
+        "from scans, which are always whitened; the reference is then brighter where coils have less noise",
+    )
+
+    @property
+    def is_white(self) -> bool:
+        """Whether the noise of pairs is as strong in all coils, and does not correlate between them."""
+        return self.covariance == "white" or bool(self.whiten)
+
+    def received(self, maps: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], NDArray[np.float32] | float]:
+        """Maps [coil y x] of the coils that a pair has, and the factor [y x] by which they brighten its image.
+
+        With `whiten` the coils are combined by W = L^-1, where L L^H is the covariance for a mean sigma of 1. Then
+        W n is white of sigma 1, and W maps = (maps with unit norm) |W maps|: the norm is that factor.
+        """
+        if not self.whiten:
+            return maps, 1.0
+        factor = covariance_factor(self.covariance, len(maps)).astype(np.complex128)
+        white = np.tensordot(np.linalg.inv(factor), maps, axes=1)
+        gain = rss(white)
+        return (white / gain).astype(np.complex64), gain.astype(np.float32)
 
     def draw_snr(self, rng: np.random.Generator) -> float:
         """Draw the SNR that the pair is to have; infinity without noise."""
@@ -114,14 +137,14 @@ class NoiseSpec(Spec):
     def draw_unit(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Iterable[NDArray[np.complex64]]:
         """Draw noise of sigma 1 with the covariance of this section, coil by coil: one array [y x] for each coil."""
         white = (complex_noise(shape[1:], 1.0, rng) for _ in range(shape[0]))
-        if self.covariance == "white":
+        if self.is_white:
             return white
         factor = covariance_factor(self.covariance, shape[0])
         return np.tensordot(factor, np.stack(list(white)), axes=1)
 
     def combined_variance(self, maps: NDArray[np.complex64]) -> float:
         """Mean over pixels of c^H Psi c, with Psi for unit sigma: the noise power left by coil combination."""
-        if self.covariance == "white":
+        if self.is_white:
             return 2.0  # sum |map|^2 = 1 and E|n|^2 = 2
         factor = covariance_factor(self.covariance, maps.shape[0])
         projected = factor.conj().T @ maps.reshape(maps.shape[0], -1)

@@ -188,3 +188,38 @@ def test_the_digest_sees_every_part(photos):
         replace(pair, numbers={**pair.numbers, "sigma": 1.0}),
     ]
     assert len({p.digest() for p in [pair, *changed]}) == 7
+
+
+def test_whitened_photographs_are_those_of_whitened_coils(photos, tmp_path, rng):
+    psi = np.diag([1.0, 2.0, 4.0, 9.0]).astype(complex)
+    psi[0, 1], psi[1, 0] = 0.5j, -0.5j
+    np.save(tmp_path / "psi.npy", psi)
+    inverse = np.linalg.inv(np.linalg.cholesky(psi * (4 / 16)))
+    noise = {"kind": "none", "covariance": str(tmp_path / "psi.npy")}
+    plain, white = (
+        Plan.of(parse_recipe(recipe_data(photos, noise=noise | more, target={"reference": "clean"}), "t")).pair(0)
+        for more in ({}, {"whiten": True})
+    )
+    np.testing.assert_allclose(white.kspace, np.tensordot(inverse, plain.kspace, axes=1), atol=1e-5)
+
+
+def test_whitened_photographs_hold_white_noise_of_their_sigma(photos, tmp_path, rng):
+    np.save(tmp_path / "psi.npy", np.diag([1.0, 2.0, 4.0, 9.0]).astype(complex))
+    noise = {"kind": "gaussian", "snr": 20, "covariance": str(tmp_path / "psi.npy"), "whiten": True}
+    made = parse_recipe(recipe_data(photos, noise=noise, kspace="full", target={"reference": "clean"}), "t")
+    pair = Plan.of(made).pair(0)
+    maps = made.noise.received(map_cache.get(made.coils, made.seed, pair.maps_index, (48, 56)))[0]
+    np.testing.assert_allclose(np.sum(np.abs(maps) ** 2, axis=0), 1, atol=1e-5)
+    left = pair.kspace - sense_forward(pair.target, maps, np.ones((1, 56), bool))
+    found = left.reshape(4, -1) @ left.reshape(4, -1).conj().T / left[0].size / (2 * pair.numbers["sigma"] ** 2)
+    np.testing.assert_allclose(found, np.eye(4), atol=0.08)  # diag(.25, .5, 1, 2.25) without whitening
+
+
+def test_whitening_is_in_the_hash_only_where_it_is_asked_for(photos, tmp_path):
+    np.save(tmp_path / "psi.npy", np.diag([1.0, 2.0, 4.0, 9.0]).astype(complex))
+    noise = {"covariance": str(tmp_path / "psi.npy")}
+    plain, white = (parse_recipe(recipe_data(photos, noise=noise | more), "t") for more in ({}, {"whiten": True}))
+    assert plain.hash() != white.hash()
+    assert "whiten" not in plain.model_dump(exclude_none=True)["noise"]
+    with pytest.raises(ValueError, match=r"noise\.whiten.*covariance"):
+        parse_recipe(recipe_data(photos, noise={"whiten": True}), "t")

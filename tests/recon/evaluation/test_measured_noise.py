@@ -62,6 +62,14 @@ def test_claims_of_every_kind_of_corpus_hold(photos, tmp_path, sections):
     assert [m.problem for m in found] == [None] * 4
 
 
+def test_claims_of_whitened_photographs_hold(photos, tmp_path):
+    np.save(tmp_path / "psi.npy", np.diag([1.0, 2.0, 4.0, 9.0]).astype(complex))
+    noise = {"snr": 20, "covariance": str(tmp_path / "psi.npy"), "whiten": True}
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, **SMALL, pairs=4, noise=noise), "test"), out, ClusterSpec("sync"))
+    assert [m.problem for m in measure(out, 10)] == [None] * 4
+
+
 def test_a_wrong_claim_is_named():
     def told(sigma, snr):
         return Measured(3, 0.02, sigma, 30.0, snr, 0.001, 128**2, np.zeros(2)).problem

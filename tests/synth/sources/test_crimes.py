@@ -113,9 +113,36 @@ def test_an_object_that_fills_the_field_of_view_is_not_filtered(name, rng):
     image = read_photo(ImagesSpec(kind="skimage").folder / name).image[:256, :256]
     maps = draw_coils(LoopsSpec(count=8), 1, 0).maps(image.shape)
     clean = fft2c((image * maps).astype(np.complex64))
-    for snr in (20, 80):
+    for snr in (3, 10, 20, 80):
         sigma = np.sqrt(np.mean(np.abs(clean) ** 2) / 2) / snr
         assert crimes_of_kspace(clean + np.float32(sigma) * complex_normal(rng, *clean.shape)) == ()
+
+
+FLAT = ("brick.png", "cell.png")  # parts of these were taken as noise, and all of them as filtered
+
+
+@pytest.mark.parametrize("coils", [1, 2, 8])
+@pytest.mark.parametrize("name", FLAT)
+def test_an_even_part_of_a_photograph_is_not_noise(name, coils, rng):
+    image = read_photo(ImagesSpec(kind="skimage").folder / name).image[:256, :256]
+    clean = fft2c((image * draw_coils(LoopsSpec(count=coils), 1, 0).maps(image.shape)).astype(np.complex64))
+    for snr in (10, 40):
+        sigma = np.sqrt(np.mean(np.abs(clean) ** 2) / 2) / snr
+        noisy = clean + np.float32(sigma) * complex_normal(rng, *clean.shape)
+        assert crimes_of_kspace(noisy) == ()
+        assert "filtered" not in crimes_of_kspace(filtered(noisy).astype(np.complex64))  # nor is there noise to judge
+
+
+@pytest.mark.parametrize("coils", [1, 2, 8])
+def test_a_filter_is_found_whatever_the_coils(coils, rng):
+    shape = (128, 96)
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    image = np.where((y[:, None] / 0.7) ** 2 + (x / 0.55) ** 2 < 1, 1 + 0.3 * np.sin(9 * x), 0)
+    clean = fft2c((image * draw_coils(LoopsSpec(count=coils), 1, 0).maps(shape)).astype(np.complex64))
+    sigma = np.sqrt(np.mean(np.abs(clean) ** 2) / 2) / 10
+    noisy = clean + np.float32(sigma) * complex_normal(rng, *clean.shape)
+    assert crimes_of_kspace(noisy) == ()
+    assert crimes_of_kspace(filtered(noisy).astype(np.complex64)) == ("filtered",)
 
 
 def test_the_real_brain():
