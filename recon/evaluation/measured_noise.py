@@ -27,6 +27,7 @@ class Measured:
     error: float  # one standard deviation of sigma_found, relative
     pixels: int  # of the reference
     normal: NDArray[np.float64]  # some of the noise's real and imaginary parts over the stored sigma: std 1
+    dead: tuple[int, ...] = ()  # coils whose k-space holds zeros alone
 
     @property
     def problem(self) -> str | None:
@@ -36,6 +37,8 @@ class Measured:
         its product with the image are known only on average: over N pixels they add
         (1/2 + 1/SNR + 1/(2 SNR^2)) / sqrt(N) to the SNR's error.
         """
+        if self.dead:
+            return f"pair {self.pair}: the k-space of coil {', '.join(map(str, self.dead))} holds zeros alone"
         allowed = DEVIATIONS * self.error + ROUNDING
         claims = [("sigma", self.sigma, self.sigma_found, allowed)]
         if self.snr is not None:
@@ -56,4 +59,5 @@ def measured(item: dict[str, NDArray[Any]], snr: float | None, *, noisy: bool) -
     claimed = float(item["sigma"])
     some = noise[:: max(1, noise.size // SHOWN)] / claimed
     normal = np.concatenate([some.real, some.imag])
-    return Measured(int(item["pair_id"]), claimed, sigma, snr, found, error, item["target"].size, normal)
+    dead = tuple(np.flatnonzero(~item["masked_kspace"].any(axis=(-2, -1))).tolist())
+    return Measured(int(item["pair_id"]), claimed, sigma, snr, found, error, item["target"].size, normal, dead)

@@ -12,6 +12,17 @@ from ..errors import NoQuietPlaceError
 BLOCK = 8  # samples along each side of the blocks whose power is compared
 
 
+def unit_of(values: NDArray[np.complex64]) -> float:
+    """A power of 2 by which values are divided before they are squared, so that single precision holds the squares.
+
+    It is 1 unless the largest magnitude is outside 1e-9 to 1e9: noise is a few powers of ten weaker, and numbers below
+    1e-38 lose digits. Division by a power of 2 is exact.
+    """
+    largest = float(np.abs(values).max(initial=0))
+    outside = np.isfinite(largest) and largest > 0 and not 1e-9 <= largest <= 1e9
+    return float(2.0 ** np.round(np.log2(largest))) if outside else 1.0
+
+
 def quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The candidates [y x] of values [coil y x] in blocks of noise alone, whose power is near the most frequent one.
 

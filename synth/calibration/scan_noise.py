@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoiseError
 from ..physics import ifft2c
 from ..scans.scan import Scan
-from .noise_only import quiet
+from .noise_only import quiet, unit_of
 from .noise_profile import NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
@@ -116,8 +116,7 @@ def from_background(scan: Scan, number: int, *, checked: bool = True) -> NoisePr
 
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
     """
-    kspace = scan.without_padding(number)
-    _refuse_zeros(kspace)
+    kspace, unit = _usable(scan, number)
     images = ifft2c(kspace)
     rows, columns = images.shape[1:]
     outer = np.abs(np.arange(columns) - columns // 2) > 0.3 * columns  # a fifth on each side
@@ -126,19 +125,23 @@ def from_background(scan: Scan, number: int, *, checked: bool = True) -> NoisePr
     candidates = np.zeros((rows, columns), bool)
     candidates[np.ix_(flat, outer)] = True
     chosen = _quiet(images, candidates, "the object, its ghosts or its wrapped part reach the edge of the image")
-    found = _profile_where(images, chosen, "background", scan, note, checked=checked)
-    return replace(found, notes=found.notes + _slices_apart(scan, number, images, chosen)) if checked else found
+    found = _in_unit(_profile_where(images, chosen, "background", scan, note, checked=checked), unit)
+    if not checked:
+        return found
+    return replace(found, notes=found.notes + _slices_apart(scan, number, images[:, chosen], chosen, unit))
 
 
-def _slices_apart(scan: Scan, number: int, images: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+def _slices_apart(
+    scan: Scan, number: int, noise: NDArray[np.complex64], chosen: NDArray[np.bool_], unit: float
+) -> tuple[str, ...]:
     """A note where the noise of neighbouring slices correlates: a volume was filtered or zero-filled along slices."""
     if len(scan) < 2:
         return ()
     try:
-        other = ifft2c(scan.without_padding(number - 1 if number else 1))[:, chosen]
+        other = ifft2c(scan.without_padding(number - 1 if number else 1) / np.float32(unit))[:, chosen]
     except ScanError:
         return ()
-    lag = _correlation(images[:, chosen], other)
+    lag = _correlation(noise, other)
     if abs(lag) <= 2 * LAG + 4 / np.sqrt(2 * other.size):
         return ()
     return (
@@ -164,8 +167,7 @@ def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[
 
 def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
     """Noise of k-space's corners; refused where they are padded, filtered, or hold signal."""
-    kspace = scan.without_padding(number)
-    _refuse_zeros(kspace)
+    kspace, unit = _usable(scan, number)
     y, x = np.ix_(*(np.abs(np.arange(n) - n // 2) / (n / 2) for n in kspace.shape[1:]))
     corner = (y > CORNER) & (x > CORNER)
     near = (y > CORNER - 0.15) & (x > CORNER - 0.15) & ~corner
@@ -181,7 +183,7 @@ def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
         nearer = {"y": _between(y) & (x > CORNER), "x": (y > CORNER) & _between(x), "both": _between(y) & _between(x)}
         for axes, where in nearer.items():
             _refuse_slopes(axes, _power_ratio(kspace, where, corner) ** 0.5, int(where.sum()), found)
-    return _profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked)
+    return _in_unit(_profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked), unit)
 
 
 def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -202,6 +204,22 @@ def _refuse_slopes(axes: str, ratio: float, samples: int, found: NoiseProfile) -
             f"samples at {NEARER[0]:g} to {NEARER[1]:g} of the way to k-space's edge along {axes} are {ratio:.2f} "
             "times as strong as those in its corners, so there is signal or a filter; use a noise scan"
         )
+
+
+def _usable(scan: Scan, number: int) -> tuple[NDArray[np.complex64], float]:
+    """A slice [coil y x] without padding over `unit_of` it, and this unit; raises CalibrationError for zeros."""
+    kspace = scan.without_padding(number)
+    dead = np.flatnonzero(~kspace.any(axis=(1, 2)))
+    if 0 < len(dead) < len(kspace):
+        named = f"coil {dead[0]} holds" if len(dead) == 1 else f"coils {', '.join(map(str, dead))} hold"
+        raise CalibrationError(f"{named} zeros alone, and so no noise; leave such coils out")
+    _refuse_zeros(kspace)
+    unit = unit_of(kspace)
+    return kspace / np.float32(unit) if unit != 1 else kspace, unit
+
+
+def _in_unit(found: NoiseProfile, unit: float) -> NoiseProfile:
+    return found if unit == 1 else replace(found, covariance=found.covariance * unit**2)
 
 
 def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.noise_only import BLOCK, quiet
+from ..calibration.noise_only import BLOCK, quiet, unit_of
 from ..errors import NoQuietPlaceError
 from ..physics import ifft2c
 
@@ -92,6 +92,7 @@ def _outer_band(image: NDArray[np.float32]) -> float:
 def crimes_of_kspace(kspace: NDArray[np.complex64]) -> tuple[SourceFinding, ...]:
     """Findings in a slice [coil y x] of a scan as it is stored."""
     found: list[SourceFinding] = []
+    kspace = kspace / np.float32(unit_of(kspace))
     sampled: NDArray[np.bool_] = np.any(kspace, axis=0)
     rows, columns = (np.flatnonzero(np.any(sampled, axis=axis)) for axis in (1, 0))
     if rows.size == 0:

@@ -11,7 +11,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from pipelines.corpus.remeasure import measure
 from recon.errors import UnmeasurableError
-from recon.evaluation.measured_noise import Measured
+from recon.evaluation.measured_noise import Measured, measured
 from synth.physics import ifft2c, sense_forward
 from synth.recipe import parse_recipe
 from synth.stages.coils import LoopsSpec, draw_coils
@@ -78,6 +78,29 @@ def test_a_wrong_claim_is_named():
     assert told(0.02 * 2**0.5, 30.0) == "pair 3: its stored sigma is 0.02, but its arrays give 0.028284"
     assert told(0.02, 60.0) == "pair 3: its stored snr_image is 30, but its arrays give 60"
     assert told(float("nan"), 30.0) is not None
+
+
+def by_hand(rng, unit):
+    """An item of 5 coils whose sigma is 0.02 in a unit."""
+    maps = draw_coils(LoopsSpec(count=5), 1, 0).maps((40, 48))
+    image, mask = complex_normal(rng, 40, 48), (np.arange(48) % 3 == 0)[None, None]
+    kspace = sense_forward(image, maps, mask) + mask * 0.02 * complex_normal(rng, 5, 40, 48)
+    scaled = {"masked_kspace": (unit * kspace).astype(np.complex64), "target": (unit * image).astype(np.complex64)}
+    numbers = {"sigma": np.float32(0.02 * unit), "pair_id": np.array(7)}
+    return scaled | numbers | {"sens_maps": maps.astype(np.complex64), "mask": mask}
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-22, 1e15])
+def test_the_unit_of_kspace_does_not_matter(rng, unit):
+    found = measured(by_hand(rng, unit), 50.0, noisy=False)
+    assert found.sigma_found == pytest.approx(0.02 * unit, rel=0.02)
+    assert found.problem is None
+
+
+def test_a_dead_coil_is_named(rng):
+    item = by_hand(rng, 1.0)
+    item["masked_kspace"][2] = 0
+    assert measured(item, 50.0, noisy=False).problem == "pair 7: the k-space of coil 2 holds zeros alone"
 
 
 def test_the_command_measures(corpus, photos, tmp_path):
