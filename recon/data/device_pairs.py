@@ -221,15 +221,21 @@ class DevicePairs(VirtualPairs):
 
     def _sent_set(self, bucket: int, index: int) -> np.ndarray:
         """Fields of loops on nodes, from which the device makes maps; maps of the other kinds."""
+        if not self._has_nodes(index):
+            return self.map_set(bucket, index)
+        return draw_coils(self.recipe.coils, self.recipe.seed, index).on_nodes(self.geometries[bucket].matrix)[1]  # type: ignore[arg-type, attr-defined]
+
+    def _has_nodes(self, index: int) -> bool:
+        """Whether a map set is loops of which no wire passes through the field of view: see `LoopCoils.maps`."""
         coils = self.recipe.coils
         if self._by_the_line or not isinstance(coils, LoopsSpec):
-            return self.map_set(bucket, index)
-        return draw_coils(coils, self.recipe.seed, index).on_nodes(self.geometries[bucket].matrix)[1]  # type: ignore[attr-defined]
+            return False
+        return bool(draw_coils(coils, self.recipe.seed, index).nearest_wire > 1)  # type: ignore[attr-defined]
 
     def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:
         """Maps [coil y x], as `LoopCoils.maps` makes them, from fields on nodes."""
         bucket, coils = key[0], self.recipe.coils
-        if self._by_the_line or not isinstance(coils, LoopsSpec):
+        if not self._has_nodes(key[1]):
             return sent
 
         def made() -> tuple[np.ndarray, np.ndarray]:
