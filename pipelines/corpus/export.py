@@ -77,7 +77,9 @@ def _told(corpus: Corpus, kind: str) -> str:
     lines = [f"# {corpus.recipe.name}, exported to {kind}", "", f"Corpus `{corpus.content_hash}`.", ""]
     lines += [(WRITERS[kind].write.__doc__ or "").strip(), ""]
     for bucket in corpus.plan.buckets:
-        rows = Readout(bucket.matrix[0], bucket.readout).image_rows
+        readout = Readout(bucket.matrix[0], bucket.readout)
+        first = readout.image_rows.start - (readout.offset if kind == "mrd" else 0)  # mrd's lines are centred
+        rows = slice(first, first + readout.rows)
         lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
     if corpus.recipe.own_maps or corpus.recipe.noise.whiten:
         lines.append("- k-space and maps are of whitened coils: sigma is the same in all, without correlation")

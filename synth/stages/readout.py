@@ -26,6 +26,11 @@ class Readout:
         first = 0 if self.samples == self.rows else (self.samples - self.rows) // 2 + 1
         return slice(first, first + self.rows)
 
+    @property
+    def offset(self) -> int:
+        """How many rows the image's centre lies after that of the acquired rows, 1 or 0."""
+        return self.image_rows.start + self.rows // 2 - self.samples // 2
+
     def pad(self, image: NDArray[Any]) -> NDArray[Any]:
         """Add zero rows: [... rows x] to [... samples x]."""
         if self.samples == self.rows:

@@ -44,7 +44,12 @@ RECORD = np.dtype([("head", HEAD), ("traj", h5py.vlen_dtype(np.float32)), ("data
 
 
 def write(content: Content, folder: Path) -> None:
-    """Write the lines that a corpus keeps, readout oversampling included; raises ValueError for masks of points."""
+    """Write the lines that a corpus keeps, readout oversampling included; raises ValueError for masks of points.
+
+    Readers of MRD take sample S // 2 of the readout's S as the image's centre. A corpus with oversampling has its
+    image `Readout.offset` rows further on, so the lines are shifted back by a linear phase. `fathom/kspace`
+    [line coil y] then holds the lines as the corpus has them, from which the corpus is made again bit for bit.
+    """
     if not content.mask.is_lines:
         raise ValueError(
             "the acquisitions of MRD are readout lines, but this corpus's masks are of points; export it to cfl"
@@ -53,6 +58,7 @@ def write(content: Content, folder: Path) -> None:
     sampled = np.arange(columns) if content.full else np.flatnonzero(content.sampled)
     reference = np.zeros(columns, bool)
     reference[centre_block(columns, content.mask.reference(samples)[1])] = True
+    centred = _centred(content)
     records = np.zeros(len(sampled), RECORD)
     nothing = np.zeros(0, np.float32)
     for k, column in enumerate(sampled):
@@ -64,7 +70,7 @@ def write(content: Content, folder: Path) -> None:
         head["available_channels"] = head["active_channels"] = coils
         head["read_dir"], head["phase_dir"], head["slice_dir"] = np.eye(3)
         head["idx"]["kspace_encode_step_1"] = column
-        line = np.ascontiguousarray(content.kspace[:, :, column])
+        line = np.ascontiguousarray(centred[:, :, column])
         records[k] = head, nothing, line.view(np.float32).ravel()
     with h5py.File(folder / f"{content.name}{SUFFIX}", "x") as file:
         file.create_dataset("dataset/data", data=records, dtype=RECORD, maxshape=(None,), chunks=(1,))
@@ -72,7 +78,18 @@ def write(content: Content, folder: Path) -> None:
         file.create_dataset("dataset/xml", data=np.array([xml.encode()], dtype=h5py.string_dtype()), maxshape=(None,))
         file["fathom/target"], file["fathom/sens_maps"] = content.target, content.maps
         file["fathom/mask"] = content.sampled
+        if content.readout.offset:
+            file["fathom/kspace"] = content.kspace[:, :, sampled].transpose(2, 0, 1)
         file["fathom"].attrs.update(content.numbers)
+
+
+def _centred(content: Content) -> NDArray[np.complex64]:
+    """K-space [coil y x] with the image's centre at row S // 2 of S: image'(r) = image(r + offset)."""
+    samples, offset = content.kspace.shape[1], content.readout.offset
+    if offset == 0:
+        return content.kspace
+    frequency = np.arange(samples) - samples // 2
+    return (content.kspace * np.exp(2j * np.pi * offset / samples * frequency)[:, None]).astype(np.complex64)
 
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
@@ -80,4 +97,9 @@ def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.boo
     path = folder / f"{name}{SUFFIX}"
     with h5py.File(path, "r") as file:
         sampled, target = file["fathom/mask"][()], file["fathom/target"][()]
+        if "fathom/kspace" in file:  # exports of earlier versions have none: their lines are not shifted
+            lines = file["fathom/kspace"][()]
+            kspace = np.zeros((*lines.shape[1:], len(sampled)), np.complex64)
+            kspace[:, :, slice(None) if len(lines) == len(sampled) else sampled] = lines.transpose(1, 2, 0)
+            return kspace, sampled, target
     return open_scan(path).as_stored(0), sampled, target
