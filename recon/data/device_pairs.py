@@ -14,6 +14,7 @@ from synth.physics import centring, coil_combine, coil_expand, rss
 from synth.recipe import Recipe
 from synth.snr import snr_per_sigma
 from synth.sources.scan_slices import ScansSpec
+from synth.stages.coil_loops import LoopCoils
 from synth.stages.coils import LoopsSpec, draw_coils
 from synth.stages.noise import covariance_factor
 from synth.stages.readout import Readout
@@ -221,25 +222,25 @@ class DevicePairs(VirtualPairs):
 
     def _sent_set(self, bucket: int, index: int) -> np.ndarray:
         """Fields of loops on nodes, from which the device makes maps; maps of the other kinds."""
-        if not self._has_nodes(index):
-            return self.map_set(bucket, index)
-        return draw_coils(self.recipe.coils, self.recipe.seed, index).on_nodes(self.geometries[bucket].matrix)[1]  # type: ignore[arg-type, attr-defined]
+        loops = self._loops(index)
+        return self.map_set(bucket, index) if loops is None else loops.on_nodes(self.geometries[bucket].matrix)[1]
 
-    def _has_nodes(self, index: int) -> bool:
-        """Whether a map set is loops of which no wire passes through the field of view: see `LoopCoils.maps`."""
+    def _loops(self, index: int) -> LoopCoils | None:
+        """The loops of a map set of which no wire passes through the field of view (see `LoopCoils.maps`), or None."""
         coils = self.recipe.coils
         if self._by_the_line or not isinstance(coils, LoopsSpec):
-            return False
-        return bool(draw_coils(coils, self.recipe.seed, index).nearest_wire > 1)  # type: ignore[attr-defined]
+            return None
+        drawn = draw_coils(coils, self.recipe.seed, index)
+        return drawn if isinstance(drawn, LoopCoils) and drawn.nearest_wire > 1 else None
 
     def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:
         """Maps [coil y x], as `LoopCoils.maps` makes them, from fields on nodes."""
-        bucket, coils = key[0], self.recipe.coils
-        if not self._has_nodes(key[1]):
+        bucket, loops = key[0], self._loops(key[1])
+        if loops is None:
             return sent
 
         def made() -> tuple[np.ndarray, np.ndarray]:
-            to_y, _, to_x = draw_coils(coils, self.recipe.seed, 0).on_nodes(self.geometries[bucket].matrix)  # type: ignore[attr-defined]
+            to_y, _, to_x = loops.on_nodes(self.geometries[bucket].matrix)
             return to_y, np.ascontiguousarray(to_x.T)
 
         to_y, to_x = self._placed(("nodes", bucket, sent.device), made)
