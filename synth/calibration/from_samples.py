@@ -114,16 +114,15 @@ def _refuse_apart(found: SampledNoise, shaped: bool) -> None:
 
 def _refuse_filled(kspace: NDArray[np.complex64]) -> None:
     """Raise CalibrationError where every n-th line differs in strength: the lines between were computed (GRAPPA)."""
-    border = np.zeros_like(kspace)
-    y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) > 0.6 for n in kspace.shape[1:])
-    border[:, y[:, None] | x[None]] = kspace[:, y[:, None] | x[None]]
     for n, axis in ((n, axis) for n in CLASSES for axis in (1, 2)):
-        power, counts = [], []
+        size, power, counts = kspace.shape[axis], [], []
+        places = np.arange(size)
         for first in range(n):
-            part = border[:, first::n] if axis == 1 else border[:, :, first::n]
-            values = part[:, part.any(axis=0)]
+            far = places[(places % n == first) & (np.abs(places - size // 2) > 0.3 * size)]
+            part = kspace.take(far, axis=axis)
+            values = part[:, part.any(axis=0)].astype(np.complex128)
             if values.size:
-                power.append(np.median(np.abs(values.astype(np.complex128)) ** 2, axis=1))
+                power.append(np.median(np.abs(values) ** 2, axis=1))
                 counts.append(values.shape[1])
         if len(power) < n:
             continue
