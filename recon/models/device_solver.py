@@ -1,8 +1,8 @@
 """Conjugate gradients for regularised SENSE on a GPU, which never wait for the GPU while it has nothing to do.
 
 The iterations are those of `recon.models.solvers.conjugate_gradient`, in blocks. Whether a block was the last is read
-by a copy that runs beside the next block; so up to two blocks are made too many, and these leave every sample as it is,
-bit for bit. A block is recorded once as a CUDA graph and then repeated (`recon.models.cuda_graphs`).
+by a copy that runs beside the next block; so one block is made too many, which leaves every sample as it is, bit for
+bit. A block is recorded once as a CUDA graph and then repeated (`recon.models.cuda_graphs`).
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from .solvers import NULL, ratio
+
 TRITON = importlib.util.find_spec("triton") is not None
 if TRITON:
     from . import triton_kernels
 RZ, LARGEST, LIVE, LEFT, ACTIVE, GOING = range(6)  # rows of the state of conjugate gradients
-NULL = 1e-6  # see `recon.models.solvers`
 
 
 @torch.library.custom_op("fathom::coil_combine", mutates_args=())
@@ -44,10 +45,10 @@ def cg_advance(
     curvature, square = sums[:2].sum(-1)
     rz = state[RZ]
     active = (state[LIVE] > 0) & (state[LEFT] > 0) & (rz.sqrt() > limit)
-    largest = torch.maximum(state[LARGEST], _ratio(curvature, square, active))
+    largest = torch.maximum(state[LARGEST], ratio(curvature, square, active))
     live = state[LIVE] * (curvature > NULL * largest * square)
     active = active & (live > 0)
-    step = _ratio(rz, curvature, active)[:, None]
+    step = ratio(rz, curvature, active)[:, None]
     x.add_(step * p)
     r.sub_(step * q)
     sums[2, :, 0] = (r * r).sum(1)
@@ -59,7 +60,7 @@ def cg_advance(
 def cg_turn(p: Tensor, r: Tensor, sums: Tensor, state: Tensor, following: Tensor, limit: Tensor) -> None:
     """Turn p to the next direction, r + <r, r> / <r, r>_before p, and complete the state `following`."""
     rz = sums[2].sum(-1)
-    p.copy_(r + _ratio(rz, state[RZ], following[ACTIVE] > 0)[:, None] * p)
+    p.copy_(r + ratio(rz, state[RZ], following[ACTIVE] > 0)[:, None] * p)
     following[RZ] = rz
     going = (following[LIVE] > 0) & (following[LEFT] > 0) & (rz.sqrt() > limit)
     following[GOING] = going.to(following.dtype)
@@ -110,11 +111,6 @@ def _cubics(x: Tensor, coefficients: Tensor, low: float, step: float) -> tuple[T
     interval = position.floor().nan_to_num(0.0)
     first = torch.arange(filters, device=x.device)[:, None, None] * intervals
     return coefficients.flatten(0, 1)[interval.to(torch.int64) + first], position - interval
-
-
-def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
-    usable = active & (b > 0)
-    return torch.where(usable, a / torch.where(usable, b, torch.ones_like(b)), torch.zeros_like(a))
 
 
 def groups_of(size: int, device: torch.device) -> int:

@@ -65,16 +65,16 @@ def conjugate_gradient(
         curvature = _inner(p, q)
         with torch.no_grad():  # this only decides which samples end
             square = _inner(p, p)
-            largest = torch.maximum(largest, _ratio(curvature, square, active))
+            largest = torch.maximum(largest, ratio(curvature, square, active))
             live = live & (curvature > NULL * largest * square)
             active = active & live
-        step = _ratio(rz, curvature, active)
+        step = ratio(rz, curvature, active)
         x = x + _wide(step, x) * p
         r = r - _wide(step, r) * q
         z = r if precondition is None else precondition(r)
         old, rz = rz, _inner(r, z)
         square_r = rz if precondition is None else _inner(r, r)
-        p = z + _wide(_ratio(rz, old, active), p) * p
+        p = z + _wide(ratio(rz, old, active), p) * p
     return Solved(x, done, square_r.sqrt() / scale)
 
 
@@ -83,7 +83,7 @@ def floor(tolerance: float, dtype: torch.dtype) -> float:
     return max(tolerance, ROUNDING * torch.finfo(dtype).eps)
 
 
-def _ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
+def ratio(a: Tensor, b: Tensor, active: Tensor) -> Tensor:
     """A / b where the sample is active and b is positive, else 0; no division by 0 enters the gradients."""
     usable = active & (b > 0)
     return torch.where(usable, a / torch.where(usable, b, torch.ones_like(b)), torch.zeros_like(a))

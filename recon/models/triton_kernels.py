@@ -11,10 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor, empty, view_as_real
 
+from . import solvers
+
 BLOCK = 1024  # numbers that one program reads of each array
 COIL_PIXELS = 256  # pixels whose coils one program adds up: few, so that one image keeps all of a GPU at work
 PIXELS, CHUNK = 4096, 128  # pixels per program of the activation's backward pass, and per turn of its loop
-NULL = tl.constexpr(1e-6)  # see `recon.models.solvers`
+NULL = tl.constexpr(solvers.NULL)
 
 
 @triton.jit

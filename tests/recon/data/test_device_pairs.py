@@ -28,6 +28,10 @@ KINDS = {
     "clean": {"target": {"reference": "clean"}},
     "odd, full, oversampled": {"kspace": "full", "target": {"matrix": [47, 55], "readout_oversampling": 3}},
     **{f"phase {kind}": {"phase": {"kind": kind}} for kind in ("none", "polynomial", "smooth-random", "knoll2020")},
+    "near loops, head": {
+        "coils": {"distance": [0.75, 0.85], "tilt": [-0.05, 0.05]},
+        "target": {"outline": "head", "fit": "resize", "matrix": [48, 48]},
+    },
     "birdcage": {"coils": {"kind": "birdcage", "count": 5, "sets": 2}},
     "library": {"coils": {"kind": "library", "path": "maps.npy", "resample": True, "flip": True, "sets": 5}},
     **{f"SNR {name}": {"noise": {"definition": name}} for name in ("knoll", "knoll-rms", "image")},
@@ -213,6 +217,8 @@ def test_refusals(parsed, scans, photos):
         DevicePairs(parse_recipe({**recipe_data(photos), **of_scans}, "t"))
     with pytest.raises(RecipeError, match=r"target\.lesions"):
         DevicePairs(parsed(target={"lesions": {"diameter": 4}}))
+    with pytest.raises(RecipeError, match=r"noise\.whiten"):
+        DevicePairs(parsed(noise={"covariance": "covariance.npy", "whiten": True}))
     pairs = DevicePairs(parsed(), device="cuda", photo_bytes=2 * 60 * 72 * 4)
     assert len(pairs.__getitems__([0, 1, 6])) == 3  # pairs 0 and 6 share a photograph
     with pytest.raises(RecipeError, match="photo_bytes"):
