@@ -1,7 +1,7 @@
 """Fathom on a GPU: the same numbers as on a CPU, time and memory of every network, the loader, trainings, and peers.
 
     .venv/bin/python benchmarks/gpu.py --out gpu.json               # a machine with an NVIDIA GPU; some minutes
-    .venv/bin/python benchmarks/gpu.py --out gpu.json --tiny        # the same code on a CPU
+    .venv/bin/python benchmarks/gpu.py --out gpu.json --tiny        # the same code on a CPU, in half a minute
 
 Each part is guarded and writes the file when it ends; ``--only NAME ...`` repeats parts. Networks are measured at the
 papers' sizes: 15 coils, 320x368, masks of lines (every fourth, 24 in the middle) or points (2x2).
