@@ -43,6 +43,14 @@ def train_command(
         typer.echo(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
         typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+    residuals, tolerance = card.get("cg_residuals") or [0.0], card["model"].get("cg_tolerance", 0.0)
+    if max(residuals) > max(2 * tolerance, 1e-5):  # twice: the recursion's residual drifts from the true one
+        step = residuals.index(max(residuals)) + 1
+        typer.echo(
+            f"note: conjugate gradients ended early: the residual of SENSE step {step} is {max(residuals):.2g}, and "
+            f"model.cg_tolerance is {tolerance:g}, so they regularise in place of lam; raise model.cg_iterations, or "
+            "leave it out"
+        )
     if card.get("powers") is not None:  # cards of earlier versions lack this key
         typer.echo("lam grows with this power of the SNR: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
 

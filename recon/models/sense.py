@@ -214,6 +214,14 @@ def towards(
     return _RegularisedSense.apply(data, start, mu, model, iterations, tolerance)  # type: ignore[no-untyped-call]
 
 
+def residual_of(x: Tensor, prior: Tensor | None, model: Sense, data: Tensor, mu: Tensor) -> float:
+    """||b - (A + mu) x|| / ||b|| with b = data + mu prior, for x of `towards`; the largest of the batch."""
+    mu = mu.reshape(-1, 1, 1)
+    right = data if prior is None else data + mu * prior
+    left = torch.linalg.vector_norm(right - model.normal(x) - mu * x, dim=(-2, -1))
+    return float((left / torch.linalg.vector_norm(right, dim=(-2, -1)).clamp_min(1e-30)).max())
+
+
 def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30, tolerance: float = 1e-5) -> Tensor:
     """Unregularised SENSE [batch y x] by at most `iterations` of conjugate gradients from 0.
 

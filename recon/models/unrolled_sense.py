@@ -29,10 +29,11 @@ from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
 from .cuda_graphs import Graphed
-from .sense import Gradients, Sense, cg_sense, mu_of, towards
+from .sense import Gradients, Sense, cg_sense, mu_of, residual_of, towards
 from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
 
+MOST, EARLIER = 200, 12  # conjugate gradients of a SENSE step, where the settings give no number
 USUAL = 20.0  # a common value of SNR / (2 sqrt(R)), with the image's maximum as the signal
 
 
@@ -48,7 +49,9 @@ class UnrolledSpec(Spec):
     lam
         The initial lam of every step; by default 4, or 0.5 for a noise-aware network.
     cg_iterations, cg_tolerance
-        The conjugate gradients of each SENSE step; too few iterations regularise in place of lam.
+        The conjugate gradients of each SENSE step end at the tolerance, or after so many iterations: `MOST` where
+        none are given. Too few iterations regularise in place of lam; `UnrolledSense.residuals` shows whether they were
+        enough. In earlier versions the default was `EARLIER`.
     gradients
         The gradients of SENSE: "implicit", or "iterations" for those of the iterations.
     noise_aware
@@ -66,7 +69,12 @@ class UnrolledSpec(Spec):
     lam: float | None = Field(
         default=None, gt=0, le=1e6, description="initial lam of every step; default 4, or 0.5 if noise-aware"
     )
-    cg_iterations: int = Field(default=12, ge=1, le=10_000, description="per step; too few regularise in place of lam")
+    cg_iterations: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description=f"per step; too few regularise in place of lam; default: until cg_tolerance, at most {MOST}",
+    )
     cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
     gradients: Gradients = "implicit"  # of SENSE; with "iterations", which are exact, trainings were slower in trials
     noise_aware: bool = False
@@ -156,6 +164,19 @@ class UnrolledSense(nn.Module):
 
     def steps(self, batch: Batch) -> list[Tensor]:
         """z_1 ... z_N [batch y x], the last of which is the result."""
+        return self._steps(batch, None)
+
+    @torch.no_grad()
+    def residuals(self, batch: Batch) -> list[float]:
+        """||b - (A + mu) x|| / ||b|| of each SENSE step (A + mu) x = b, the largest of the batch.
+
+        Where it is above `cg_tolerance`, the conjugate gradients had too few iterations.
+        """
+        found: list[float] = []
+        self._steps(batch, found)
+        return found
+
+    def _steps(self, batch: Batch, residuals: list[float] | None) -> list[Tensor]:
         model = Sense(batch["sens_maps"], batch["mask"])
         start = model.adjoint(batch["masked_kspace"]) / model.acceleration
         scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
@@ -170,10 +191,12 @@ class UnrolledSense(nn.Module):
                 model,
                 data,
                 mu_of(lam),
-                iterations=self.spec.cg_iterations,
+                iterations=self.spec.cg_iterations or MOST,
                 tolerance=self.spec.cg_tolerance,
                 gradients=self.spec.gradients,
             )
+            if residuals is not None:
+                residuals.append(residual_of(x, prior, model, data, mu_of(lam)))
             x = x + multiplier
             z = self._corrected(number, x, conditions)
             if self.memory is not None and number < len(self.memory):
@@ -185,7 +208,7 @@ class UnrolledSense(nn.Module):
     def _corrected(self, number: int, image: Tensor, conditions: Tensor | None) -> Tensor:
         """The image after the net of step `number`."""
         given = (image,) if conditions is None else (image, conditions)
-        if self.checkpointing:
+        if self.checkpointing and torch.is_grad_enabled():
             made: Tensor = checkpoint(self.nets[number], *given, use_reentrant=False, preserve_rng_state=False)
             return made  # the nets draw nothing
         return self._graphed[number](*given)

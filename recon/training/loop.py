@@ -16,6 +16,7 @@ from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
 from ..errors import TrainingError
+from ..models.unrolled_sense import EARLIER, UnrolledSpec
 from .checkpoint import load_tensors
 from .memory import memory_explained
 from .metrics_log import MetricsLog
@@ -64,7 +65,9 @@ def train(
     world = ProcessGroup.join(chosen)
     corpora = [PairDataset(path) for path in settings.data.corpora]
     validation = [PairDataset(path) for path in settings.data.validation]
-    identity = settings.identity([c.content_hash for c in corpora], [c.content_hash for c in validation])
+    hashes = [c.content_hash for c in corpora], [c.content_hash for c in validation]
+    settings = _as_begun(out, settings, *hashes)
+    identity = settings.identity(*hashes)
     with _claimed(out, settings, identity, world), memory_explained():
         if (out / WEIGHTS).exists():
             world.leave()
@@ -123,7 +126,7 @@ def _claimed(out: Path, settings: Training, identity: str, world: ProcessGroup) 
 
 def _take(out: Path, settings: Training, identity: str) -> None:
     note = out / NOTE
-    begun = any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
+    begun = _begun(out)
     if begun and _identity_in(note) != identity:
         raise TrainingError(
             f"{out} holds another training: its settings, corpora or starting weights differ; choose another --out"
@@ -134,6 +137,19 @@ def _take(out: Path, settings: Training, identity: str) -> None:
     if not begun:  # a training that made no checkpoint must not block one with better settings
         said = {"identity": identity, "settings": settings.model_dump(mode="json")}
         write_whole(note, (json.dumps(said, indent=2) + "\n").encode())
+
+
+def _as_begun(out: Path, settings: Training, corpora: list[str], validation: list[str]) -> Training:
+    """The settings, with the number of conjugate gradients of a training that an earlier version began without one."""
+    model = settings.model
+    if not _begun(out) or not isinstance(model, UnrolledSpec) or model.cg_iterations is not None:
+        return settings
+    earlier = settings.model_copy(update={"model": model.model_copy(update={"cg_iterations": EARLIER})})
+    return earlier if _identity_in(out / NOTE) == earlier.identity(corpora, validation) else settings
+
+
+def _begun(out: Path) -> bool:
+    return any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
 
 
 def _identity_in(note: Path) -> str:

@@ -7,15 +7,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Loss = Literal["nrmse", "decibel", "complex", "magnitude"]
+from synth.physics import sense_adjoint
+
+Loss = Literal["nrmse", "decibel", "complex", "magnitude", "knoll"]
 
 
 def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
     """Loss [batch] of images [batch y x] against the batch's ``target``.
 
-    ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|, as Knoll 2019's
-    code has it; ``complex``: the same of complex images; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10 of nrmse,
-    which gives every SNR the same weight, as a mean PSNR does.
+    ``magnitude``: sum over pixels of (|x| - |r|)^2 with |x| = sqrt(|x|^2 + 1e-12), in units of max |r|; ``knoll``: the
+    same in units of max |A^H f|, the largest magnitude of the zero-filled image, by which the code of the authors of
+    Knoll 2019 (mri-variationalnetwork) divides all data: ``magnitude`` times (max |r| / max |A^H f|)^2 but for the
+    1e-12; ``complex``: that of complex images in units of max |r|; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10
+    of nrmse, which gives every SNR the same weight, as a mean PSNR does.
     """
     reference = batch["target"]
     if kind in ("nrmse", "decibel"):
@@ -25,5 +29,8 @@ def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
     peak = batch["max_value"].to(image.real.dtype)[:, None, None]
     if kind == "complex":
         return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))
+    if kind == "knoll":
+        zero_filled = sense_adjoint(batch["masked_kspace"], batch["sens_maps"], batch["mask"])
+        peak = zero_filled.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
     x, r = (torch.sqrt((part / peak).abs().square() + 1e-12) for part in (image, reference))
     return (x - r).square().sum(dim=(-2, -1))

@@ -21,6 +21,7 @@ from ..data.pairs import Pairs
 from ..errors import TrainingError
 from ..models.catalogue import make_model
 from ..models.cuda_graphs import graphs_on
+from ..models.unrolled_sense import UnrolledSense
 from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .ipalm import Ipalm
@@ -60,6 +61,7 @@ class Run:
         self.out, self.identity, self.versions = out, identity, versions("torch", "zarr", "numpy")
         self.world, self.device, self.state = world, device, State()
         self._losses = LateLosses()
+        self._newest: Batch | None = None
         length = settings.training
         if getattr(settings.model, "noise_aware", False):
             _refuse_unknown_noise([*corpora, *validation])
@@ -89,6 +91,7 @@ class Run:
             for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
                 group["lr"] = rate * how.factor(self.state.step, self.steps)
 
+        self._newest = batch
         checks: list[Tensor] = []
 
         def closure(*, backward: bool = True) -> Tensor:
@@ -240,6 +243,7 @@ class Run:
             "model": self.settings.model.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             **{name: _rounded(getattr(self.model, name, None)) for name in ("lam", "powers")},
+            "cg_residuals": self._residuals(),
             "steps": self.state.step,
             "step_kept": kept[1]["step"],
             "validation_loss": self.state.best,
@@ -256,6 +260,12 @@ class Run:
             save_model(self.out, kept[0], card)
         self.world.wait()
         return card
+
+    def _residuals(self) -> list[float] | None:
+        """How far the SENSE steps of an unrolled network are from their solutions, on the newest batch."""
+        if not isinstance(self.model, UnrolledSense) or self._newest is None:
+            return None
+        return [float(f"{value:.2g}") for value in self.model.residuals(self._newest)]
 
 
 def _refuse_unknown_noise(corpora: list[PairDataset]) -> None:

@@ -5,7 +5,7 @@ from conftest import recipe_data
 from recon.data.datasets import VirtualPairs
 from recon.data.loader import make_loader
 from recon.models.baselines import CgSense
-from recon.models.sense import regularised_sense
+from recon.models.sense import Sense, regularised_sense, residual_of
 from recon.models.unet import UNet
 from recon.models.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from synth.recipe import parse_recipe
@@ -137,3 +137,24 @@ def test_noise_aware_lam_follows_the_snr_by_its_power(batch):
     torch.testing.assert_close(lams[0], 0.2 * torch.tensor([25.0, 25 / 6]))  # 1 / (2 sigma sqrt(R)) = 25, 4.17
     torch.testing.assert_close(lams[1], torch.full((2,), 0.2 * 20))
     torch.testing.assert_close(told[:, 0], given[0])
+
+
+def test_without_a_number_conjugate_gradients_end_at_the_tolerance(batch):
+    enough = UnrolledSense(UnrolledSpec(iterations=2, channels=4, levels=2, lam=7.0))
+    few = UnrolledSense(UnrolledSpec(iterations=2, channels=4, levels=2, lam=7.0, cg_iterations=2))
+    assert max(enough.residuals(batch)) < 2e-4  # twice cg_tolerance: that of the recursion is not quite the true one
+    assert max(few.residuals(batch)) > 1e-2
+    exact = regularised_sense(
+        batch["masked_kspace"], batch["sens_maps"], batch["mask"], lam=7.0, iterations=1000, tolerance=1e-7
+    )
+    first, early = (network.steps(batch)[0] for network in (enough, few))  # new nets change nothing
+    assert (first - exact).norm() < 0.02 * exact.norm()
+    assert (early - exact).norm() > 0.05 * exact.norm()
+
+
+def test_the_residual_by_hand():
+    # one coil of 1, all sampled: A = 1. (1 + mu) x = d + mu z with mu = 1, d = 3, z = 1: x = 2; at x = 1 it is 2 of 4
+    model = Sense(torch.ones(1, 1, 4, 4, dtype=torch.complex64), torch.ones(1, 1, 1, 4, dtype=torch.bool))
+    one = torch.ones(1, 4, 4, dtype=torch.complex64)
+    for x, expected in ((2.0, 0.0), (1.0, 0.5)):
+        assert residual_of(x * one, one, model, 3 * one, torch.ones(1)) == pytest.approx(expected, abs=1e-6)

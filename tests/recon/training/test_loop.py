@@ -10,7 +10,9 @@ import torch
 from conftest import recipe_data
 from safetensors.torch import load_file
 from trainings import NETWORKS, Stopped, mean_loss, settings, stop_at, weights, written
+from typer.testing import CliRunner
 
+from pipelines.cli.app import app
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
@@ -59,6 +61,35 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
         for name in ("whole", "parts")
     ]
     assert strip[0] == strip[1]
+
+
+def test_a_training_of_an_earlier_version_goes_on_with_its_conjugate_gradients(corpus, tmp_path):
+    new = settings(corpus, "unrolled-sense", model={"cg_iterations": None})
+    assert new.model.cg_iterations is None
+    old = settings(corpus, "unrolled-sense", model={"cg_iterations": 12})  # what no number meant
+    with pytest.raises(Stopped):
+        train(old, tmp_path / "run", device="cpu", tell=stop_at(4))
+    card = train(new, tmp_path / "run", device="cpu")
+    assert card["model"]["cg_iterations"] == 12
+    assert card["identity"] == json.loads((tmp_path / "run" / "settings.json").read_text())["identity"]
+    assert train(new, tmp_path / "fresh", device="cpu")["model"]["cg_iterations"] is None
+
+
+def test_too_few_conjugate_gradients_are_told(corpus, tmp_path):
+    model = "[model]\nkind = 'unrolled-sense'\niterations = 2\nchannels = 4\nlevels = 1\n"
+    told = {}
+    for name, more in (("few", "cg_iterations = 2\n"), ("enough", "")):
+        data = f'name = "t"\n[data]\ncorpora = ["{corpus}"]\n'
+        (tmp_path / f"{name}.toml").write_text(f"{data}{model}{more}[training]\nsteps = 1\nbatch_size = 2\n")
+        words = ["train", str(tmp_path / f"{name}.toml"), "--out", str(tmp_path / name), "--device", "cpu"]
+        made = CliRunner().invoke(app, words)
+        assert made.exit_code == 0, made.output
+        told[name] = made.output
+        residuals = json.loads((tmp_path / name / "model.json").read_text())["cg_residuals"]
+        assert (max(residuals) < 2e-4) == (name == "enough")
+    assert "conjugate gradients ended early" in told["few"]
+    assert "raise model.cg_iterations" in told["few"]
+    assert "ended early" not in told["enough"]
 
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):

@@ -9,6 +9,7 @@ from recon.training.loop import train
 from recon.training.losses import loss_of
 from recon.training.run import _optimiser
 from synth.errors import SettingsError, UnfinishedCorpusError
+from synth.physics import sense_forward
 
 
 def test_the_losses_are_their_formulas(rng):
@@ -25,6 +26,21 @@ def test_the_losses_are_their_formulas(rng):
     expected["decibel"] = 20 * np.log10(expected["nrmse"])
     for kind, value in expected.items():
         np.testing.assert_allclose(loss_of(torch.from_numpy(image), batch, kind).numpy(), value, rtol=1e-6)
+
+
+def test_knolls_loss_is_in_units_of_the_zero_filled_image():
+    # by hand: one coil of 1, a constant image of 2, every second line: A^H f is 1 everywhere. An image of 5 differs by
+    # 3 at each of 16 pixels
+    ones = torch.ones(1, 4, 4, dtype=torch.complex128)
+    mask = (torch.arange(4) % 2 == 0)[None, None, None]
+    batch = {"target": 2 * ones, "max_value": torch.tensor([2.0]), "sens_maps": ones[None], "mask": mask}
+    batch["masked_kspace"] = sense_forward(2 * ones, ones[None], mask)
+    assert batch["masked_kspace"].abs().sum() == pytest.approx(8)  # 2 sqrt(16) at the centre
+    spread = np.abs(np.fft.ifft(np.fft.ifftshift([1, 0, 1, 0]) * np.fft.fft(np.full(4, 2.0))))
+    assert loss_of(5 * ones, batch, "knoll").item() == pytest.approx(9 * 16 / spread.max() ** 2)
+    assert loss_of(5 * ones, batch, "magnitude").item() == pytest.approx(9 * 16 / 2**2)
+    half = {**batch, "masked_kspace": batch["masked_kspace"] / 2}
+    assert loss_of(5 * ones, half, "knoll").item() == pytest.approx(4 * loss_of(5 * ones, batch, "knoll").item())
 
 
 def test_what_earlier_settings_meant_otherwise_is_another_training(corpus, monkeypatch):
