@@ -9,6 +9,10 @@ class CheckpointError(FathomError, RuntimeError):
     """A file is not a checkpoint of Fathom's, or is incomplete; the message names the file and the remedy."""
 
 
+class ModelError(FathomError, ValueError):
+    """A user's model cannot be made or called, or does not give an image; the message says what to change."""
+
+
 class TrainingError(FathomError, RuntimeError):
     """A training cannot begin or go on; the message says why and what to do."""
 

@@ -16,7 +16,8 @@
     │   ├── UnfinishedCorpusError
     │   └── StageVersionError
     ├── ShardError (RuntimeError)              a file of a corpus
-    ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
+    ├── see `recon.errors`                     TrainingError, CheckpointError, ModelError,
+    │                                          UnmeasurableError
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
 
 A message names the thing, its value, what is needed and the remedy. Each class also derives from the built-in class

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .options import Axes, Changes, Device, Json, Variable, kindly, print_json
+from .options import Axes, Changes, Device, Json, Variable, kindly, print_json, say
 
 SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
 
@@ -17,25 +17,36 @@ def train_command(
     training: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready training.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, metrics and the model.")],
     changes: Changes = None,
+    model: Annotated[
+        str | None, typer.Option(help="Train your own network in place of [model]: FILE.py:FACTORY. Runs that file.")
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on corpora, or go on with a stopped training. `torchrun` shares it among processes."""
     from recon.training.loop import train
+    from recon.training.own_model import load_own
     from recon.training.settings import load_training
 
     from ..display.progress import steps_shown
+    from ..models.named_models import runs_code
     from ..ready.names import named_training
 
     with kindly():
         settings = load_training(named_training(training), changes or ())
+        say(runs_code([model] if model else []))
+        own = load_own(model, seed=settings.seed) if model else None
         with steps_shown(settings.name) as tell:
-            card = train(settings, out, device=device, tell=tell)
+            card = train(settings, out, own, device=device, tell=tell)
     if os.environ.get("RANK", "0") != "0":
         return  # only the first process prints
     if as_json:
         print_json({key: card.get(key) for key in SHOWN})
         return
+    _print_card(card, out)
+
+
+def _print_card(card: dict[str, Any], out: Path) -> None:
     typer.echo(
         f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
     )
@@ -60,8 +71,9 @@ def evaluate_command(
         list[str],
         typer.Argument(
             metavar="MODEL... CORPUS",
-            help="Folders of trained models, or baselines with a number: zero-filled, cg-sense:ITERATIONS, "
-            "regularised-sense:LAM, wavelet:WEIGHT, grappa. The corpus comes last.",
+            help="Folders of trained models; baselines with a number: zero-filled, cg-sense:ITERATIONS, "
+            "regularised-sense:LAM, wavelet:WEIGHT, grappa; or your own, FILE.py:FACTORY or FILE.py:FACTORY,WEIGHTS, "
+            "which runs that file. LABEL=MODEL names a model in the results. The corpus comes last.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
@@ -75,34 +87,48 @@ def evaluate_command(
 ) -> None:
     """Test models on a corpus. The first model is compared with the others, with bootstrap intervals."""
     from ..models.evaluate import Probes, evaluate
+    from ..models.named_models import labelled, runs_code
 
     with kindly():
         *names, corpus = models
         if not names:
             raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
-        if len(set(names)) < len(names):
-            raise ValueError("a model is named twice; name each model once")
+        named = dict(labelled(name) for name in names)
+        if len(named) < len(names):
+            raise ValueError("a model is named twice; name each model once, or give labels: LABEL=MODEL")
+        say(runs_code(list(named.values())))
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
         probes = Probes(without, replicas)
-        summary = evaluate({name: name for name in names}, Path(corpus), out, device, batch_size, probes)
+        summary = evaluate(named, Path(corpus), out, device, batch_size, probes)
+    failed = summary.get("failed", {})
+    for name, why in failed.items():
+        typer.echo(f"error: {name}: {why}", err=True)
     if as_json:
         print_json(summary)
-        return
+    else:
+        _print_tests(summary)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_tests(summary: dict[str, Any]) -> None:
     for name, found in summary["models"].items():
         typer.echo(name)
         for note in found["notes"]:
             typer.echo(f"  note: {note}")
         for metric, v in found["metrics"].items():
             typer.echo(f"  {metric:28} {v['mean']:8.4f}  [{v['low']:.4f}, {v['high']:.4f}]")
-    first = names[0]
+    first = next(iter(summary["models"]))
     for name, found in summary["differences"].items():
         v = found["psnr_magnitude_slice_max"]
         typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  [{v['low']:+.2f}, {v['high']:+.2f}]")
 
 
 def reconstruct_command(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model, or a baseline such as cg-sense:10.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder of a trained model, a baseline such as cg-sense:10, or FILE.py:FACTORY.")
+    ],
     scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
     acceleration: Annotated[
@@ -117,9 +143,11 @@ def reconstruct_command(
     """Reconstruct a scan as it was measured, or after undersampling it retrospectively."""
     from recon.data.scan_batch import Undersampling
 
+    from ..models.named_models import runs_code
     from ..models.reconstruct import reconstruct
 
     with kindly():
+        say(runs_code([model]))
         how = Undersampling(acceleration, reference_lines)
         summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes)
     if as_json:

@@ -81,6 +81,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
+def say(notes: Iterable[str]) -> None:
+    """Print notes to standard error, a line each."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """Print a result as one line."""
     typer.echo(json.dumps(result))

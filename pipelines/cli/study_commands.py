@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Json, Scheduler, kindly, print_json
+from .options import Device, Json, Scheduler, kindly, print_json, say
 
 if TYPE_CHECKING:
     from ..study.folder import StudyFolder
@@ -24,6 +24,12 @@ def study_command(
     only: Annotated[
         str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", help="Test your own model, too: LABEL=FILE.py:FACTORY[,WEIGHTS]. Runs that file. Repeatable."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of stages that run at a time.")] = 1,
     scheduler: Scheduler = "sync",
     device: Device = None,
@@ -31,27 +37,35 @@ def study_command(
 ) -> None:
     """Run a study: build, train, test and report. The same command goes on with a stopped study."""
     from ..cluster import ClusterSpec
+    from ..models.named_models import labelled_files, runs_code
     from ..study.run_study import run_study, study_folder
 
-    done: list[str] = []
-
-    def tell(outcome: Outcome, stages: int) -> None:
-        done.append(outcome.stage)
-        note = f" {outcome.message}" if outcome.message else ""
-        typer.echo(f"[{len(done)}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
-
+    done = _Told()
     with kindly():
+        own = labelled_files(models or [])
         if plan:
-            _show_plan(study_folder(study, out, scale, only))
+            _show_plan(study_folder(study, out, scale, only, own))
             return
+        say(runs_code(list(own.values())))
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
-        result = run_study(study, out, scale, only=only, cluster=where, device=device, tell=tell)
+        result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)
     if as_json:
-        print_json({"report": str(result.report), "stages": len(done), "failed": result.failed})
+        print_json({"report": str(result.report), "stages": done.count, "failed": result.failed})
     else:
         typer.echo(str(result.report))
     if result.failed:
         raise typer.Exit(1)
+
+
+class _Told:
+    """Prints and counts the outcomes of stages."""
+
+    count = 0
+
+    def __call__(self, outcome: Outcome, stages: int) -> None:
+        self.count += 1
+        note = f" {outcome.message}" if outcome.message else ""
+        typer.echo(f"[{self.count}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
 
 
 def _show_plan(folder: StudyFolder) -> None:

@@ -13,12 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
 from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
 from recon.models.baselines import ZeroFilled
+from recon.models.called import remarks_on
 from recon.models.catalogue import Reconstruction
+from recon.training.memory import is_out_of_memory
 from recon.training.model_files import strangeness
+from recon.training.own_model import OwnModel
 from recon.training.process_group import local_device
+from synth.errors import FathomError
 from synth.process import keep_memory
 from synth.storage.whole import refuse_other_files, write_whole
 
@@ -62,8 +67,9 @@ def evaluate(
 
     With replicas of noise, it also writes ``noise.png``.
 
-    `models` gives the folder or baseline of each name in the results. The first model is compared with every other: the
-    mean difference over the same pairs, with its interval.
+    `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
+    with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
+    summary's ``failed`` says why, and the others go on; raises the error if no model can.
     """
     keep_memory()
     refuse_other_files(out, FILES, "rows.csv", b"model,pair,")
@@ -71,12 +77,21 @@ def evaluate(
     without = None if probes.without is None else PairDataset(probes.without)
     if without is not None:
         refuse_other_pairs(pairs, without)
-    tested = [_test(label, name, pairs, device, batch_size, without, probes.replicas) for label, name in models.items()]
+    tested: list[Tested] = []
+    failed: dict[str, str] = {}
+    for label, name in models.items():
+        try:
+            tested.append(_test(label, name, pairs, device, batch_size, without, probes.replicas))
+        except (FathomError, ValueError, RuntimeError) as error:
+            if len(failed) + 1 == len(models) or is_out_of_memory(error):
+                raise
+            failed[label] = str(error)
     first, *others = tested
     summary = {
         "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
-        "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes} for t in tested},
+        "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes, **_card(t.model)} for t in tested},
         "differences": {t.name: differences(first.rows, t.rows) for t in others},
+        **({"failed": failed} if failed else {}),
     }
     write_table([{"model": t.name, **row} for t in tested for row in t.rows], out / "rows.csv")
     _draw(tested, pairs, out / "images.png")
@@ -115,8 +130,15 @@ def _test(
     by_pair = {row["pair"]: row for row in rows}
     for row in more:
         by_pair[row["pair"]] |= row
-    notes = strangeness(card, [pairs]) if card else []
+    notes = strangeness(card, [pairs]) if "data" in card else []
+    if isinstance(model, OwnModel):
+        notes += remarks_on(model, next(iter(make_loader(pairs, 1, shuffle=False, device=chosen))))
     return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
+
+
+def _card(model: Reconstruction) -> dict[str, Any]:
+    """What a user's own model is: its card and its identity."""
+    return {"model": model.card, "identity": model.identity} if isinstance(model, OwnModel) else {}
 
 
 def _draw_noise(tested: Sequence[Tested], path: Path) -> None:

@@ -1,22 +1,65 @@
-"""A trained network by its folder, or a baseline by its name."""
+"""A model by its name: a trained network's folder, a baseline, or a file of a user's own code."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from recon.errors import CheckpointError
+from recon.errors import CheckpointError, ModelError
 from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model
+from recon.training.own_model import is_own, load_own, own_file
 from recon.training.process_group import local_device
+
+LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")  # as a study names its models
 
 
 def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str, Any]]:
-    """A trained network by its folder or file, or a baseline by name; raises CheckpointError with the known names."""
+    """A trained network by its folder or file, a baseline by name, or what a user's file makes; and its card.
+
+    Raises CheckpointError with the known names, or ModelError.
+    """
     baseline = named_baseline(name)
     if baseline is not None:
         return baseline, {}
+    if is_own(name):
+        own = load_own(name, local_device(device))
+        if hasattr(own.made, "eval"):
+            own.made.eval()
+        return own, {"name": name.partition(",")[0], "model": own.card}
     if not Path(name).exists():
         known = ", ".join(BASELINES)
-        raise CheckpointError(f"{name}: no such folder, and no baseline of that name; the baselines are {known}")
+        raise CheckpointError(
+            f"{name}: no such folder, and no baseline of that name; the baselines are {known}; a network of your own "
+            "is FILE.py:FACTORY"
+        )
     return load_model(name, local_device(device))
+
+
+def labelled(text: str) -> tuple[str, str]:
+    """Label and name of ``label=name``; a name without a label is its own label."""
+    found = re.fullmatch(r"(?P<label>[A-Za-z0-9][\w.+ -]*)=(?P<name>.+)", text)
+    return (text, text) if found is None or Path(text).exists() else (found["label"], found["name"])
+
+
+def labelled_files(texts: list[str]) -> dict[str, str]:
+    """Files of code by their labels, of ``label=FILE.py:FACTORY[,WEIGHTS]``; raises ModelError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        label, name = labelled(text)
+        if label == text or not LABEL.fullmatch(label) or not is_own(name):
+            raise ModelError(
+                f"--model {text}: write LABEL=FILE.py:FACTORY, with small letters, digits and hyphens in LABEL"
+            )
+        if label in found:
+            raise ModelError(f"--model {text}: the label '{label}' is used twice; give each model its own")
+        own_file(name)
+        found[label] = name
+    return found
+
+
+def runs_code(names: list[str]) -> list[str]:
+    """One sentence for each name of a model whose file of code will be run."""
+    files = dict.fromkeys(own_file(name) for name in names if is_own(name))
+    return [f"runs the code in {file}" for file in files]

@@ -12,6 +12,7 @@ import torch
 
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.metrics import slice_metrics
+from recon.models.called import image_by
 from recon.training.process_group import local_device
 from synth.errors import ScanError
 from synth.scans.open import open_scan
@@ -57,7 +58,7 @@ def reconstruct(
             batch, reference = batch_of(scan[number], profile, how, scan.calibration_of(number))
             with torch.no_grad():
                 on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
-                image = network(on_device)[0].cpu().numpy()
+                image = image_by(network, on_device)[0].cpu().numpy()
             images.append(image)
             title = model if card == {} else str(card["name"])
             if reference is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,11 @@ class StudyResult:
         return [outcome.stage for outcome in self.outcomes if outcome.state in ("failed", "left out")]
 
 
-def study_folder(study: str, out: str | Path, scale: str, only: str | None = None) -> StudyFolder:
+def study_folder(
+    study: str, out: str | Path, scale: str, only: str | None = None, own: Mapping[str, str] | None = None
+) -> StudyFolder:
     """The stages of a study and the folder where they lie or will lie; raises SettingsError."""
-    return StudyFolder(Path(out), with_needs(stages_of(load_study(named_study(study)), scale), only))
+    return StudyFolder(Path(out), with_needs(stages_of(load_study(named_study(study)), scale, own), only))
 
 
 def run_study(
@@ -47,6 +49,7 @@ def run_study(
     scale: str = "smoke",
     *,
     only: str | None = None,
+    own: Mapping[str, str] | None = None,
     cluster: ClusterSpec = IN_PROCESS,
     device: str | None = None,
     tell: Callable[[Outcome, int], None] = lambda *_: None,
@@ -66,6 +69,9 @@ def run_study(
         One of the study's scales: smoke, laptop, gpu or paper.
     only
         A pattern of stage names, such as ``test/*``; the stages that they need are made, too.
+    own
+        Models of one's own by their labels, such as ``{"mine": "net.py:make"}``, which are tested beside the study's.
+        Their files are run.
     cluster
         Where stages run, and how many at a time.
     device
@@ -75,6 +81,8 @@ def run_study(
 
     Raises
     ------
+    ModelError
+        A file of one's own cannot be used.
     SettingsError
         The study, or a recipe or training that it names, cannot be used.
     ValueError
@@ -83,10 +91,13 @@ def run_study(
         The cluster cannot be reached, or was lost.
     """
     loaded = load_study(named_study(study))
-    folder = study_folder(study, out, scale, only)
+    tests = loaded.tests.model_copy(update={"models": (*loaded.tests.models, *(own or {}))})
+    folder = study_folder(study, out, scale, only, own)
     folder.claim(loaded.name)
     outcomes: list[Outcome] = []
     for outcome in run(folder, cluster, device):
         outcomes.append(outcome)
         tell(outcome, len(folder.stages))
-    return StudyResult(write_report(loaded, scale, folder, outcomes, device), outcomes)
+    return StudyResult(
+        write_report(loaded.model_copy(update={"tests": tests}), scale, folder, outcomes, device), outcomes
+    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from recon.evaluation.rows import same_but_for_lesions
+from recon.training.own_model import is_own, own_identity
 from recon.training.settings import Training, load_training
 from synth.errors import SettingsError
 from synth.recipe import Recipe, load_recipe
@@ -29,7 +31,7 @@ class Stage:
     name: str
     key: str
     needs: tuple[str, ...]  # names of stages
-    settings: Recipe | Training | str  # of a test: the baseline's or the training stage's name
+    settings: Recipe | Training | str  # of a test: the name of the baseline, training stage or file of code
     model: str = ""  # of a training and a test, as the study names it
     seed: str = ""  # of a training, and of a test of a trained model
     corpus: str = ""  # of a test
@@ -44,8 +46,14 @@ class Stage:
         return f"{folder}/{self.name.partition('/')[2].replace('/', '_').replace(':', '_')}-{self.key[:10]}{ending}"
 
 
-def stages_of(study: Study, scale: str) -> dict[str, Stage]:
-    """All stages by name, each after what it needs; raises SettingsError if a scale, recipe or training is missing."""
+def stages_of(study: Study, scale: str, own: Mapping[str, str] | None = None) -> dict[str, Stage]:
+    """All stages by name, each after what it needs; raises SettingsError if a scale, recipe or training is missing.
+
+    `own` are models of a user's own by their labels (`recon.training.own_model`), which are tested beside the study's.
+    """
+    own = own or {}
+    if taken := own.keys() & {*study.tests.models}:
+        raise SettingsError(f"{study.name} has a model '{min(taken)}' itself; give yours another label")
     if scale not in study.scales:
         raise SettingsError(f"{study.name} has no scale '{scale}'; it has {', '.join(study.scales)}")
     how = study.scales[scale]
@@ -65,6 +73,8 @@ def stages_of(study: Study, scale: str) -> dict[str, Stage]:
             trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
             for source in trained or [model]:
                 _add_test(stages, model, source, tested_on, study.corpora[tested_on])
+        for label, name in own.items():
+            _add_test(stages, label, name, tested_on, study.corpora[tested_on])
     return stages
 
 
@@ -87,7 +97,8 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
     seed = stages[source].seed if trained else ""
     name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
     replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
-    key = _hash(METRICS_VERSION, source, replicas, *(stages[n].key for n in needs))
+    what = own_identity(source) if is_own(source) else source
+    key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs))
     stages[name] = Stage("test", name, key, needs, source, model, seed, corpus, without, spec.replicas)
 
 
@@ -102,6 +113,8 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
         with within(f"trainings.{name}"):
             changes = [*spec.set, *how.trainings, f"seed={seed}"]
             settings = load_training(named_training(spec.training), changes)
+            if settings.model is None:
+                raise SettingsError("a study's training needs [model]; describe the network there")
             if settings.start or settings.data.validation or any(change.startswith("data.") for change in changes):
                 raise SettingsError(
                     "a study gives data and start itself, and uses no validation; take data, start and data.validation "

@@ -63,7 +63,7 @@ class Timings:
 
     def _what(self, stage: Stage) -> str:
         if isinstance(stage.settings, Training):
-            return stage.settings.model.kind
+            return stage.settings.model.kind if stage.settings.model else ""
         if isinstance(stage.settings, Recipe):
             return stage.settings.source.kind
         source = self._stages.get(stage.settings)

@@ -26,7 +26,7 @@ def differences(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, dict[st
     if [row["pair"] for row in rows] != [row["pair"] for row in others]:
         raise ValueError("the rows of the two models are of different pairs; test both models on the same corpus")
     found = {}
-    for name in metrics_in(rows):
+    for name in metrics_in([*rows, *others]):
         mine, theirs = (np.array([row[name] for row in part]) for part in (rows, others))
         mean, low, high = paired_bootstrap(mine, theirs)
         found[name] = {"mean": mean, "low": low, "high": high}

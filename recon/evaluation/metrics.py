@@ -87,7 +87,7 @@ def fastmri_volume(images: Image, references: Image) -> dict[str, float]:
 
 
 SLICE_METRICS = (
-    nrmse_complex,
+    nrmse_complex,  # first: the only one that needs phases
     nrmse_magnitude,
     psnr_magnitude_slice_max,
     psnr_magnitude_object_max,
@@ -102,12 +102,13 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
     Parameters
     ----------
     image
-        The reconstruction, complex [y x].
+        The reconstruction [y x], complex, or real where only magnitudes are known.
     reference
         The reference, complex [y x], which gives every data range.
 
     Returns
     -------
-    NRMSE of complex images and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
+    NRMSE of complex images (not for magnitudes) and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
     """
-    return {metric.__name__: metric(image, reference) for metric in SLICE_METRICS}
+    known = SLICE_METRICS if np.iscomplexobj(image) else SLICE_METRICS[1:]
+    return {metric.__name__: metric(image, reference) for metric in known}

@@ -18,6 +18,7 @@ from synth.stages.lesions import LesionsSpec, disc
 from synth.stages.object_mask import mean_of_object, object_of
 
 from ..data.packed_batch import Batch
+from ..models.called import image_by
 from ..models.catalogue import Reconstruction
 from .beside_gpu import each
 
@@ -131,7 +132,7 @@ def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[
     unregularised SENSE sqrt(R) g). ``noise_kurtosis``: mean |x|^4 / (mean |x|^2)^2, which is 2 for complex normal noise
     of the same level everywhere, and larger where the level varies or noise was turned into structures.
     """
-    images = model({**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
+    images = image_by(model, {**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
     found = []
     seen = (batch["sens_maps"].abs().square().sum(1) > 0).expand(images.shape).cpu().numpy()
     for image, inside, sigma in zip(images, seen, batch["sigma"].tolist(), strict=True):
@@ -146,16 +147,17 @@ def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0
     """Local noise [batch y x] over sqrt(2) sigma, from replicas of the noise added to the data (Robson 2008).
 
     The noise that the data already hold moves the point at which a nonlinear reconstruction is tested, but does not add
-    to the spread that is measured.
+    to the spread that is measured. Where a model gives magnitudes, the noise is over sigma: a magnitude's noise is that
+    of one channel.
     """
-    first = model(batch)
+    first = image_by(model, batch)
     total, square = torch.zeros_like(first), torch.zeros_like(first.real)
     for k in range(replicas):
         more = {**batch, "masked_kspace": batch["masked_kspace"] + _noise(batch, seed, k)}
-        change = model(more) - first
+        change = image_by(model, more) - first
         total, square = total + change, square + change.abs().square()
     variance = (square - total.abs().square() / replicas) / (replicas - 1)
-    levels = variance.clamp_min(0).sqrt() / (2**0.5 * batch["sigma"][:, None, None])
+    levels = variance.clamp_min(0).sqrt() / ((2 if first.is_complex() else 1) ** 0.5 * batch["sigma"][:, None, None])
     return np.asarray(levels.cpu().numpy(), np.float64)
 
 

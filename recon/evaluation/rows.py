@@ -15,6 +15,7 @@ from synth.stages.lesions import LesionsSpec
 
 from ..data.datasets import PairDataset
 from ..data.loader import make_loader
+from ..models.called import image_by
 from ..models.catalogue import Reconstruction
 from .aliasing import aliases_of, aliasing
 from .beside_gpu import each
@@ -31,7 +32,7 @@ from .probes import (
 )
 
 Row = dict[str, Any]
-Image = NDArray[np.complex64]
+Image = NDArray[np.complex64] | NDArray[np.float32]  # real: magnitudes
 LESIONS = ("contrast_recovery", "lesion_error", "false_lesions", "false_bright", "false_dark")
 PROBES = (*LESIONS, "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
 ALIASING = ("aliasing_energy", "aliasing_nmse")
@@ -44,7 +45,7 @@ def reconstructions(
     """Batches, bucket by bucket, each with its images [batch y x]."""
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         with torch.no_grad():
-            images = model(batch).cpu().numpy()
+            images = image_by(model, batch).cpu().numpy()
         yield batch, images  # outside no_grad, so that the caller's loop keeps its gradient mode
 
 
@@ -56,7 +57,8 @@ def evaluate(
     Parameters
     ----------
     model
-        Called as ``model(batch) -> image``, complex [batch y x]; a network must be on `device` already.
+        Any function or module, called as ``model(batch) -> image`` [batch y x], complex or magnitude; a network must be
+        on `device` already.
     pairs
         The corpus.
     batch_size
@@ -66,10 +68,13 @@ def evaluate(
 
     Returns
     -------
-    A row per pair, in the order of the pairs' indices: its index, net acceleration and sigma, and every metric.
+    A row per pair, in the order of the pairs' indices: its index, net acceleration and sigma, and every metric. For
+    magnitudes, rows have no metric that needs phases.
 
     Raises
     ------
+    ModelError
+        The model gives no images of the batch's shape.
     ValueError
         An image is not finite.
     """
@@ -81,7 +86,8 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     """A row per pair: its index, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
 
     Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy`` and
-    ``aliasing_nmse`` (`recon.evaluation.aliasing`). Raises ValueError for images that are not finite.
+    ``aliasing_nmse`` (`recon.evaluation.aliasing`). Real images are magnitudes, for which these three and
+    ``nrmse_complex`` are left out. Raises ValueError for images that are not finite.
     """
     device = batch["masked_kspace"].device
     on_host = {name: batch[name].cpu().numpy() for name in ("pair_id", "acceleration_net", "sigma", "target")}
@@ -89,7 +95,8 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
         if not np.isfinite(image).all():
             why = "check the training of the network" if sigma > 0 else "a noise-aware network needs its sigma"
             raise ValueError(f"pair {pair}: the reconstruction holds NaN or infinity; {why}")
-    known = bool((on_host["sigma"] > 0).all())
+    has_phase = np.iscomplexobj(images)
+    known = has_phase and bool((on_host["sigma"] > 0).all())
     consistency = data_consistency(torch.from_numpy(images).to(device), batch) if known else []
 
     def row_of(k: int) -> Row:
@@ -101,7 +108,7 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
             **slice_metrics(images[k], reference),
         }
         aliases = aliases_of(pairs.recipe.sampling, reference.shape)
-        if aliases is not None:
+        if aliases is not None and has_phase:
             row |= aliasing(images[k], reference, aliases)
         return row | ({"data_consistency": consistency[k]} if known else {})
 
@@ -130,6 +137,8 @@ def lesion_rows(
 ) -> list[Row]:
     """Rows of how well lesions were recovered, and of false lesions in images without lesions (`probes`)."""
     targets, bare_targets = (part["target"].cpu().numpy() for part in (batch, bare_batch))
+    if not np.iscomplexobj(images):
+        targets, bare_targets = np.abs(targets), np.abs(bare_targets)
     rows = []
     for k, pair in enumerate(batch["pair_id"].tolist()):
         four = images[k], bare_images[k], targets[k], bare_targets[k]
@@ -176,4 +185,6 @@ def noise_rows(
 def image_of(model: Reconstruction, item: dict[str, torch.Tensor], device: torch.device) -> NDArray[np.complexfloating]:
     """The reconstruction [y x] of one pair."""
     with torch.no_grad():
-        return np.asarray(model({name: value[None].to(device) for name, value in item.items()})[0].cpu().numpy())
+        return np.asarray(
+            image_by(model, {name: value[None].to(device) for name, value in item.items()})[0].cpu().numpy()
+        )

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from synth.process import keep_memory
 from synth.storage.whole import write_whole
 
@@ -21,6 +23,7 @@ from .checkpoint import load_tensors
 from .memory import memory_explained
 from .metrics_log import MetricsLog
 from .model_files import NOTE, WEIGHTS
+from .own_model import OwnModel
 from .process_group import ProcessGroup, local_device
 from .run import Run
 from .settings import Training
@@ -29,7 +32,12 @@ Tell = Callable[[int, int, float], None]  # step, steps, loss
 
 
 def train(
-    settings: Training, out: str | Path, *, device: str | None = None, tell: Tell = lambda *_: None
+    settings: Training,
+    out: str | Path,
+    model: nn.Module | OwnModel | None = None,
+    *,
+    device: str | None = None,
+    tell: Tell = lambda *_: None,
 ) -> dict[str, Any]:
     """Train a network, and keep everything in one folder; a training that was stopped goes on where it stopped.
 
@@ -42,6 +50,10 @@ def train(
         What to train, on what, and how.
     out
         The folder of the training; it must be new, or hold this training already.
+    model
+        A network of one's own, in place of the settings' `model`: any module that is called as
+        ``model(batch) -> image`` [batch y x], complex or magnitude. It is trained in place. To go on with a training,
+        give it the same network anew.
     device
         ``cpu``, ``cuda`` or ``cuda:1``; by default the GPU where there is one.
     tell
@@ -54,54 +66,61 @@ def train(
     Raises
     ------
     TrainingError
-        `out` holds something else, another process is training in it, or values are no longer finite.
+        `out` holds something else, another process is training in it, values are no longer finite, or no network is
+        given.
+    ModelError
+        A network of one's own fails, or gives no images of the batch's shape.
     CheckpointError
         A checkpoint, or the model that the training starts from, is damaged or belongs to another network.
     CorpusError
         A corpus cannot be used.
     """
     keep_memory()
+    own = OwnModel.of(model) if isinstance(model, nn.Module) else model
     out, chosen = Path(out), local_device(device)
     world = ProcessGroup.join(chosen)
-    corpora = [PairDataset(path) for path in settings.data.corpora]
-    validation = [PairDataset(path) for path in settings.data.validation]
+    corpora, validation = ([PairDataset(path) for path in paths] for paths in settings.data.paths)
     hashes = [c.content_hash for c in corpora], [c.content_hash for c in validation]
-    settings = _as_begun(out, settings, *hashes)
-    identity = settings.identity(*hashes)
+    settings = _as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})
+    identity = settings.identity(*hashes, own="" if own is None else own.identity)
     with _claimed(out, settings, identity, world), memory_explained():
         if (out / WEIGHTS).exists():
             world.leave()
             return load_tensors(out / WEIGHTS)[1]
-        run = Run(settings, corpora, validation, out, identity, world, chosen)
-        state = run.resume()
-        clock = saved = time.monotonic()
-        with MetricsLog(
-            out if world.rank == 0 else None, state.step, tensorboard=settings.training.tensorboard
-        ) as journal:
-            run.model.train()
-            while state.step < run.steps and not run.patience_is_over():
-                for batch in run.loader:
-                    run.advance(batch)
-                    state.step += 1
-                    now = time.monotonic()
-                    state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
-                    validated = run.validation_is_due()
-                    due = validated or now - saved >= settings.training.checkpoint_seconds
-                    for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
-                        journal.write(step, loss=loss, seconds=round(state.seconds, 3))
-                        if world.rank == 0:
-                            tell(step, run.steps, loss)
-                    if validated:
-                        journal.write(state.step, validation=run.validate())
-                    if due:
-                        journal.flush()
-                        run.save()
-                        saved = time.monotonic()
-                    if state.step == run.steps or run.patience_is_over():
-                        break
+        run = Run(settings, corpora, validation, out, identity, world, chosen, own)
+        first = run.resume().step
+        kept = out if world.rank == 0 else None
+        with MetricsLog(kept, first, tensorboard=settings.training.tensorboard) as journal:
+            _steps(run, journal, tell if world.rank == 0 else lambda *_: None)
             card = run.finish()
     world.leave()
     return card
+
+
+def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
+    """Every step that is left, with validations and checkpoints."""
+    state, seconds = run.state, run.settings.training.checkpoint_seconds
+    clock = saved = time.monotonic()
+    run.model.train()
+    while state.step < run.steps and not run.patience_is_over():
+        for batch in run.loader:
+            run.advance(batch)
+            state.step += 1
+            now = time.monotonic()
+            state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
+            validated = run.validation_is_due()
+            due = validated or now - saved >= seconds
+            for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
+                journal.write(step, loss=loss, seconds=round(state.seconds, 3))
+                tell(step, run.steps, loss)
+            if validated:
+                journal.write(state.step, validation=run.validate())
+            if due:
+                journal.flush()
+                run.save()
+                saved = time.monotonic()
+            if state.step == run.steps or run.patience_is_over():
+                break
 
 
 @contextlib.contextmanager

@@ -19,14 +19,15 @@ def loss_of(image: Tensor, batch: dict[str, Tensor], kind: Loss) -> Tensor:
     same in units of max |A^H f|, the largest magnitude of the zero-filled image, by which the code of the authors of
     Knoll 2019 (mri-variationalnetwork) divides all data: ``magnitude`` times (max |r| / max |A^H f|)^2 but for the
     1e-12; ``complex``: that of complex images in units of max |r|; ``nrmse``: ||x - r|| / ||r||; ``decibel``: 20 log10
-    of nrmse, which gives every SNR the same weight, as a mean PSNR does.
+    of nrmse, which gives every SNR the same weight, as a mean PSNR does. Real images are magnitudes, and are compared
+    with the magnitudes of the targets.
     """
-    reference = batch["target"]
+    reference = batch["target"] if image.is_complex() else batch["target"].abs()
     if kind in ("nrmse", "decibel"):
         error = (image - reference).abs().square().sum(dim=(-2, -1))
         ratio = (error + 1e-20) / reference.abs().square().sum(dim=(-2, -1))
         return ratio.sqrt() if kind == "nrmse" else 10 * ratio.log10()
-    peak = batch["max_value"].to(image.real.dtype)[:, None, None]
+    peak = batch["max_value"].to(reference.abs().dtype)[:, None, None]
     if kind == "complex":
         return ((image - reference) / peak).abs().square().sum(dim=(-2, -1))
     if kind == "knoll":

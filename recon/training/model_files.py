@@ -61,6 +61,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     """
     file = weights_file(path)
     weights, card = load_tensors(file)
+    made_by = card.get("model") or {}
+    if isinstance(made_by, dict) and made_by.get("kind") == "own":
+        code = f"{made_by.get('file', 'FILE.py')}:{made_by.get('factory')}"
+        raise CheckpointError(f"{file} holds weights of a network that a user's code makes; give {code},{path}")
     try:
         spec = TypeAdapter[Any](ModelSpec).validate_json(json.dumps(card["model"]))
         model = make_model(spec)

@@ -22,16 +22,14 @@ from ..errors import TrainingError
 from ..models.catalogue import make_model
 from ..models.cuda_graphs import graphs_on
 from ..models.unrolled_sense import UnrolledSense
-from ..models.variational import VariationalNetwork
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
-from .ipalm import Ipalm
 from .late_losses import LateLosses
 from .losses import loss_of
 from .model_files import described, give_weights, save_model, weights_file
+from .optimisers import optimiser_of
+from .own_model import OwnModel
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
-
-LAM_LIKE = ("lam", "powers", "thresholds", "memory")  # parameters whose names end so learn at rate_lam
 
 
 @dataclass
@@ -56,6 +54,7 @@ class Run:
         identity: str,
         world: ProcessGroup,
         device: torch.device,
+        own: OwnModel | None = None,
     ) -> None:
         self.settings, self.corpora, self.validation = settings, corpora, validation
         self.out, self.identity, self.versions = out, identity, versions("torch", "zarr", "numpy")
@@ -65,12 +64,11 @@ class Run:
         length = settings.training
         if getattr(settings.model, "noise_aware", False):
             _refuse_unknown_noise([*corpora, *validation])
-        self.model = make_model(settings.model, settings.seed).to(device)
-        self.model.checkpointing = length.checkpointing  # type: ignore[assignment]
+        self.own, self.model = own, _network(settings, own).to(device)
         if settings.start is not None:
             file = weights_file(settings.start)
             give_weights(self.model, load_tensors(file)[0], file)
-        self.optimiser = _optimiser(self.model, settings)
+        self.optimiser = optimiser_of(self.model, settings)
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
         sampling = {"seed": settings.seed, "device": device, "rank": world.rank, "world_size": world.size}
         self.loader: PairLoader = make_loader(joined(corpora), length.batch_size, **sampling)  # type: ignore[arg-type]
@@ -79,10 +77,6 @@ class Run:
             many = f" for each of {world.size} processes; start fewer" if world.size > 1 else "; build more pairs"
             raise TrainingError(f"the corpora give no batch{many}")
         self.steps = length.steps or (length.epochs or 1) * self.epoch_steps
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.type == "cuda"
 
     def advance(self, batch: Batch) -> None:
         """One step on a batch; `told` gives its loss when the device has sent it."""
@@ -98,7 +92,7 @@ class Run:
             return self._gradients(batch, checks) if backward else self._loss(batch)
 
         loss = self.optimiser.step(closure)  # type: ignore[arg-type]
-        if isinstance(how, AdamSpec) and hasattr(self.model, "project"):
+        if isinstance(how, AdamSpec) and self.own is None and hasattr(self.model, "project"):
             self.model.project()  # type: ignore[operator]
         state = self.loader.state_dict()
         place = int(state["epoch"]), int(state["given"])
@@ -132,7 +126,7 @@ class Run:
     def _training_loss(self, batch: Batch) -> Tensor:
         length = self.settings.training
         if length.supervise_steps == 0:
-            return loss_of(self.model(batch), batch, length.loss).mean()
+            return self._mean_loss(batch)
         *inner, last = self.model.steps(batch)  # type: ignore[operator]
         final = loss_of(last, batch, length.loss).mean()
         if not inner:
@@ -141,9 +135,16 @@ class Run:
             final + length.supervise_steps * torch.stack([loss_of(z, batch, length.loss).mean() for z in inner]).mean()
         )
 
+    def _mean_loss(self, batch: Batch) -> Tensor:
+        return loss_of(self._image(batch), batch, self.settings.training.loss).mean()
+
+    def _image(self, batch: Batch) -> Tensor:
+        image: Tensor = self.model(batch) if self.own is None else self.own(batch)
+        return image
+
     @torch.no_grad()
     def _loss(self, batch: Batch) -> Tensor:
-        mean = loss_of(self.model(batch), batch, self.settings.training.loss).mean()
+        mean = self._mean_loss(batch)
         self.world.average([mean])
         return mean
 
@@ -180,7 +181,7 @@ class Run:
         losses: list[Tensor] = []
         self.model.eval()
         for batch, positions in zip(batches, batches.order.epoch(0), strict=True):
-            losses.append(loss_of(self.model(batch), batch, loss))
+            losses.append(loss_of(self._image(batch), batch, loss))
             if not bool(torch.isfinite(losses[-1]).all()):
                 raise TrainingError(
                     self._what_is_not_finite(batch, pairs, positions, "validation loss not finite", self.state.step)
@@ -235,22 +236,22 @@ class Run:
         """Write the model and its card; with validation corpora, the model is that of the best validation."""
         self.save()
         self.world.wait()
-        best = self.out / "best.safetensors"
+        best, on_gpu = self.out / "best.safetensors", self.device.type == "cuda"
         kept = load_tensors(best) if self.validation else (self.model.state_dict(), {"step": self.state.step})
         self.model.load_state_dict(kept[0])
         card = {
             "name": self.settings.name,
-            "model": self.settings.model.model_dump(mode="json"),
+            "model": self.own.card if self.own else self.settings.model_dump(mode="json")["model"],
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            **{name: _rounded(getattr(self.model, name, None)) for name in ("lam", "powers")},
+            **{name: None if self.own else _rounded(getattr(self.model, name, None)) for name in ("lam", "powers")},
             "cg_residuals": self._residuals(),
             "steps": self.state.step,
             "step_kept": kept[1]["step"],
             "validation_loss": self.state.best,
             "seconds": round(self.state.seconds, 1),
-            "device": torch.cuda.get_device_name(self.device) if self._on_gpu else "cpu",
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             "processes": self.world.size,
-            **({"tf32": torch.backends.cudnn.allow_tf32, "cuda_graphs": graphs_on()} if self._on_gpu else {}),
+            **({"tf32": torch.backends.cudnn.allow_tf32, "cuda_graphs": graphs_on()} if on_gpu else {}),
             "identity": self.identity,
             "settings": self.settings.model_dump(mode="json"),
             "data": described(self.corpora),
@@ -268,6 +269,21 @@ class Run:
         return [float(f"{value:.2g}") for value in self.model.residuals(self._newest)]
 
 
+def _network(settings: Training, own: OwnModel | None) -> nn.Module:
+    """The network to train; raises TrainingError if there is none, or if it has nothing to train."""
+    if own is None and settings.model is not None:
+        network = make_model(settings.model, settings.seed)
+        network.checkpointing = settings.training.checkpointing  # type: ignore[assignment]
+        return network
+    if own is None:
+        raise TrainingError(
+            f"{settings.name} has no [model]; describe one there, or bring one: --model FILE.py:FACTORY"
+        )
+    if not isinstance(own.made, nn.Module) or not any(p.requires_grad for p in own.made.parameters()):
+        raise TrainingError(f"{own.card['factory']} has no parameter to train; `fathom test` takes it as it is")
+    return own.made
+
+
 def _refuse_unknown_noise(corpora: list[PairDataset]) -> None:
     """Raise TrainingError if the noise level of some pair is 0 or not known."""
     for pairs in corpora:
@@ -280,15 +296,3 @@ def _refuse_unknown_noise(corpora: list[PairDataset]) -> None:
 
 def _rounded(values: Tensor | None) -> list[float] | None:
     return None if values is None else [round(value, 5) for value in values.tolist()]
-
-
-def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    how = settings.optimiser
-    if isinstance(how, AdamSpec):
-        lam = [p for name, p in model.named_parameters() if name.endswith(LAM_LIKE)]
-        others = [p for name, p in model.named_parameters() if not name.endswith(LAM_LIKE)]
-        groups = [{"params": others, "lr": how.rate}, {"params": lam, "lr": how.rate_lam}]
-        on_gpu = all(p.is_cuda for p in model.parameters())
-        return torch.optim.Adam([g for g in groups if g["params"]], fused=on_gpu)  # one kernel for all parameters
-    assert isinstance(model, VariationalNetwork)  # `Training` has checked it
-    return Ipalm(model.blocks(), model.project, how.momentum, how.lipschitz)

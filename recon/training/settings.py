@@ -27,6 +27,11 @@ class DataSpec(Spec):
     corpora: tuple[str, ...] = Field(min_length=1)
     validation: tuple[str, ...] = ()
 
+    @property
+    def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The paths of the corpora, and of those for validation."""
+        return self.corpora, self.validation
+
 
 class AdamSpec(Spec):
     """``[optimiser] kind = "adam"``, with the network's projections after each step.
@@ -96,7 +101,7 @@ class Training(Spec):
     data
         Corpora for joint training, and corpora for validation, which decides when to stop.
     model
-        The network: UnrolledSpec, VariationalSpec or DenoiserSpec.
+        The network: UnrolledSpec, VariationalSpec or DenoiserSpec; None if the caller of `train` brings one.
     optimiser
         Adam or iPALM.
     training
@@ -107,7 +112,7 @@ class Training(Spec):
     seed: int = Field(default=0, ge=0, lt=2**63)
     start: str | None = None
     data: DataSpec
-    model: ModelSpec
+    model: ModelSpec | None = None  # None: the network that the caller of `train` brings
     optimiser: Annotated[AdamSpec | IpalmSpec, Field(discriminator="kind")] = AdamSpec()
     training: LengthSpec
 
@@ -137,11 +142,15 @@ class Training(Spec):
         revision = self.model.revision if isinstance(self.model, UnrolledSpec) else ""
         return [revision] if revision else []
 
-    def identity(self, corpora: Sequence[str], validation: Sequence[str]) -> str:
-        """sha256 of what decides the weights: these settings without paths, the corpora's hashes, starting weights."""
+    def identity(self, corpora: Sequence[str], validation: Sequence[str], *, own: str = "") -> str:
+        """sha256 of what decides the weights: these settings without paths, the corpora's hashes, starting weights.
+
+        `own` is the identity of a network that the settings do not describe.
+        """
         how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
+        facts += [own] if own else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

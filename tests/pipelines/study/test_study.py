@@ -134,6 +134,33 @@ def test_a_users_own_study_runs_and_is_not_made_twice(study, tmp_path):
     assert (out / "rows.csv").read_bytes() == before
 
 
+def test_a_model_of_ones_own_is_tested_beside_the_studys_and_made_again_when_its_code_changes(
+    study, finished, tmp_path
+):
+    out, net = shutil.copytree(finished, tmp_path / "out"), tmp_path / "net.py"
+    net.write_text("from recon import ZeroFilled\n\n\ndef make():\n    return ZeroFilled()\n")
+    chosen = ("--model", f"mine={net}:make")
+    made = done(study, out, *chosen)
+    assert made.exit_code == 0, made.output
+    assert re.findall(r"(\S+): made", made.output) == ["test/mine/on/test"]
+    by_model = {name: [row for row in rows_in(out) if row["model"] == name] for name in ("mine", "zero-filled")}
+    assert len(by_model["mine"]) == 4
+    for mine, ours in zip(by_model["mine"], by_model["zero-filled"], strict=True):
+        assert {**mine, "model": ""} == {**ours, "model": ""}
+    assert "mine" in (out / "report.html").read_text()
+    assert ": made" not in done(study, out, *chosen).output
+    net.write_text(net.read_text() + "# changed\n")
+    assert re.findall(r"(\S+): made", done(study, out, *chosen).output) == ["test/mine/on/test"]
+    net.write_text("def make():\n    return lambda batch: batch['nothing']\n")
+    failed = done(study, out, *chosen)
+    assert failed.exit_code == 1
+    assert "KeyError: 'nothing'" in failed.output
+    for wrong in (f"{net}:make", f"zero filled={net}:make", "mine=cg-sense:3", f"cg={net}"):
+        refused = done(study, out, "--model", wrong)
+        assert refused.exit_code == 1
+        assert refused.output.count("\n") == 1
+
+
 def test_what_is_lost_is_made_again_and_nothing_else(study, finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     rows = (out / "rows.csv").read_bytes()

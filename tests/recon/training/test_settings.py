@@ -7,7 +7,7 @@ from recon.models.catalogue import make_model
 from recon.models.unrolled_sense import UnrolledSpec
 from recon.training.loop import train
 from recon.training.losses import loss_of
-from recon.training.run import _optimiser
+from recon.training.optimisers import optimiser_of
 from synth.errors import SettingsError, UnfinishedCorpusError
 from synth.physics import sense_forward
 
@@ -53,7 +53,7 @@ def test_what_earlier_settings_meant_otherwise_is_another_training(corpus, monke
 def test_lam_thresholds_and_multipliers_learn_at_their_own_rate(corpus):
     how = settings(corpus, "shrinking", optimiser={"rate": 1e-3, "rate_lam": 0.2})
     model = make_model(how.model)
-    rates = {id(p): group["lr"] for group in _optimiser(model, how).param_groups for p in group["params"]}
+    rates = {id(p): group["lr"] for group in optimiser_of(model, how).param_groups for p in group["params"]}
     fast = {name.rpartition(".")[2] for name, p in model.named_parameters() if rates[id(p)] == 0.2}
     assert fast == {"log_lam", "powers", "memory", "log_thresholds"}
     assert len(rates) == len(list(model.parameters()))
