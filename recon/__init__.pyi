@@ -2,11 +2,12 @@ from .data.adapters import as_deepinv, as_direct, as_fastmri
 from .data.datasets import PairDataset, VirtualPairs
 from .data.device_pairs import DevicePairs
 from .data.loader import PairLoader, make_loader
-from .errors import CheckpointError, TrainingError, UnmeasurableError
+from .errors import CheckpointError, ModelError, TrainingError, UnmeasurableError
 from .evaluation.metrics import slice_metrics
 from .evaluation.rows import evaluate
 from .models.baselines import CgSense, Grappa, RegularisedSense, Wavelet, ZeroFilled
 from .models.catalogue import make_model
+from .models.peers import from_deepinv, from_fastmri, from_monai
 from .models.unrolled_sense import Denoiser, DenoiserSpec, UnrolledSense, UnrolledSpec
 from .models.variational import VariationalNetwork, VariationalSpec
 from .training.loop import train
@@ -20,6 +21,7 @@ __all__ = [
     "DenoiserSpec",
     "DevicePairs",
     "Grappa",
+    "ModelError",
     "PairDataset",
     "PairLoader",
     "RegularisedSense",
@@ -37,6 +39,9 @@ __all__ = [
     "as_direct",
     "as_fastmri",
     "evaluate",
+    "from_deepinv",
+    "from_fastmri",
+    "from_monai",
     "load_model",
     "load_training",
     "make_loader",

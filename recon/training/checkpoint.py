@@ -21,7 +21,13 @@ PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors by name, and facts that JSON can hold."""
-    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    kept: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        kept[name] = tensor.detach().cpu().contiguous()
+        if (place := kept[name].untyped_storage().data_ptr()) in places:  # parameters that a network uses twice
+            kept[name] = kept[name].clone()  # safetensors files hold no shared memory
+        places.add(place)
     write_whole(path, save(kept, {"fathom": json.dumps(facts), "schema": SCHEMA}))
 
 

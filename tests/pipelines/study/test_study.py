@@ -134,9 +134,7 @@ def test_a_users_own_study_runs_and_is_not_made_twice(study, tmp_path):
     assert (out / "rows.csv").read_bytes() == before
 
 
-def test_a_model_of_ones_own_is_tested_beside_the_studys_and_made_again_when_its_code_changes(
-    study, finished, tmp_path
-):
+def test_ones_own_model_is_tested_beside_the_studys_and_again_when_its_code_changes(study, finished, tmp_path):
     out, net = shutil.copytree(finished, tmp_path / "out"), tmp_path / "net.py"
     net.write_text("from recon import ZeroFilled\n\n\ndef make():\n    return ZeroFilled()\n")
     chosen = ("--model", f"mine={net}:make")
