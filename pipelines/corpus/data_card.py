@@ -34,6 +34,8 @@ def _terms(plan: Plan, manifest: Manifest | None) -> tuple[str, str, str]:
         return f"{manifest.title}, {manifest.home}", manifest.licence, manifest.citation
     if plan.recipe.source.kind == "skimage":
         return "photographs of scikit-image", "public domain or CC0, as scikit-image's docstrings say", "scikit-image"
+    if plan.recipe.source.kind == "heads":
+        return "heads that Fathom computes", "Apache-2.0, as Fathom itself", "not needed"
     return "the user's own files", "not stated: the recipe names no source.manifest", "not stated"
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
 from recon.models.baselines import ZeroFilled
@@ -41,6 +42,7 @@ class Probes:
 
     without: Path | None = None  # a corpus with the same pairs, but without their lesions
     replicas: int = 0  # of noise, for noise maps
+    disturbance: Disturbance = UNDISTURBED  # of what models are given
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def evaluate(
     failed: dict[str, str] = {}
     for label, name in models.items():
         try:
-            tested.append(_test(label, name, pairs, device, batch_size, without, probes.replicas))
+            tested.append(_test(label, name, pairs, device, batch_size, without, probes))
         except (FathomError, ValueError, RuntimeError) as error:
             if len(failed) + 1 == len(models) or is_out_of_memory(error):
                 raise
@@ -110,22 +112,23 @@ def _test(
     device: str | None,
     batch_size: int,
     without: PairDataset | None,
-    replicas: int,
+    probes: Probes,
 ) -> Tested:
     model, card = model_named(name, device)
     chosen = local_device(device)
     rows: list[Row] = []
     more: list[Row] = []
     noise = None
-    bare = reconstructions(model, without, batch_size, chosen) if without is not None else None
+    wrong = probes.disturbance
+    bare = reconstructions(model, without, batch_size, chosen, wrong) if without is not None else None
     with Meter(f"test {label}", len(pairs)) as meter:
-        for batch, made in reconstructions(model, pairs, batch_size, chosen):
+        for batch, made in reconstructions(model, pairs, batch_size, chosen, wrong):
             rows += rows_of(batch, made, pairs)
             if bare is not None and pairs.recipe.target.lesions is not None:
                 more += lesion_rows(batch, made, *next(bare), pairs.recipe.target.lesions)
             meter.advance(len(made))
-    if replicas:
-        found, noise = noise_rows(model, pairs, replicas, batch_size, chosen)
+    if probes.replicas:
+        found, noise = noise_rows(model, pairs, probes.replicas, batch_size, chosen)
         more += found
     by_pair = {row["pair"]: row for row in rows}
     for row in more:

@@ -34,7 +34,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
         caption = "Training loss (moving average over 2 % of the steps)"
         tuned = any(folder.start_of(stage) for stage in trained.values())
         found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
-    lesions = _lesions(rows, folder.stages)
+    lesions = lesions_drawing(rows, folder.stages)
     if lesions is not None:
         found.append((LESIONS, lesions))
     for name, stage in trained.items():
@@ -46,7 +46,7 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
     return found
 
 
-def _lesions(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
+def lesions_drawing(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
     """Probes of lesions over their diameter, for every model: a line of panels per corpus without lesions."""
     from matplotlib.figure import Figure
 

@@ -107,6 +107,7 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
         return {"metric": metric, "corpora": [], "rows": []}
     values = matrix(there, models, corpora, metric)
     means = np.array([[np.nan if cell is None else cell["mean"] for cell in line] for line in values])
+    means[np.isinf(means)] = np.nan  # the PSNR of an exact image has no shade
     low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
     shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
     if metric in LESS_IS_BETTER:

@@ -52,7 +52,8 @@ def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) ->
             return max(float(card["seconds"]), time.perf_counter() - started)  # with the time before a stop
         else:
             model = str(needs.get(stage.settings, stage.settings))
-            probes = Probes(needs[stage.without] if stage.without else None, stage.replicas)
+            without = needs[stage.without] if stage.without else None
+            probes = Probes(without, stage.replicas, stage.disturbance)
             evaluate({stage.model: model}, needs[f"build/{stage.corpus}"], out, device, probes=probes)
     except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None

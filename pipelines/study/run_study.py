@@ -9,6 +9,7 @@ from pathlib import Path
 from ..cluster import IN_PROCESS, ClusterSpec
 from ..ready.names import named_study
 from .folder import StudyFolder
+from .referee import write_referee
 from .report import write_report
 from .run import Outcome, run
 from .settings import load_study
@@ -22,7 +23,8 @@ class StudyResult:
     Attributes
     ----------
     report
-        The HTML report; ``rows.csv``, ``findings.json`` and ``optima.json`` lie beside it.
+        The HTML report, or the page of a study with measures; ``rows.csv``, ``findings.json`` and ``optima.json`` lie
+        beside it.
     outcomes
         The outcome of each stage.
     """
@@ -98,6 +100,8 @@ def run_study(
     for outcome in run(folder, cluster, device):
         outcomes.append(outcome)
         tell(outcome, len(folder.stages))
-    return StudyResult(
-        write_report(loaded.model_copy(update={"tests": tests}), scale, folder, outcomes, device), outcomes
-    )
+    shown = loaded.model_copy(update={"tests": tests})
+    report = write_report(shown, scale, folder, outcomes, device)
+    if shown.measures:
+        report = write_referee(shown, scale, folder)
+    return StudyResult(report, outcomes)

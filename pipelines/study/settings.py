@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.rows import METRICS
 from recon.models.catalogue import named_baseline
 from synth.errors import SettingsError
@@ -36,6 +37,7 @@ class CorpusSpec(Spec):
     set: Changes = ()
     without: Name | None = Field(default=None, description="a corpus of the same recipe but for target.lesions")
     replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, in tests on the corpus; 0, or at least 2")
+    disturbance: Disturbance = Field(default=UNDISTURBED, description="of the maps that models are given in tests")
 
     @field_validator("replicas")
     @classmethod
@@ -110,6 +112,21 @@ class FigureSpec(Spec):
     corpora: tuple[str, ...] = Field(min_length=1)
 
 
+class MeasureSpec(Spec):
+    """A line of the card of each model: the mean of a metric on a corpus, or its change from another corpus.
+
+    The first measure of a study ranks the models.
+    """
+
+    name: Name
+    says: str
+    corpus: str
+    metric: Metric
+    minus: str | None = Field(default=None, description="of the same pairs, for a change from this corpus")
+    part: Literal["keeps", "invents", "breaks"]
+    better: Literal["more", "less"] | None = None
+
+
 class ScaleSpec(Spec):
     """Changes to every recipe and every training at one scale."""
 
@@ -131,6 +148,7 @@ class Study(Spec):
     expected: tuple[ExpectedSpec, ...] = ()
     tables: tuple[TableSpec, ...] = ()
     figures: tuple[FigureSpec, ...] = ()
+    measures: tuple[MeasureSpec, ...] = Field(default=(), description="of the card of each model; then there is a page")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -154,6 +172,10 @@ class Study(Spec):
         for k, table in enumerate(self.tables):
             self._known(f"tables[{k}].cells", [cell.model for cell in table.cells], self.tests.models)
             self._known(f"tables[{k}].cells", [cell.on for cell in table.cells], self.tests.corpora)
+        for measure in self.measures:
+            self._known(
+                f"measures.{measure.name}", [measure.corpus, measure.minus or measure.corpus], self.tests.corpora
+            )
         for k, figure in enumerate(self.figures):
             self._known(f"figures[{k}].models", figure.models, self.tests.models)
             self._known(f"figures[{k}].corpora", figure.corpora, self.tests.corpora)

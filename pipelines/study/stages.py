@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.rows import same_but_for_lesions
 from recon.training.own_model import is_own, own_identity
 from recon.training.settings import Training, load_training
@@ -37,6 +38,7 @@ class Stage:
     corpus: str = ""  # of a test
     without: str = ""  # of a test: the stage of the same corpus without lesions
     replicas: int = 0  # of a test
+    disturbance: Disturbance = UNDISTURBED  # of a test
 
     @property
     def folder(self) -> str:
@@ -75,7 +77,8 @@ def stages_of(study: Study, scale: str, own: Mapping[str, str] | None = None) ->
                 _add_test(stages, model, source, tested_on, study.corpora[tested_on])
         for label, name in own.items():
             _add_test(stages, label, name, tested_on, study.corpora[tested_on])
-    return stages
+    needed = {need for stage in stages.values() for need in stage.needs}
+    return {name: stage for name, stage in stages.items() if stage.kind != "build" or name in needed}
 
 
 def _same_pairs(stages: dict[str, Stage], corpus: str, spec: CorpusSpec) -> None:
@@ -98,8 +101,10 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
     name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
     replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
     what = own_identity(source) if is_own(source) else source
-    key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs))
-    stages[name] = Stage("test", name, key, needs, source, model, seed, corpus, without, spec.replicas)
+    wrong = [] if spec.disturbance == UNDISTURBED else [spec.disturbance.model_dump_json()]
+    key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs), *wrong)
+    how = (seed, corpus, without, spec.replicas, spec.disturbance)
+    stages[name] = Stage("test", name, key, needs, source, model, *how)
 
 
 def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: ScaleSpec) -> None:

@@ -19,6 +19,7 @@ from ..models.called import image_by
 from ..models.catalogue import Reconstruction
 from .aliasing import aliases_of, aliasing
 from .beside_gpu import each
+from .disturbed import UNDISTURBED, Disturbance
 from .metrics import SLICE_METRICS, slice_metrics
 from .probes import (
     contrast_recovery,
@@ -40,12 +41,16 @@ METRICS = (*(metric.__name__ for metric in SLICE_METRICS), *ALIASING, "data_cons
 
 
 def reconstructions(
-    model: Reconstruction, pairs: PairDataset, batch_size: int = 4, device: torch.device | str | None = None
+    model: Reconstruction,
+    pairs: PairDataset,
+    batch_size: int = 4,
+    device: torch.device | str | None = None,
+    disturbance: Disturbance = UNDISTURBED,
 ) -> Iterator[tuple[dict[str, Tensor], Image]]:
-    """Batches, bucket by bucket, each with its images [batch y x]."""
+    """Batches, bucket by bucket, each with its images [batch y x]; a disturbance is of what the model is given."""
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         with torch.no_grad():
-            images = image_by(model, batch).cpu().numpy()
+            images = image_by(model, disturbance.of(batch)).cpu().numpy()
         yield batch, images  # outside no_grad, so that the caller's loop keeps its gradient mode
 
 

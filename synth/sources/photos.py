@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from ..errors import ImageFileError, SourceRejectedError, SourceUnreadableError
 from ..settings.spec import Range, Spec
 from ..storage.listing import files_below, is_list, names_in
+from . import heads
 from .crimes import SourceFinding, crimes_of_photo
 from .mr_images import SUFFIXES as PICTURE_SUFFIXES
 from .mr_images import is_picture, items_of, read_picture
@@ -49,10 +50,11 @@ class ImagesSpec(Spec):
     """``[source] kind = "images"``: a folder of photographs with all subfolders, in the order of their paths.
 
     Or a list: a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
-    ``kind = "skimage"`` needs no path: it takes the photographs that scikit-image carries.
+    Two kinds need no path: ``kind = "skimage"`` takes the photographs that scikit-image carries, and ``kind = "heads"``
+    takes computed heads (`synth.sources.heads`).
     """
 
-    kind: Literal["images", "skimage"]
+    kind: Literal["images", "skimage", "heads"]
     path: str | None = Field(default=None, min_length=1)
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     part: Range = Field(
@@ -66,7 +68,7 @@ class ImagesSpec(Spec):
     @model_validator(mode="after")
     def _path_fits_kind(self) -> ImagesSpec:
         if (self.kind == "images") != (self.path is not None):
-            raise ValueError("kind = 'images' needs a path, kind = 'skimage' takes none")
+            raise ValueError("kind = 'images' needs a path, the others take none")
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ValueError(f"part = {list(self.part)}: must be two fractions, the lower one first, within 0 and 1")
         return self
@@ -77,6 +79,8 @@ class ImagesSpec(Spec):
         if self.path is not None:
             path = Path(self.path)
             return path.parent if is_list(path) else path
+        if self.kind == "heads":
+            return Path()  # they lie nowhere
         found = importlib.util.find_spec("skimage")
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError("source.kind 'skimage' needs scikit-image; pip install scikit-image")
@@ -84,6 +88,8 @@ class ImagesSpec(Spec):
 
     def list_files(self) -> list[str]:
         """Paths of the image files below `folder`, sorted; raises FileNotFoundError where there is none."""
+        if self.kind == "heads":
+            return self._parted(heads.names())
         if self.kind == "skimage":
             return self._parted([name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()])
         if is_list(Path(str(self.path))):
@@ -124,6 +130,8 @@ def read_photo(path: Path) -> Photo:
     scan), palettes and CMYK become RGB, 16-bit grey is kept (of 16-bit colour Pillow gives 8 bits), and the EXIF
     orientation is applied. A file of several frames is refused, because it is not known which frame is the picture.
     """
+    if path.suffix == heads.SUFFIX:
+        return Photo(*heads.computed_head(path.name))
     if is_picture(path.name):
         return _mr_picture(path)
     data = _read_bytes(path)

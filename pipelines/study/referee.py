@@ -1,0 +1,186 @@
+"""The page and the card of a study that judges models: what they keep, what they invent, and where they break."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recon.data.datasets import PairDataset
+from synth.storage.whole import write_whole
+from synth.version import __version__
+
+from ..display.html_page import page
+from .curves import lesions_drawing
+from .findings import Finding, judge, matrix
+from .folder import Row, StudyFolder
+from .settings import ExpectedSpec, MeasureSpec, Study
+
+VERSION = 1  # of the card
+PARTS = {"keeps": "What it keeps", "invents": "What it invents", "breaks": "Where it breaks"}
+PICTURES = ("heads", "bright-4")  # corpora whose pictures are shown, if the study has them
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure of a model: mean with its 95 % interval, over so many pairs."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+def write_referee(study: Study, scale: str, folder: StudyFolder) -> Path:
+    """Write ``referee.json`` and ``referee.html`` of a study with measures; returns the path of the page.
+
+    The card holds nothing that differs between two runs on the same corpora: content hashes, what the models are, and
+    numbers.
+    """
+    rows = folder.rows()
+    table = {m.name: {model: measured(m, model, rows) for model in study.tests.models} for m in study.measures}
+    card = {
+        "referee": VERSION,
+        "fathom": __version__,
+        "scale": scale,
+        "corpora": _hashes(folder),
+        "models": {
+            model: {
+                "what": _identity(folder, model),
+                "measures": {m.name: _told(m, table[m.name][model]) for m in study.measures},
+            }
+            for model in study.tests.models
+        },
+    }
+    write_whole(folder.path / "referee.json", (json.dumps(card, indent=2) + "\n").encode())
+    html = page(
+        "referee.html",
+        _pictures(folder, rows),
+        study=study,
+        scale=scale,
+        alerts=folder.alerts,
+        answers=answers(study, table, rows),
+        parts=[
+            (PARTS[p], [(m, table[m.name], _best(m, table[m.name])) for m in study.measures if m.part == p])
+            for p in PARTS
+        ],
+        models=study.tests.models,
+        what={model: _identity(folder, model) for model in study.tests.models},
+        corpora=card["corpora"],
+    )
+    write_whole(folder.path / "referee.html", html)
+    return folder.path / "referee.html"
+
+
+def measured(measure: MeasureSpec, model: str, rows: Sequence[Row]) -> Measured | None:
+    """A measure of a model; None where it was not tested, or its images lack what the metric needs."""
+    if measure.minus is not None:
+        return _of(_difference(measure, model, model, rows, measure.minus))
+    cell = matrix(rows, [model], [measure.corpus], measure.metric)[0][0]
+    count = len({row["pair"] for row in rows if row["corpus"] == measure.corpus and row["model"] == model})
+    return None if cell is None else Measured(cell["mean"], cell["low"], cell["high"], count)
+
+
+def answers(study: Study, table: dict[str, dict[str, Measured | None]], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Questions that a reader has first, each with its answer."""
+    first = study.measures[0]
+    ranked = _ranked(first, table[first.name])
+    if not ranked:
+        return [("Which is best?", "No model has been tested yet.")]
+    best = ranked[0]
+    found = [("Which is best?", f"{best}. {first.says}: {_number(table[first.name][best])}.")]
+    if len(ranked) > 1:
+        second = ranked[1]
+        gap = _of(_difference(first, best, second, rows))
+        unit = "better than" if first.better == "less" else "above"
+        if gap is not None:
+            sure = not gap.low <= 0 <= gap.high
+            told = "Yes: the interval does not hold 0." if sure else "Undecided: the interval holds 0."
+            found.append(("By how much?", f"{_number(gap)} {unit} {second}, the second."))
+            found.append(("Is it sure?", f"{told} It is over {gap.pairs} pairs."))
+    for question, part, most in (("What does it invent?", "invents", 3), ("What happens at another SNR?", "breaks", 2)):
+        lines = [(m, table[m.name].get(best)) for m in study.measures if m.part == part]
+        numbers = [f"{m.says}: {_number(value)}" for m, value in lines if value][:most]
+        found.append((question, f"{best}: {'; '.join(numbers)}." if numbers else "Not measured."))
+    return found
+
+
+def _difference(
+    measure: MeasureSpec, model: str, other: str, rows: Sequence[Row], other_corpus: str | None = None
+) -> Finding:
+    """The mean difference over the same pairs, with its interval."""
+    expected = ExpectedSpec(
+        finding=measure.says,
+        model=model,
+        other=other,
+        corpus=measure.corpus,
+        other_corpus=other_corpus,
+        metric=measure.metric,
+        least=0.0,
+    )
+    return judge(expected, rows)
+
+
+def _of(found: Finding) -> Measured | None:
+    if found.mean is None or found.low is None or found.high is None or not math.isfinite(found.mean):
+        return None  # where an image equals its reference, PSNR is infinite
+    return Measured(found.mean, found.low, found.high, found.pairs)
+
+
+def _ranked(measure: MeasureSpec, values: dict[str, Measured | None]) -> list[str]:
+    """Models from the best to the worst; without those that were not tested."""
+    there = [(value.mean, model) for model, value in values.items() if value is not None]
+    return [model for _, model in sorted(there, reverse=measure.better != "less")]
+
+
+def _best(measure: MeasureSpec, values: dict[str, Measured | None]) -> str:
+    ranked = _ranked(measure, values) if measure.better else []
+    return ranked[0] if ranked else ""
+
+
+def _number(value: Measured | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value.mean:.3g} [{value.low:.3g}, {value.high:.3g}]" if math.isfinite(value.mean) else "exact"
+
+
+def _told(measure: MeasureSpec, value: Measured | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"metric": measure.metric, "corpus": measure.corpus, "minus": measure.minus}
+    if value is None or not math.isfinite(value.mean):  # JSON has no infinity
+        return facts | {"mean": None if value is None else "infinite"}
+    return facts | {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.pairs}
+
+
+def _hashes(folder: StudyFolder) -> dict[str, str]:
+    """The content hash of every corpus on which models are tested."""
+    tested = {need for stage in folder.made("test").values() for need in stage.needs if need.startswith("build/")}
+    return {name.removeprefix("build/"): PairDataset(folder.of(name)).content_hash for name in sorted(tested)}
+
+
+def _identity(folder: StudyFolder, model: str) -> dict[str, Any]:
+    """What a model is: a baseline by its name, or a network by the identity in the summary of its first test."""
+    for stage in folder.made("test").values():
+        if stage.model == model:
+            with folder.alerting(f"what {model} is"):
+                found = json.loads((folder.of(stage) / "summary.json").read_text())["models"][model]
+                if "identity" in found:
+                    return {**found["model"], "identity": found["identity"]}
+            return {"name": stage.settings} if isinstance(stage.settings, str) else {}
+    return {"name": model}
+
+
+def _pictures(folder: StudyFolder, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    with folder.alerting("the error of lesions by their size"):
+        drawn = lesions_drawing(rows, folder.stages)
+        if drawn is not None:
+            found.append(("Lesions by their size, with 95 % intervals", drawn))
+    for stage in folder.made("test").values():
+        file: Path = folder.of(stage) / "images.png"
+        if stage.corpus in PICTURES and file.exists():
+            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
+            found.append((title, file.read_bytes()))
+    return found
