@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
     "Public data sets": {"manifest": manifest_commands.manifest_app},
     "Tools": {
+        "ready": tool_commands.ready_command,
         "doctor": tool_commands.doctor_command,
         "schema": tool_commands.schema_command,
     },

@@ -85,7 +85,7 @@ def evaluate_command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Test models on a corpus. The first model is compared with the others, with bootstrap intervals."""
+    """Test models on a corpus. The first model is compared with the others, with 95 % intervals."""
     from ..models.evaluate import Probes, evaluate
     from ..models.named_models import labelled, runs_code
 
@@ -118,11 +118,19 @@ def _print_tests(summary: dict[str, Any]) -> None:
         for note in found["notes"]:
             typer.echo(f"  note: {note}")
         for metric, v in found["metrics"].items():
-            typer.echo(f"  {metric:28} {v['mean']:8.4f}  [{v['low']:.4f}, {v['high']:.4f}]")
+            typer.echo(f"  {metric:28} {v['mean']:8.4f}  {_ends(v, '.4f')}")
     first = next(iter(summary["models"]))
     for name, found in summary["differences"].items():
         v = found["psnr_magnitude_slice_max"]
-        typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  [{v['low']:+.2f}, {v['high']:+.2f}]")
+        typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  {_ends(v, '+.2f')}")
+    typer.echo(f"intervals of 95 %, over {summary['intervals']}")
+
+
+def _ends(interval: dict[str, Any], how: str) -> str:
+    """The ends of an interval, as text."""
+    if interval["low"] is None:
+        return "[no interval]"
+    return f"[{interval['low']:{how}}, {interval['high']:{how}}]"
 
 
 def reconstruct_command(

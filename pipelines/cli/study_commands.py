@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 def study_command(
     study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and for the report.")],
-    scale: Annotated[str, typer.Option(help="One of the study's scales: smoke, laptop, gpu or paper.")] = "smoke",
+    scale: Annotated[
+        str,
+        typer.Option(help="laptop, gpu, paper, or smoke: seconds, to see that all runs; its numbers mean nothing."),
+    ] = "laptop",
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show the stages, their state and the expected time; run nothing.")
+        bool,
+        typer.Option(
+            "--plan", help="Show the stages, their state, what is missing, and the time on this machine; run nothing."
+        ),
     ] = False,
     only: Annotated[
         str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
@@ -43,9 +50,11 @@ def study_command(
     done = _Told()
     with kindly():
         own = labelled_files(models or [])
+        folder = study_folder(study, out, scale, only, own)
+        absent = _tell_missing(folder)
         if plan:
-            _show_plan(study_folder(study, out, scale, only, own))
-            return
+            _show_plan(folder, device)
+            sys.exit(int(absent))
         say(runs_code(list(own.values())))
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
         result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)
@@ -68,13 +77,27 @@ class _Told:
         typer.echo(f"[{self.count}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
 
 
-def _show_plan(folder: StudyFolder) -> None:
+def _tell_missing(folder: StudyFolder) -> bool:
+    """Say which sources are missing; returns whether any is."""
+    from ..study.missing import missing
+
+    absent = missing(folder)
+    for sentence in absent:
+        typer.echo(f"missing: {sentence}", err=True)
+    return bool(absent)
+
+
+def _show_plan(folder: StudyFolder, device: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..study.rates import measured_rates
     from ..study.timing import Timings
 
-    table, timings, left = Table(box=None), Timings(folder), 0.0
+    table, left = Table(box=None), 0.0
+    unknown = [name for name in Timings(folder).without_like if not folder.has(folder.stages[name])]
+    measured = measured_rates(folder, unknown, device)
+    timings = Timings(folder, measured)
     for title in ("stage", "state", "time", "needs"):
         table.add_column(title, overflow="fold")
     for name, stage in folder.stages.items():
@@ -84,6 +107,10 @@ def _show_plan(folder: StudyFolder) -> None:
         table.add_row(name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))
     Console().print(table)
     typer.echo(f"{_told(left, False)} to go, one stage at a time")
+    if measured:
+        typer.echo("estimated from pairs, steps and tests that were timed on this machine now, a second of each kind")
+    if len(measured) < len(unknown):
+        typer.echo(f"{len(unknown) - len(measured)} stages could not be timed here; their time is a rough guess")
 
 
 def _told(seconds: float, measured: bool) -> str:

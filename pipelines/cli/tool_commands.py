@@ -1,4 +1,4 @@
-"""The commands `fathom doctor` and `fathom schema`."""
+"""The commands `fathom ready`, `fathom doctor` and `fathom schema`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ import json
 from pathlib import Path
 
 import typer
+
+
+def ready_command() -> None:
+    """List the ready recipes, trainings and studies, and the folders that each needs; paths are below this folder."""
+    from ..ready.names import RECIPES, TRAININGS
+    from ..ready.wanted import told, wanted_by_recipe, wanted_by_training
+    from ..study.ready_studies import ready_studies
+
+    needs = {
+        "recipes, for fathom build": {f.stem: told([wanted_by_recipe(f)]) for f in sorted(RECIPES.glob("*.toml"))},
+        "trainings, for fathom train": {f.stem: told(wanted_by_training(f)) for f in sorted(TRAININGS.glob("*.toml"))},
+        "studies, for fathom study": {name: told(paths) for name, paths in ready_studies().items()},
+    }
+    for title, entries in needs.items():
+        typer.echo(title)
+        for name, text in entries.items():
+            typer.echo(f"  {name:28} {text}")
+    typer.echo("other places: --set source.path=... (recipes), --set data.corpora=... (trainings), links (studies)")
 
 
 def doctor_command() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
+from synth.corpus.sources import slice_of
 
-Sources = dict[tuple[str, str], str]
-SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # a slice of a volume or a scan; names of photographs lack it
+Sources = dict[tuple[str, int | None], str]
 
 
 def shared_sources(first: Path, second: Path) -> list[str]:
@@ -28,9 +27,8 @@ def shared(first: Sources, second: Sources) -> list[str]:
 
 def sources_of(path: Path) -> Sources:
     """Names of a corpus's sources by the file's sha256 and the slice; raises CorpusError."""
-    corpus, found = open_corpus(path), {}
+    plan, found = open_corpus(path).plan, {}
     for index, sha256 in Ledger(path).sources().items():
-        name = corpus.plan.file_of(index)
-        found_slice = SLICE.search(name)
-        found[sha256, found_slice.group(1) if found_slice else ""] = name
+        name = plan.file_of(index)
+        found[sha256, slice_of(name)] = name
     return found

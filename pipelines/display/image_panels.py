@@ -17,6 +17,7 @@ from PIL import ImageDraw, ImageFont
 from synth.storage.whole import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Image = NDArray[np.complexfloating]
@@ -131,3 +132,21 @@ def png(figure: Figure, dpi: int) -> bytes:
     sheet = io.BytesIO()
     figure.savefig(sheet, format="png", dpi=dpi, metadata={"Software": "fathom"})
     return sheet.getvalue()
+
+
+def plain_numbers(*all_axes: Axes) -> None:
+    """Write the numbers on axes as plain decimals: 0.001 and not 10^-3, without an offset or a common factor.
+
+    Between the powers of ten of a logarithmic axis, 2 and 5 have numbers.
+    """
+    for axes in all_axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: plain(value))
+            if axis.get_scale() == "log":
+                axis.set_minor_formatter(lambda value, _: plain(value) if f"{value:.0e}"[0] in "25" else "")
+                axis.set_tick_params(which="both", labelsize=7)
+
+
+def plain(value: float) -> str:
+    """A number as a decimal without an exponent, to ten places."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")

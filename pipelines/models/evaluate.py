@@ -17,11 +17,12 @@ from recon.data.loader import make_loader
 from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
+from recon.evaluation.units import units_of
 from recon.models.baselines import ZeroFilled
 from recon.models.called import remarks_on
 from recon.models.catalogue import Reconstruction
 from recon.training.memory import is_out_of_memory
-from recon.training.model_files import strangeness
+from recon.training.model_files import seen_in_training, strangeness
 from recon.training.own_model import OwnModel
 from recon.training.process_group import local_device
 from synth.errors import FathomError
@@ -67,7 +68,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
 
-    With replicas of noise, it also writes ``noise.png``.
+    With replicas of noise, it also writes ``noise.png``. Intervals are over sources, or within few of them; see
+    `recon.evaluation.units`. A note tells if a network was trained on sources of the corpus.
 
     `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
     with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
@@ -91,6 +93,7 @@ def evaluate(
     first, *others = tested
     summary = {
         "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
+        "intervals": units_of(first.rows).over,
         "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes, **_card(t.model)} for t in tested},
         "differences": {t.name: differences(first.rows, t.rows) for t in others},
         **({"failed": failed} if failed else {}),
@@ -133,7 +136,7 @@ def _test(
     by_pair = {row["pair"]: row for row in rows}
     for row in more:
         by_pair[row["pair"]] |= row
-    notes = strangeness(card, [pairs]) if "data" in card else []
+    notes = [*strangeness(card, [pairs]), *seen_in_training(card, pairs)] if "data" in card else []
     if isinstance(model, OwnModel):
         notes += remarks_on(model, next(iter(make_loader(pairs, 1, shuffle=False, device=chosen))))
     return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)

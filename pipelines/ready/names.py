@@ -32,4 +32,7 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
     if ready.exists():
         return ready
     names = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-    raise error(f"{name}: no such file, and no ready {what} of that name; the ready ones are {names}")
+    raise error(
+        f"{name}: no such file, and no ready {what} of that name; the ready ones are {names} (`fathom ready` tells "
+        "which folders they need)"
+    )

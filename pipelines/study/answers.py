@@ -28,12 +28,52 @@ class Results:
     optima: Sequence[Optimum] = ()
 
 
+def lesions(results: Results) -> list[str]:
+    """Which model shows lesions with the least and the most error, and which shows the fewest and most false ones."""
+    ends = _least_and_most(results, "lesion_error")
+    lines = []
+    if ends is not None:
+        least, most = ends
+        meaning = "0: right, 1: lost, inverted or doubled"
+        lines.append(f"Lesions are shown with the least error ({meaning}) by {least}, and with the most by {most}.")
+    ends = _least_and_most(results, "false_lesions")
+    if ends is not None:
+        lines.append(f"False lesions (share of places without one) are fewest with {ends[0]}, and most with {ends[1]}.")
+    return lines
+
+
+def noise(results: Results) -> list[str]:
+    """Which model lets through the least and the most noise, and whose noise is the most and the least even."""
+    said = {
+        "noise_gain": "Noise (1: that of a fully sampled image) is lowest with {}, and highest with {}.",
+        "noise_spread": "Noise is most even (0: the same everywhere) with {}, and least even with {}.",
+    }
+    ends = {metric: _least_and_most(results, metric) for metric in said}
+    return [said[metric].format(*found) for metric, found in ends.items() if found is not None]
+
+
+def _least_and_most(results: Results, metric: str) -> tuple[str, str] | None:
+    """The models with the least and the greatest mean of a metric over all corpora that have it, with their values."""
+    corpora = [c for c in results.study.tests.corpora if any(r["corpus"] == c and metric in r for r in results.rows)]
+    cells = dict(zip(models := results.study.tests.models, matrix(results.rows, models, corpora, metric), strict=True))
+    means = {model: [cell.mean for cell in line if cell] for model, line in cells.items()}
+    whole = {model: values for model, values in means.items() if len(values) == len(corpora) > 0}
+    if len(whole) < 2:
+        return None
+    order = sorted(whole, key=lambda model: float(np.mean(whole[model])))
+    told = {
+        model: ", ".join(f"{value:.2g} on {corpus}" for value, corpus in zip(whole[model], corpora, strict=True))
+        for model in (order[0], order[-1])
+    }
+    return tuple(f"{model} ({values})" for model, values in told.items())  # type: ignore[return-value]
+
+
 def best_and_worst(results: Results) -> list[str]:
     """The model that comes closest to the reference on each corpus, and the one that is farthest from it."""
     models, lines = results.study.tests.models, []
     for corpus in results.study.tests.corpora[:CORPORA]:
         cells = np.array(matrix(results.rows, models, [corpus], "ssim_windowed_slice_range"), dtype=object)[:, 0]
-        there = [(cell["mean"], model) for cell, model in zip(cells, models, strict=True) if cell]
+        there = [(cell.mean, model) for cell, model in zip(cells, models, strict=True) if cell]
         if there:
             (best, first), (worst, last) = max(there), min(there)
             nearest, farthest = f"{first} comes closest (SSIM {best:.3f})", f"{last} is farthest ({worst:.3f})"
@@ -49,10 +89,10 @@ def expectations(results: Results) -> list[str]:
 
 
 def optima(results: Results) -> list[str]:
-    """The best lam, and the predicted one."""
+    """The best lam, and the predicted one (`recon.evaluation.optimum.predicted_lam`)."""
     return [
-        f"On {o.corpus}, the best lam of {o.kind} by PSNR is {o.best:.2f} [{o.low:.2f}, {o.high:.2f}], "
-        f"and the predicted one is {o.predicted:.2f}."
+        f"On {o.corpus}, the best lam of {o.kind} by PSNR is {o.best:.2f} ({o.ends('.2f')}); it would be "
+        f"{o.predicted:.2f} if the image were white outside of the reference lines."
         for o in results.optima
         if o.metric == "psnr_magnitude_slice_max" and o.interior and o.predicted is not None
     ]
@@ -74,7 +114,7 @@ def counts(results: Results) -> list[str]:
     return [f"{len(rows)} rows, {pairs} test pairs, {models} models."]
 
 
-ANSWERS = (best_and_worst, expectations, optima, moves, counts)
+ANSWERS = (lesions, noise, expectations, best_and_worst, optima, moves, counts)
 
 
 def answers(results: Results) -> list[str]:

@@ -20,7 +20,7 @@ from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from synth.storage.whole import write_whole
 
-from ..display.image_panels import compared, draw_rows, png
+from ..display.image_panels import compared, draw_rows, plain_numbers, png
 from ..display.progress import Meter
 from ..models.named_models import model_named
 from .findings import by_pair
@@ -28,7 +28,7 @@ from .folder import Row, StudyFolder
 from .settings import FigureSpec
 from .stages import Stage
 
-VERSION = "2"  # of the drawings: raise it where they change
+VERSION = "3"  # of the drawings: raise it where they change
 SHOWN = {
     "images": "The pair on which the first model has its median SSIM; only the first of several seeds is shown. The "
     "frame, enlarged below, is where the summed error of all models is largest",
@@ -101,16 +101,13 @@ def _side_by_side(
 
 def _conditioning(found: Conditioned) -> bytes:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.loglog(found.g, found.noise, "--", color="0.6", label="noise of unregularised SENSE, sqrt(R) g")
     for name, errors in found.errors.items():
         axes.loglog(found.g, errors, marker=".", label=name)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(ScalarFormatter())
+    plain_numbers(axes)
     axes.set_xlabel("g-factor without regularisation (medians of eighths of the voxels)")
     axes.set_ylabel("rms error over the noise\nof a fully sampled image", fontsize=8)
     axes.legend(fontsize=7)

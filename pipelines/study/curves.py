@@ -16,7 +16,7 @@ from recon.training.model_files import weights_file
 from recon.training.settings import Training
 from synth.recipe import Recipe
 
-from ..display.image_panels import png
+from ..display.image_panels import plain_numbers, png
 from .findings import matrix
 from .folder import Row, StudyFolder
 from .stages import Stage
@@ -70,9 +70,10 @@ def lesions_drawing(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | No
             for model, cells in zip(models, matrix(rows, models, list(corpora), metric), strict=True):
                 there = [(size, cell) for size, cell in zip(corpora.values(), cells, strict=True) if cell]
                 if there:
-                    means = [cell["mean"] for _, cell in there]
-                    spans = [[abs(cell[end] - cell["mean"]) for _, cell in there] for end in ("low", "high")]
+                    means = [cell.mean for _, cell in there]
+                    spans = [[cell.mean - cell.low for _, cell in there], [cell.high - cell.mean for _, cell in there]]
                     axes.errorbar([size for size, _ in there], means, spans, marker=".", capsize=2, label=model)
+            plain_numbers(axes)
             axes.set_xlabel("diameter in pixels")
             axes.set_ylabel(f"{metric}, {without.removeprefix('build/')}", fontsize=8)
         line[0].axhline(1, color="0.7", linewidth=0.8)
@@ -107,6 +108,7 @@ def _curves(folder: StudyFolder) -> bytes:
         axes.set_ylabel(f"loss ({kind})")
         if kind != "decibel":
             axes.set_yscale("log")
+        plain_numbers(axes)
         axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
     return png(figure, 110)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from recon.evaluation.rows import SOURCE, source_columns
+from synth.corpus.sources import Source, sources_of
 from synth.storage.whole import write_whole
 
 from .stages import Stage
@@ -89,11 +91,22 @@ class StudyFolder:
         return found
 
     def rows(self) -> list[Row]:
-        """The rows of every test that has been made: model, seed, corpus, pair and its metrics."""
+        """The rows of every test that has been made: model, seed, corpus, pair, its source and its metrics.
+
+        Rows of earlier versions name no source; the corpus names it then.
+        """
         found: list[Row] = []
+        sources: dict[str, dict[int, Source]] = {}
         for stage in self.made("test").values():
+            rows: list[Row] = []
             with self.alerting(stage.folder):
-                found += _rows_of(stage, self.of(stage))
+                rows = _rows_of(stage, self.of(stage))
+            if not all("source" in row for row in rows) and stage.corpus not in sources:
+                sources[stage.corpus] = {}
+                with self.alerting(f"the sources of {stage.corpus}"):
+                    sources[stage.corpus] = sources_of(self.of(f"build/{stage.corpus}"))
+            known = sources.get(stage.corpus, {})
+            found += [row if "source" in row else row | source_columns(known.get(row["pair"])) for row in rows]
         return found
 
 
@@ -102,8 +115,10 @@ def _rows_of(stage: Stage, folder: Path) -> list[Row]:
     found: list[Row] = []
     with (folder / "rows.csv").open(newline="") as text:
         for row in csv.DictReader(text, strict=True):
-            numbers = {key: float(value) for key, value in row.items() if key not in ("model", "pair") and value}
-            found.append({**whose, "pair": int(row["pair"]), **numbers})
+            texts = {key: row[key] for key in SOURCE if row.get(key)}
+            known = {"model", "pair", *SOURCE}
+            numbers = {key: float(value) for key, value in row.items() if key not in known and value}
+            found.append({**whose, "pair": int(row["pair"]), **texts, **numbers})
     pairs = json.loads((folder / "summary.json").read_text())["corpus"]["pairs"]
     if len(found) != pairs:
         raise ValueError(f"rows.csv has rows of {len(found)} pairs, not of {pairs}")

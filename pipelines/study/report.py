@@ -11,6 +11,7 @@ import numpy as np
 
 from recon.evaluation.optimum import Optimum
 from recon.evaluation.rows import ALIASING, PROBES
+from recon.evaluation.units import units_of
 from recon.training.model_files import change_of_parameters
 from synth.storage.whole import write_whole
 from synth.version import versions
@@ -72,11 +73,22 @@ def write_report(
         ],
         moves=results.moves,
         optima=results.optima,
+        intervals=_intervals(study, rows),
         lams=lams,
         versions=", ".join(f"{name} {version}" for name, version in versions("torch", "zarr", "numpy").items()),
     )
     write_whole(folder.path / "report.html", html)
     return folder.path / "report.html"
+
+
+def _intervals(study: Study, rows: Sequence[Row]) -> list[str]:
+    """A sentence for each corpus that says what its intervals are over."""
+    found = []
+    for corpus in study.tests.corpora:
+        named = {row["pair"]: row for row in rows if row["corpus"] == corpus}
+        if named:
+            found.append(f"On {corpus}, intervals are over {units_of(list(named.values())).over}.")
+    return found
 
 
 def _write_json(path: Path, parts: list[dict[str, Any]]) -> None:
@@ -106,7 +118,7 @@ def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
     if not there:
         return {"metric": metric, "corpora": [], "rows": []}
     values = matrix(there, models, corpora, metric)
-    means = np.array([[np.nan if cell is None else cell["mean"] for cell in line] for line in values])
+    means = np.array([[np.nan if cell is None else cell.mean for cell in line] for line in values])
     means[np.isinf(means)] = np.nan  # the PSNR of an exact image has no shade
     low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
     shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)

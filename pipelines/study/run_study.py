@@ -48,7 +48,7 @@ def study_folder(
 def run_study(
     study: str,
     out: str | Path,
-    scale: str = "smoke",
+    scale: str = "laptop",
     *,
     only: str | None = None,
     own: Mapping[str, str] | None = None,
@@ -68,7 +68,7 @@ def run_study(
     out
         Folder for everything that is made; it must be new, or hold this study already.
     scale
-        One of the study's scales: smoke, laptop, gpu or paper.
+        One of the study's scales: laptop, smoke (seconds, to see that everything runs), gpu or paper.
     only
         A pattern of stage names, such as ``test/*``; the stages that they need are made, too.
     own

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.evaluation.optimum import Optimum, optimum_of, predicted_lam
+from recon.evaluation.units import Units, units_of
 
-from ..display.image_panels import png
+from ..display.image_panels import plain_numbers, png
 from .findings import by_pair
 from .folder import Row, StudyFolder
 
@@ -37,21 +38,26 @@ def optima(rows: Sequence[Row], folder: StudyFolder) -> list[Optimum]:
     for kind, models in sweeps(rows).items():
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
             for metric in METRICS:
-                values = _values(rows, models, corpus, metric)
-                if values is not None:
+                values, units = _values(rows, models, corpus, metric)
+                if units is not None:
                     predicted = None
                     if (kind, metric) == ("regularised-sense", "psnr_magnitude_slice_max"):
                         with folder.alerting(f"the predicted lam for {corpus}"):
                             predicted = predicted_lam(folder.of(f"build/{corpus}"))
-                    found.append(optimum_of(kind, corpus, metric, [_number(m) for m in models], values, predicted))
+                    numbers = [_number(m) for m in models]
+                    found.append(optimum_of((kind, corpus, metric), numbers, values, units, predicted))
     return found
 
 
-def _values(rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str) -> NDArray[np.float64] | None:
-    """The metric [pair model]; None where a model has no rows."""
+def _values(
+    rows: Sequence[Row], models: Sequence[str], corpus: str, metric: str
+) -> tuple[NDArray[np.float64], Units | None]:
+    """The metric [pair model] and the units of the pairs; None where a model has no rows."""
     columns = [by_pair(rows, model, corpus, metric) for model in models]
     common = sorted(set.intersection(*(set(column) for column in columns)))
-    return np.array([[column[pair] for column in columns] for pair in common]) if common else None
+    named = {row["pair"]: row for row in rows if row["corpus"] == corpus}
+    values = np.array([[column[pair] for column in columns] for pair in common])
+    return values, units_of([named[pair] for pair in common]) if common else None
 
 
 def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> bytes:
@@ -63,13 +69,14 @@ def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> by
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
-            values = _values(rows, models, corpus, metric)
-            if values is None:
+            values, units = _values(rows, models, corpus, metric)
+            if units is None:
                 continue
             (line,) = axes.semilogx(numbers, values.mean(axis=0), marker=".", label=corpus)
             for optimum in best:
                 if (optimum.corpus, optimum.metric) == (corpus, metric) and optimum.predicted is not None:
                     axes.axvline(optimum.predicted, color=line.get_color(), linestyle=":", linewidth=1)
+        plain_numbers(axes)
         axes.set_xlabel(f"{PARAMETERS.get(kind, 'number')} of {kind}")
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers], fontsize=7)
         axes.set_xticks([], minor=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Mapping
 
 from recon.training.settings import Training
 from synth.recipe import Recipe
@@ -11,14 +11,15 @@ from synth.recipe import Recipe
 from .folder import StudyFolder
 from .stages import Stage
 
-# Seconds per pair, step and tested pair on one core, 8 coils of 128 x 128: for what has not been measured here yet
+# Seconds per pair, step and tested pair on one core, 8 coils of 128 x 128: for what cannot be measured here
 RATES = {"build": 0.02, "train": 0.3, "test": 0.15}
 
 
 class Timings:
     """The seconds of every stage that was made in a study's folder, kept in its ``seconds.jsonl``."""
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(self, folder: StudyFolder, measured: Mapping[str, float] | None = None) -> None:
+        self._measured = measured or {}  # seconds per unit by the stage, from `rates`
         self._file, self._stages = folder.path / "seconds.jsonl", folder.stages
         self._seconds: dict[str, float] = {}
         for line in self._file.read_text(errors="replace").splitlines() if self._file.exists() else []:
@@ -45,21 +46,32 @@ class Timings:
     def expected(self, name: str) -> float:
         """The seconds that a stage is expected to take.
 
-        The estimate comes from stages with the same kind of network, source or baseline; else from all stages of the
-        same kind; else from `RATES`.
+        The estimate comes from stages with the same kind of network, source or baseline; else from what was measured
+        just now; else from all stages of the same kind; else from `RATES`.
         """
         stage = self._stages[name]
-        spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for other, made in self._stages.items():
-            if made.key in self._seconds:
-                for group in ((made.kind, self._what(made)), (made.kind, "")):
-                    spent[group][0] += self._seconds[made.key]
-                    spent[group][1] += self._units(other)
-        for group in ((stage.kind, self._what(stage)), (stage.kind, "")):
-            seconds, units = spent[group]
-            if units:
-                return self._units(name) * seconds / units
-        return self._units(name) * RATES[stage.kind]
+        seconds, units = self._spent(stage.kind, self._what(stage))
+        if units:
+            return self._units(name) * seconds / units
+        if name in self._measured:
+            return self._units(name) * self._measured[name]
+        seconds, units = self._spent(stage.kind)
+        return self._units(name) * (seconds / units if units else RATES[stage.kind])
+
+    @property
+    def without_like(self) -> list[str]:
+        """The stages that are not timed, and neither is one with the same kind of network, source or baseline."""
+        todo = {name: stage for name, stage in self._stages.items() if stage.key not in self._seconds}
+        return [name for name, stage in todo.items() if not self._spent(stage.kind, self._what(stage))[1]]
+
+    def _spent(self, kind: str, what: str | None = None) -> tuple[float, float]:
+        """Seconds and units of the stages of a kind that were timed."""
+        made = {
+            name: stage
+            for name, stage in self._stages.items()
+            if stage.key in self._seconds and stage.kind == kind and what in (None, self._what(stage))
+        }
+        return sum(self._seconds[stage.key] for stage in made.values()), sum(self._units(name) for name in made)
 
     def _what(self, stage: Stage) -> str:
         if isinstance(stage.settings, Training):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from synth.corpus.reader import open_corpus
+from synth.corpus.sources import Source, named_sources, sources_of
 from synth.corpus.tasks import padded
 from synth.errors import CorpusError
 from synth.plan import Plan
@@ -85,6 +86,11 @@ class PairDataset(Pairs):
     def pair_ids(self) -> list[int]:
         """The index of the pair at each position."""
         return [int(self._numbers[bucket]["pair_id"][row]) for bucket, row in self._where]
+
+    @cached_property
+    def sources(self) -> dict[int, Source]:
+        """The source of each pair by its index: file, sha256, and subject where one is known."""
+        return sources_of(self.path)
 
     @property
     def without_sigma(self) -> list[int]:
@@ -178,6 +184,11 @@ class VirtualPairs(Pairs):
         for k, bucket in enumerate(self.plan.buckets):
             found[list(bucket.indices)] = k
         return found
+
+    @cached_property
+    def sources(self) -> dict[int, Source]:
+        """The source of each pair by its index; sha256 is empty, because no file is read for this."""
+        return named_sources(self.plan, dict.fromkeys(range(len(self.plan)), ""))
 
     @property
     def pair_bytes(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synth.corpus.sources import Source
 from synth.recipe import Recipe
 from synth.stages.lesions import LesionsSpec
 
@@ -37,6 +38,7 @@ Image = NDArray[np.complex64] | NDArray[np.float32]  # real: magnitudes
 LESIONS = ("contrast_recovery", "lesion_error", "false_lesions", "false_bright", "false_dark")
 PROBES = (*LESIONS, "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
 ALIASING = ("aliasing_energy", "aliasing_nmse")
+SOURCE = ("source", "source_sha256", "subject")  # columns of text
 METRICS = (*(metric.__name__ for metric in SLICE_METRICS), *ALIASING, "data_consistency", *PROBES)
 
 
@@ -73,8 +75,8 @@ def evaluate(
 
     Returns
     -------
-    A row per pair, in the order of the pairs' indices: its index, net acceleration and sigma, and every metric. For
-    magnitudes, rows have no metric that needs phases.
+    A row per pair, in the order of the pairs' indices: its index, source, net acceleration and sigma, and every metric.
+    For magnitudes, rows have no metric that needs phases.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def evaluate(
 
 
 def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list[Row]:
-    """A row per pair: its index, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
+    """A row per pair: its index, source, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
 
     Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy`` and
     ``aliasing_nmse`` (`recon.evaluation.aliasing`). Real images are magnitudes, for which these three and
@@ -106,8 +108,10 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
 
     def row_of(k: int) -> Row:
         reference = on_host["target"][k]
+        pair = int(on_host["pair_id"][k])
         row: Row = {
-            "pair": int(on_host["pair_id"][k]),
+            "pair": pair,
+            **source_columns(pairs.sources.get(pair)),
             "acceleration_net": float(on_host["acceleration_net"][k]),
             "sigma": float(on_host["sigma"][k]),
             **slice_metrics(images[k], reference),
@@ -118,6 +122,14 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
         return row | ({"data_consistency": consistency[k]} if known else {})
 
     return each(row_of, range(len(images)), device)
+
+
+def source_columns(source: Source | None) -> dict[str, str]:
+    """The columns of a row that name its pair's source: name, sha256 of the file, and subject, as far as known."""
+    if source is None:
+        return {}
+    values = source.name, source.sha256, source.subject
+    return {name: value for name, value in zip(SOURCE, values, strict=True) if value}
 
 
 def refuse_other_pairs(pairs: PairDataset, without: PairDataset) -> None:

@@ -20,6 +20,7 @@ from ..models.catalogue import ModelSpec, make_model
 from .checkpoint import load_tensors, save_tensors
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+DIGITS = 16  # of a sha256 in a card: 10 million files have two alike with a probability of 3e-6 (n^2 / 2 / 2^64)
 NOTE = "settings.json"  # in every training's folder, whether the training has ended or not
 
 
@@ -88,6 +89,17 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> No
     model.load_state_dict(weights)
 
 
+def start_from(model: nn.Module, path: str | Path) -> list[dict[str, Any]]:
+    """Give a network the weights of a trained one; returns the corpora on which that was trained (`history`).
+
+    Raises CheckpointError if they belong to another network.
+    """
+    file = weights_file(path)
+    weights, card = load_tensors(file)
+    give_weights(model, weights, file)
+    return history(card)
+
+
 def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
     """Facts about corpora for a card: name, hash, recipe, and the coils and sizes of their pairs."""
     return [
@@ -98,9 +110,48 @@ def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
             "coils": corpus.coils,
             "matrix": [list(geometry.matrix) for geometry in corpus.geometries],
             "recipe": corpus.recipe.model_dump(mode="json", exclude_none=True),
+            "sources": sorted(set(_seen(corpus))),
         }
         for corpus in corpora
     ]
+
+
+def _seen(corpus: PairDataset) -> dict[str, str]:
+    """Names of a corpus's sources by what a card keeps of them: the start of the file's sha256, and the slice."""
+    found = {}
+    for source in corpus.sources.values():
+        part = "" if source.slice is None else f"#{source.slice}"
+        found[source.sha256[:DIGITS] + part] = source.name
+    return found
+
+
+def seen_in_training(card: dict[str, Any], corpus: PairDataset) -> list[str]:
+    """A sentence if the network was trained on sources of this corpus, or its card cannot tell; else none.
+
+    Sources are the same if their files are equal byte for byte and they are the same slice. A network that was
+    fine-tuned has also seen the sources of the network that it started from.
+    """
+    known = [*card.get("data", []), *card.get("started_from", [])]
+    if any(part.get("content_hash") == corpus.content_hash for part in known):
+        return ["leakage: the network was trained on this corpus, so that its numbers say nothing about other images"]
+    here = _seen(corpus)
+    shared = sorted(here.keys() & {name for part in known for name in part.get("sources", [])})
+    notes = []
+    if shared:
+        notes.append(
+            f"leakage: the network was trained on {len(shared)} of the {len(here)} sources of this corpus, such as "
+            f"{here[shared[0]]}; test it on others"
+        )
+    if not all("sources" in part for part in known):
+        notes.append("the model is of an earlier version, whose card does not name the sources of its training")
+    return notes
+
+
+def history(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a card says of the corpora on which a network and those that it started from were trained."""
+    keys = ("corpus", "content_hash", "sources")
+    own = [{key: part[key] for key in keys if key in part} for part in card.get("data", [])]
+    return [*own, *card.get("started_from", [])]
 
 
 def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[str]:

@@ -25,7 +25,7 @@ from ..models.unrolled_sense import UnrolledSense
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .late_losses import LateLosses
 from .losses import loss_of
-from .model_files import described, give_weights, save_model, weights_file
+from .model_files import described, give_weights, save_model, start_from
 from .optimisers import optimiser_of
 from .own_model import OwnModel
 from .process_group import ProcessGroup
@@ -65,9 +65,7 @@ class Run:
         if getattr(settings.model, "noise_aware", False):
             _refuse_unknown_noise([*corpora, *validation])
         self.own, self.model = own, _network(settings, own).to(device)
-        if settings.start is not None:
-            file = weights_file(settings.start)
-            give_weights(self.model, load_tensors(file)[0], file)
+        self._started_from = [] if settings.start is None else start_from(self.model, settings.start)
         self.optimiser = optimiser_of(self.model, settings)
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
         sampling = {"seed": settings.seed, "device": device, "rank": world.rank, "world_size": world.size}
@@ -255,6 +253,7 @@ class Run:
             "identity": self.identity,
             "settings": self.settings.model_dump(mode="json"),
             "data": described(self.corpora),
+            "started_from": self._started_from,
             "versions": self.versions,
         }
         if self.world.rank == 0:

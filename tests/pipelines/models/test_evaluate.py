@@ -1,10 +1,12 @@
 import csv
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import recipe_data, shared
+from conftest import recipe_data, shared, write_photos
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +21,7 @@ from recon.evaluation.rows import evaluate, reconstructions, rows_of
 from recon.models.baselines import CgSense, RegularisedSense, ZeroFilled
 from recon.models.catalogue import named_baseline
 from recon.training.loop import train
+from recon.training.model_files import history, load_model, seen_in_training
 from recon.training.settings import Training
 from synth.recipe import parse_recipe
 from synth.settings.toml import parse_settings
@@ -103,7 +106,7 @@ def test_an_image_that_is_not_finite_has_no_row(corpus):
         rows_of(batch, images, pairs)
 
 
-def test_the_command_compares_models(trained, corpus, tmp_path):
+def test_the_command_compares_models(trained, corpus, photos, tmp_path):
     out = tmp_path / "report"
     made = run(app, ["test", str(trained), "cg-sense:8", str(corpus), "--out", str(out)])
     assert made.exit_code == 0, made.output
@@ -119,6 +122,10 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
         assert picture.size[0] > 300
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert "intervals of 95 %, over 6 sources" in made.output
+    assert summary["intervals"] == "6 sources"
+    assert table[7]["source"] == "photo1.png"  # pair 7 of six photographs
+    assert table[7]["source_sha256"] == hashlib.sha256((photos / "photo1.png").read_bytes()).hexdigest()
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "mine")])
     assert refused.exit_code == 1
     assert "holds other files" in refused.output
@@ -128,6 +135,34 @@ def test_the_command_compares_models(trained, corpus, tmp_path):
     assert "rows.csv is from another command" in refused.output
     assert (tmp_path / "theirs" / "rows.csv").read_text() == "hard,work\n"
     assert run(app, ["test", "zero-filled", str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
+
+
+def test_a_test_on_what_was_trained_on_is_told(trained, corpus, photos, tmp_path):
+    """The same corpus, another corpus of two of its photographs under other names, and one of others."""
+    card = load_model(trained)[1]
+
+    def told(path):
+        return seen_in_training(card, PairDataset(path))
+
+    (same,) = told(corpus)
+    assert "was trained on this corpus" in same
+    write_photos(tmp_path / "some", count=3, first=100)
+    for name in ("photo2.png", "photo4.png"):
+        shutil.copy(photos / name, tmp_path / "some" / f"other-{name}")
+    some, none = tmp_path / "some.zarr", tmp_path / "none.zarr"
+    build(parse_recipe(recipe_data(tmp_path / "some", pairs=5), "some"), some, ClusterSpec("sync"))
+    write_photos(tmp_path / "others", count=3, first=100)
+    build(parse_recipe(recipe_data(tmp_path / "others", pairs=3), "none"), none, ClusterSpec("sync"))
+    (shared_,) = told(some)
+    assert "2 of the 5 sources of this corpus, such as other-photo" in shared_
+    assert told(none) == []
+    made = run(app, ["test", str(trained), str(some), "--out", str(tmp_path / "out")])
+    assert f"note: {shared_}" in made.output
+    # what a network started from counts, and a card of an earlier version cannot tell
+    tuned = {"data": [{"content_hash": "0", "sources": []}], "started_from": history(card)}
+    assert seen_in_training(tuned, PairDataset(some)) == [shared_]
+    older = {"data": [{"content_hash": "0"}]}
+    assert "does not name the sources" in seen_in_training(older, PairDataset(some))[0]
 
 
 def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):

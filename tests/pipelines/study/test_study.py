@@ -15,12 +15,14 @@ from conftest import recipe_text
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
-from pipelines.ready.names import STUDIES
+from pipelines.ready.names import RECIPES, STUDIES, TRAININGS
 from pipelines.study.folder import StudyFolder
+from pipelines.study.rates import measured_rates
 from pipelines.study.run import least_used
 from pipelines.study.settings import load_study
 from pipelines.study.stages import stages_of
 from pipelines.study.timing import Timings
+from recon.training.run import Run
 from synth.errors import SettingsError
 
 run = CliRunner().invoke
@@ -95,6 +97,12 @@ def study(tmp_path, photos):
     return write_study(tmp_path, photos)
 
 
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch):
+    """A plan repeats steps for a second each; once is enough here."""
+    monkeypatch.setattr("pipelines.study.rates.ENOUGH", 0.0)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, photos):
     """The folder of this study, run to the end; do not change it."""
@@ -110,7 +118,8 @@ def rows_in(out):
 
 
 def done(study, out, *more):
-    made = run(app, ["study", str(study), "--out", str(out), *more])
+    scale = [] if "--scale" in more else ["--scale", "smoke"]
+    made = run(app, ["study", str(study), "--out", str(out), *scale, *more])
     assert "Traceback" not in made.output
     return made
 
@@ -175,6 +184,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, finished, tmp_path):
 def test_killed_in_each_stage_it_gives_the_same_rows(study, finished, tmp_path):
     """The real command is killed shortly after a stage ends, while it builds, trains, fine-tunes and tests."""
     command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
+    command += ["--scale", "smoke"]
     killed = 0
     for after in ("build/train:", "build/test:", "train/vn/1:", "test/vn/1/on/test:", None):  # there, or made
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -212,6 +222,104 @@ def test_a_plan_tells_how_long(study, tmp_path):
     again.note("train/tuned/1", 7.0)
     assert Timings(folder).taken("train/vn/1") == timings.taken("train/vn/1")
     assert Timings(folder).taken("train/tuned/1") == 7
+
+
+def test_a_plan_times_this_machine_and_runs_nothing(study, tmp_path):
+    out = tmp_path / "out"
+    plan = done(study, out, "--plan")
+    assert plan.exit_code == 0
+    assert "timed on this machine now" in plan.output
+    assert not out.exists()
+    folder = StudyFolder(out, stages_of(load_study(study), "smoke"))
+    rates = {"train/vn/1": 2.0, "test/vn/1/on/test": 0.5, "build/test": 0.25}
+    timings = Timings(folder, rates)
+    assert timings.expected("train/vn/1") == 3 * 2  # steps
+    assert timings.expected("test/vn/1/on/test") == 4 * 0.5  # pairs
+    assert timings.expected("build/test") == 4 * 0.25
+    folder.path.mkdir()
+    timings.note("train/vn/1", 60.0)  # what was made is a better guide
+    assert timings.expected("train/tuned/1") == 60
+    assert "train/tuned/1" not in timings.without_like
+    assert "test/vn/1/on/test" in timings.without_like
+
+
+def test_rates_are_of_the_actual_steps(study, tmp_path, monkeypatch):
+    """A network whose step takes 0.2 s at least is told to take 0.2 s a step at least; its test likewise."""
+    monkeypatch.setattr("pipelines.study.rates.ENOUGH", 0.2)
+    step = Run.advance
+
+    def slow(self, batch):
+        time.sleep(0.2)
+        step(self, batch)
+
+    monkeypatch.setattr(Run, "advance", slow)
+    folder = StudyFolder(tmp_path / "out", stages_of(load_study(study), "smoke"))
+    threads = torch.get_num_threads()
+    rates = measured_rates(folder, ["train/vn/1", "build/train", "test/zero-filled/on/test"], "cpu")
+    assert 0.2 <= rates["train/vn/1"] < 2
+    assert 0 < rates["build/train"] < 1
+    assert 0 < rates["test/zero-filled/on/test"] < 1
+    assert torch.get_num_threads() == threads
+    assert not folder.path.exists()
+
+
+def test_a_folder_that_is_missing_is_told_before_anything_runs(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text(recipe_text("data/nowhere"))
+    text = study.read_text().replace("[corpora.train]\nrecipe = ", '[corpora.train]\nrecipe = "broken.toml"\n# ', 1)
+    study.write_text(text)
+    plan = done(study, tmp_path / "out", "--plan")
+    assert plan.exit_code == 1
+    assert "missing: data/nowhere, for build/train; put the data there, or a link to them" in plan.output
+    assert "train/vn/1" in plan.output  # the plan is shown all the same
+    made = done(study, tmp_path / "out")
+    first = next(line for line in made.output.splitlines() if line.startswith(("missing", "[")))
+    assert first.startswith("missing: data/nowhere")
+
+
+def test_laptop_is_the_scale_that_is_not_asked_for(study, tmp_path):
+    made = run(app, ["study", str(study), "--out", str(tmp_path / "out")])
+    assert "has no scale 'laptop'; it has smoke" in made.output
+    assert all("laptop" in load_study(path).scales for path in STUDIES.glob("*.toml"))
+
+
+def test_smoke_is_said_in_red_at_the_top(finished):
+    html = (finished / "report.html").read_text()
+    red = html.index('<p class="smoke">Smoke scale')
+    assert red < html.index("<h1>")
+
+
+def test_ready_tells_the_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "mr").mkdir(parents=True)
+    lines = {line.split()[0]: line for line in run(app, ["ready"]).output.splitlines() if line.startswith("  ")}
+    assert lines["demo"].split(maxsplit=1)[1] == "photographs of scikit-image"
+    assert lines["bottom"].split(maxsplit=1)[1] == "data/bsds500/train (missing here), data/mr"
+    assert "data/div2k (missing here)" in lines["nickel-2x2"]
+    assert "laptop.zarr (missing here)" in lines["laptop-unrolled"]
+    names = {path.stem for path in (*STUDIES.glob("*.toml"), *RECIPES.glob("*.toml"), *TRAININGS.glob("*.toml"))}
+    assert lines.keys() == names
+    assert "`fathom ready` tells" in run(app, ["build", "nothing", "--out", "x.zarr"]).output
+
+
+def test_rows_of_earlier_versions_are_read(study, finished, tmp_path):
+    """Rows that name no source get it from the corpus, and the report counts sources."""
+    out = shutil.copytree(finished, tmp_path / "out")
+    stages = stages_of(load_study(study), "smoke")
+    before = StudyFolder(out, stages).rows()
+    assert {row["source"] for row in before} == {f"photo{k}.png" for k in range(4)}
+    for file in out.glob("tests/*/rows.csv"):
+        with file.open(newline="") as text:
+            rows = [{k: v for k, v in row.items() if not k.startswith("source")} for row in csv.DictReader(text)]
+        with file.open("w", newline="") as text:
+            writer = csv.DictWriter(text, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    assert StudyFolder(out, stages).rows() == before
+    shutil.rmtree(out / stages["build/test"].folder)
+    lost = StudyFolder(out, stages)
+    assert len(lost.rows()) == len(before)
+    assert lost.alerts[0].startswith("the sources of test cannot be shown")
 
 
 @pytest.mark.xdist_group("processes")

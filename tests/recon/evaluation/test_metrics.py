@@ -6,7 +6,6 @@ from properties import complex_normal
 
 from recon.data.datasets import VirtualPairs
 from recon.data.loader import make_loader
-from recon.evaluation.intervals import paired_bootstrap
 from recon.evaluation.metrics import (
     fastmri_volume,
     nrmse_complex,
@@ -78,14 +77,6 @@ def test_fastmri_agrees(images):
     assert found["fastmri_nmse"] == pytest.approx(np.asarray(evaluate.nmse(truth, volume)).item(), rel=1e-5)
     assert found["fastmri_psnr"] == pytest.approx(np.asarray(evaluate.psnr(truth, volume)).item(), rel=1e-5)
     assert found["fastmri_ssim"] == pytest.approx(np.asarray(evaluate.ssim(truth, volume)).item(), rel=1e-4)
-
-
-def test_bootstrap(rng):
-    first, shift = rng.normal(30, 3, 200), rng.normal(0.5, 0.2, 200)
-    mean, low, high = paired_bootstrap(first + shift, first)
-    assert low < mean < high
-    assert mean == pytest.approx(shift.mean())
-    assert high - low == pytest.approx(2 * 1.96 * 0.2 / np.sqrt(200), rel=0.2)
 
 
 def test_baselines_are_called_alike_and_better_is_better(photos):
