@@ -162,9 +162,10 @@ class _Rates:
 
 def _kind(recipe: Recipe) -> str:
     """What sets the time of a recipe's pairs."""
-    names = {"source": {"kind"}, "target": {"matrix", "readout_oversampling", "lesions"}, "coils": True}
-    names |= {"sampling": {"kind", "acceleration"}, "kspace": True}
-    return recipe.model_dump_json(include=names)
+    target, sampling = {"matrix", "readout_oversampling", "lesions"}, {"kind", "acceleration"}
+    return recipe.model_dump_json(
+        include={"source": {"kind"}, "target": target, "coils": True, "sampling": sampling, "kspace": True}
+    )
 
 
 def _readable(recipe: Recipe) -> Plan:

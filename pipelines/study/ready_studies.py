@@ -12,7 +12,7 @@ def ready_studies(scale: str = "laptop") -> dict[str, list[str]]:
     found = {}
     for file in sorted(STUDIES.glob("*.toml")):
         study = load_study(file)
-        changes = study.scales[scale].recipes if scale in study.scales else ()  # type: ignore[index]
+        changes = study.scales[scale].recipes if scale in study.scales else ()
         corpora = study.corpora.values()
         found[file.stem] = [wanted_by_recipe(named_recipe(c.recipe), [*c.set, *changes]) for c in corpora]
     return found

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.physics import fft2c
-from synth.stages.mask import centre_block
+from synth.physics import centre_block, fft2c
 
 from ..data.datasets import PairDataset
 from .intervals import draws_of
