@@ -19,14 +19,10 @@ def study_command(
     study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and for the report.")],
     scale: Annotated[
-        str,
-        typer.Option(help="laptop, gpu, paper, or smoke: seconds, to see that all runs; its numbers mean nothing."),
+        str, typer.Option(help="laptop, gpu, paper, or smoke: seconds, to see that all runs; its numbers mean nothing.")
     ] = "laptop",
     plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan", help="Show the stages, their state, what is missing, and the time on this machine; run nothing."
-        ),
+        bool, typer.Option("--plan", help="Show the stages, what is missing, and the time on this machine; make none.")
     ] = False,
     only: Annotated[
         str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
