@@ -108,7 +108,8 @@ def judge(expected: ExpectedSpec, rows: Sequence[Row]) -> Finding:
         return Finding(*facts, verdict="missing")
     units, first, second = mine.units(common), mine.table(common), theirs.table(common)
     same_networks = expected.model == expected.other and mine.by_seed.keys() == theirs.by_seed.keys()
-    found = interval(first - second, units) if same_networks else interval(first, units, second)
+    with np.errstate(invalid="ignore"):  # a perfect image has an infinite PSNR
+        found = interval(first - second, units) if same_networks else interval(first, units, second)
     within = f" ({units.within})" if units.within else ""
     told = found.as_dict()
     return Finding(*facts, verdict=_verdict(expected, found) + within, **told, pairs=len(common))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recon.data.datasets import PairDataset
+from recon.evaluation.intervals import Interval
 from synth.storage.whole import write_whole
 from synth.version import __version__
 
@@ -22,16 +22,6 @@ from .settings import ExpectedSpec, MeasureSpec, Study
 VERSION = 1  # of the card
 PARTS = {"keeps": "What it keeps", "invents": "What it invents", "breaks": "Where it breaks"}
 PICTURES = ("heads", "bright-4")  # corpora whose pictures are shown, if the study has them
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measure of a model: mean with its 95 % interval, over so many pairs."""
-
-    mean: float
-    low: float
-    high: float
-    pairs: int
 
 
 def write_referee(study: Study, scale: str, folder: StudyFolder) -> Path:
@@ -75,16 +65,14 @@ def write_referee(study: Study, scale: str, folder: StudyFolder) -> Path:
     return folder.path / "referee.html"
 
 
-def measured(measure: MeasureSpec, model: str, rows: Sequence[Row]) -> Measured | None:
+def measured(measure: MeasureSpec, model: str, rows: Sequence[Row]) -> Interval | None:
     """A measure of a model; None where it was not tested, or its images lack what the metric needs."""
     if measure.minus is not None:
         return _of(_difference(measure, model, model, rows, measure.minus))
-    cell = matrix(rows, [model], [measure.corpus], measure.metric)[0][0]
-    count = len({row["pair"] for row in rows if row["corpus"] == measure.corpus and row["model"] == model})
-    return None if cell is None else Measured(cell["mean"], cell["low"], cell["high"], count)
+    return matrix(rows, [model], [measure.corpus], measure.metric)[0][0]
 
 
-def answers(study: Study, table: dict[str, dict[str, Measured | None]], rows: Sequence[Row]) -> list[tuple[str, str]]:
+def answers(study: Study, table: dict[str, dict[str, Interval | None]], rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Questions that a reader has first, each with its answer."""
     first = study.measures[0]
     ranked = _ranked(first, table[first.name])
@@ -97,10 +85,10 @@ def answers(study: Study, table: dict[str, dict[str, Measured | None]], rows: Se
         gap = _of(_difference(first, best, second, rows))
         unit = "better than" if first.better == "less" else "above"
         if gap is not None:
-            sure = not gap.low <= 0 <= gap.high
-            told = "Yes: the interval does not hold 0." if sure else "Undecided: the interval holds 0."
+            sure = gap.known and not gap.low <= 0 <= gap.high
+            told = "Yes: the interval does not hold 0." if sure else "Undecided: the interval holds 0, or is not known."
             found.append(("By how much?", f"{_number(gap)} {unit} {second}, the second."))
-            found.append(("Is it sure?", f"{told} It is over {gap.pairs} pairs."))
+            found.append(("Is it sure?", f"{told} It is over {gap.over}."))
     for question, part, most in (("What does it invent?", "invents", 3), ("What happens at another SNR?", "breaks", 2)):
         lines = [(m, table[m.name].get(best)) for m in study.measures if m.part == part]
         numbers = [f"{m.says}: {_number(value)}" for m, value in lines if value][:most]
@@ -124,34 +112,35 @@ def _difference(
     return judge(expected, rows)
 
 
-def _of(found: Finding) -> Measured | None:
-    if found.mean is None or found.low is None or found.high is None or not math.isfinite(found.mean):
+def _of(found: Finding) -> Interval | None:
+    if found.mean is None or not math.isfinite(found.mean):
         return None  # where an image equals its reference, PSNR is infinite
-    return Measured(found.mean, found.low, found.high, found.pairs)
+    low, high = (math.nan if end is None else end for end in (found.low, found.high))
+    return Interval(found.mean, low, high, found.over)
 
 
-def _ranked(measure: MeasureSpec, values: dict[str, Measured | None]) -> list[str]:
+def _ranked(measure: MeasureSpec, values: dict[str, Interval | None]) -> list[str]:
     """Models from the best to the worst; without those that were not tested."""
     there = [(value.mean, model) for model, value in values.items() if value is not None]
     return [model for _, model in sorted(there, reverse=measure.better != "less")]
 
 
-def _best(measure: MeasureSpec, values: dict[str, Measured | None]) -> str:
+def _best(measure: MeasureSpec, values: dict[str, Interval | None]) -> str:
     ranked = _ranked(measure, values) if measure.better else []
     return ranked[0] if ranked else ""
 
 
-def _number(value: Measured | None) -> str:
+def _number(value: Interval | None) -> str:
     if value is None:
         return "not measured"
-    return f"{value.mean:.3g} [{value.low:.3g}, {value.high:.3g}]" if math.isfinite(value.mean) else "exact"
+    return f"{value.mean:.3g} [{value.ends('.3g')}]" if math.isfinite(value.mean) else "exact"
 
 
-def _told(measure: MeasureSpec, value: Measured | None) -> dict[str, Any]:
+def _told(measure: MeasureSpec, value: Interval | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"metric": measure.metric, "corpus": measure.corpus, "minus": measure.minus}
     if value is None or not math.isfinite(value.mean):  # JSON has no infinity
         return facts | {"mean": None if value is None else "infinite"}
-    return facts | {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.pairs}
+    return facts | value.as_dict()
 
 
 def _hashes(folder: StudyFolder) -> dict[str, str]:
