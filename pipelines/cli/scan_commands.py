@@ -18,7 +18,7 @@ def calibrate_command(
     out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
     report: Annotated[Path | None, typer.Option(help="Folder for snr.csv (SNR of each slice) and noise.png.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A separate noise scan.")] = None,
-    place: Annotated[str | None, typer.Option(help="Use this noise: noise scan, background or k-space edge.")] = None,
+    place: Annotated[str | None, typer.Option(help="noise scan, background, k-space edge or samples.")] = None,
     variable: Variable = None,
     axes: Axes = None,
     as_json: Json = False,

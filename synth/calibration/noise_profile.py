@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import CalibrationError
 from ..snr import snr_per_sigma
 
-Place = Literal["noise scan", "background", "k-space edge"]
+Place = Literal["noise scan", "background", "k-space edge", "samples"]
 PLACES: tuple[Place, ...] = get_args(Place)
 LEAST_SAMPLES = 100
 
@@ -32,7 +32,7 @@ class NoiseProfile:
     covariance
         Psi [coil coil] = E[n n^H], complex; its diagonal is 2 sigma^2, sigma in the unit of the k-space.
     place
-        Where the noise was learnt: noise scan, background or k-space edge.
+        Where the noise was learnt: noise scan, background, k-space edge, or samples with signal (`from_samples`).
     samples
         Number of independent complex samples per coil from which it was learnt.
     lag_correlation

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoiseError
 from ..physics import ifft2c
 from ..scans.scan import Scan
+from .from_samples import profile_of_samples
 from .noise_only import quiet, unit_of
 from .noise_profile import NoiseProfile, Place, profile_of_noise
 
@@ -39,8 +40,8 @@ def calibrate(
     number
         The slice that is used; by default the middle one.
     place
-        Where noise is looked for: "noise scan", "background" or "k-space edge"; by default, each is tried in turn. A
-        noise scan whose bandwidth is not known comes last.
+        Where noise is looked for: "noise scan", "background", "k-space edge" or "samples"; by default, each is tried in
+        turn. A noise scan whose bandwidth is not known comes last. "samples" needs `checked`.
     checked
         Whether filters along the readout, and differences between places and between slices, are looked for. Pairs
         from scans are made without these checks, so that corpora of earlier versions can be made again bit for bit.
@@ -59,17 +60,19 @@ def calibrate(
         "noise scan": partial(_from_noise_scan, scan),
         "background": partial(from_background, scan, number, checked=checked),
         "k-space edge": partial(from_edge, scan, number, checked=checked),
+        **({"samples": partial(_from_samples, scan, number, False)} if checked else {}),
     }
     names = [name for name in ways if place in (None, name)]
     if not scan.noise_bandwidth_known:
-        names.sort(key=lambda name: name == "noise scan")  # its level is unknown: other places come first
-    reasons = []
+        names.sort(key=("background", "k-space edge", "noise scan", "samples").index)  # its level is unknown
+    reasons, shaped = [], False
     for k, name in enumerate(names):
         try:
-            found = ways[name]()
-            others = [ways[other] for other in names[k + 1 :] if other != "noise scan"]
-            return _compared(found, others) if checked and len(scan) else found
+            found = _from_samples(scan, number, shaped) if name == "samples" else ways[name]()
+            others = [ways[other] for other in names[k + 1 :] if other in ("background", "k-space edge")]
+            return _compared(found, others) if checked and len(scan) and name != "samples" else found
         except CalibrationError as error:
+            shaped |= isinstance(error, ShapedNoiseError)
             reasons.append(f"{name}: {error}")
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))
 
@@ -184,6 +187,11 @@ def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
         for axes, where in nearer.items():
             _refuse_slopes(axes, _power_ratio(kspace, where, corner) ** 0.5, int(where.sum()), found)
     return _in_unit(_profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked), unit)
+
+
+def _from_samples(scan: Scan, number: int, shaped: bool) -> NoiseProfile:
+    """Noise from all samples, with signal; without the readout's oversampling, whose ends the receiver filters."""
+    return profile_of_samples(scan[number], str(scan.path), shaped=shaped)
 
 
 def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
