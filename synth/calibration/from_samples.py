@@ -19,6 +19,7 @@ WEAK_END = 0.12  # how much weaker than sigma samples with signal may be at an e
 FEW = 4  # of the fractions that fit; fewer are told
 WIDEST = 0.25  # half width of the interval that is refused
 CLASSES = (2, 3, 4)  # accelerations whose lines are compared with those between them
+FAR = 0.3  # of the sides: distance from k-space's centre of the lines that are compared
 UNEQUAL = 0.1  # relative difference of sigma between them that is refused
 HEAVY = 0.3  # excess kurtosis that is told
 
@@ -114,24 +115,22 @@ def _refuse_apart(found: SampledNoise, shaped: bool) -> None:
 
 def _refuse_filled(kspace: NDArray[np.complex64]) -> None:
     """Raise CalibrationError where every n-th line differs in strength: the lines between were computed (GRAPPA)."""
-    border = np.zeros_like(kspace)
-    y, x = (np.abs(np.arange(n) - n // 2) / (n / 2) > 0.6 for n in kspace.shape[1:])
-    border[:, y[:, None] | x[None]] = kspace[:, y[:, None] | x[None]]
-    for n, axis in ((n, axis) for n in CLASSES for axis in (1, 2)):
-        power, counts = [], []
-        for first in range(n):
-            part = border[:, first::n] if axis == 1 else border[:, :, first::n]
-            values = part[:, part.any(axis=0)]
-            if values.size:
-                power.append(np.median(np.abs(values.astype(np.complex128)) ** 2, axis=1))
-                counts.append(values.shape[1])
-        if len(power) < n:
-            continue
-        ratios = np.array(power) / np.mean(power, axis=0)
-        strength = np.sqrt(ratios.mean(axis=1))
-        unequal = float(strength.max() / strength.min())
-        if unequal > 1 + UNEQUAL + 4 / np.sqrt(min(counts)):
-            raise CalibrationError(
-                f"every {n}. {'row' if axis == 1 else 'line'} of k-space is {unequal:.2f} times as strong as others: "
-                "the others were computed (as by GRAPPA); use a noise scan"
-            )
+    for name, power in (("row", kspace.swapaxes(1, 2)), ("line", kspace)):
+        level = np.abs(power).astype(np.float64).mean(axis=(0, 1))  # [line]
+        far = np.abs(np.arange(len(level)) - len(level) // 2) > FAR * len(level)
+        if not level.all():
+            continue  # nothing was filled
+        for n in CLASSES:
+            window = np.convolve(np.ones(n), np.ones(1) if n % 2 else [0.5, 0.5]) / n  # a period; a slope has no effect
+            local = np.log(level) - np.convolve(np.log(level), window, "same")
+            inner = far & (np.arange(len(level)) >= n) & (np.arange(len(level)) < len(level) - n)
+            strengths = [local[inner & (np.arange(len(level)) % n == first)] for first in range(n)]
+            if min(len(one) for one in strengths) < 2:
+                continue
+            means = [float(np.mean(one)) for one in strengths]
+            chance = 4 * max(float(np.std(one, ddof=1)) / len(one) ** 0.5 for one in strengths)
+            if max(means) - min(means) > UNEQUAL + chance:
+                raise CalibrationError(
+                    f"every {n}. {name} of k-space is {np.exp(max(means) - min(means)):.2f} times as strong as others: "
+                    "the others were computed (as by GRAPPA); use a noise scan"
+                )

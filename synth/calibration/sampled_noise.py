@@ -107,7 +107,7 @@ def noise_of_samples(kspace: NDArray[np.complex64]) -> SampledNoise:
         tiles = tiles_of(np.tensordot(whitening, kspace, axes=1).astype(np.complex64), places)
         trials = [_trial(tiles, coils, fraction, np.asarray(np.linalg.inv(whitening))) for fraction in FRACTIONS]
         best = min((trial for trial in trials if trial.fits), key=lambda trial: trial.error, default=trials[0])
-        if not best.sigma > 0:
+        if not (best.sigma > 0 and np.trace(best.whitened).real > 0):
             raise CalibrationError("signal fills all coils and neighbourhoods; use a noise scan")
         covariance = _positive(best.covariance)
     half = trials[trials.index(best) // 2]

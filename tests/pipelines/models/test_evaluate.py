@@ -268,22 +268,38 @@ def test_a_scan_undersampled_along_both_axes(tmp_path):
     assert errors["regularised-sense:8"] < 0.6 * errors["zero-filled"]
 
 
-def test_a_network_that_must_know_the_noise_says_so(corpus, tmp_path):
+@pytest.fixture(scope="module")
+def aware(corpus, tmp_path_factory):
+    """A network that must know the noise level, trained for one step."""
     data = {
         "name": "aware",
         "data": {"corpora": [str(corpus)]},
         "model": {"kind": "unrolled-sense", "iterations": 1, "channels": 2, "levels": 1, "noise_aware": True},
         "training": {"steps": 1},
     }
-    train(parse_settings(Training, data, "test"), tmp_path / "aware", device="cpu")
+    out = tmp_path_factory.mktemp("aware") / "aware"
+    train(parse_settings(Training, data, "test"), out, device="cpu")
+    return out
+
+
+def test_a_network_that_must_know_the_noise_says_so(aware, tmp_path):
     from synth.rng import rng
     from synth.stages.mask_lines import RegularSpec
 
     mask = RegularSpec(acceleration=2, reference_lines=16).draw(rng(0, "m"), (64, 56)).sampled
-    scan = write_scan(tmp_path / "half.npy", mask=mask)
-    made = run(app, ["reconstruct", str(tmp_path / "aware"), str(scan), "--out", str(tmp_path / "out")])
+    scan = write_scan(tmp_path / "half.npy", coils=1, mask=mask)  # one coil does not tell noise from signal
+    choice = ["--out", str(tmp_path / "out"), "--axes", "coil y x"]
+    made = run(app, ["reconstruct", str(aware), str(scan), *choice])
     assert made.exit_code == 1
     assert "needs the noise level, which cannot be learnt from this scan" in made.output
+
+
+def test_a_network_that_must_know_the_noise_learns_it_from_an_undersampled_scan(aware, tmp_path):
+    scan = shared("scans/brain_8ch_bart/und2x2.cfl")
+    made = run(app, ["reconstruct", str(aware), str(scan), "--out", str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    notes = json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
+    assert any("sigma is from the samples themselves" in note for note in notes)
 
 
 def test_a_real_scan_is_reconstructed(tmp_path):

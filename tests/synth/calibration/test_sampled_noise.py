@@ -1,0 +1,148 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import shared
+from properties import complex_normal
+
+from synth.calibration.from_samples import profile_of_samples
+from synth.calibration.neighbourhoods import Neighbourhoods
+from synth.calibration.noise_tiles import Tile, equations_of
+from synth.calibration.sampled_noise import noise_of_samples
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError
+from synth.physics import fft2c, ifft2c
+from synth.scans.open import open_scan
+from synth.scans.scan import Scan
+from synth.stages.coils import LoopsSpec, draw_coils
+
+PSI = np.array([[2, 0.5j, 0, 0], [-0.5j, 3, 0, 0], [0, 0, 1, -0.3], [0, 0, -0.3, 2]])
+
+
+def a_slice(rng, coils=4, shape=(96, 80), snr=60, psi=None, radius=2.0):
+    """Smooth texture that fills the field of view, or an ellipse, with noise of covariance psi [coil coil]."""
+    maps = draw_coils(LoopsSpec(count=coils), 1, 0).maps(shape)
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    image = (1 + 0.5 * np.cos(9 * y[:, None]) * np.cos(11 * x)) * (y[:, None] ** 2 + x**2 < radius**2)
+    factor = np.linalg.cholesky((2 * np.eye(coils) if psi is None else psi) / 2)
+    noise = np.tensordot(factor, complex_normal(rng, coils, *shape), axes=1)
+    return (fft2c((snr * image * maps).astype(np.complex64)) + noise).astype(np.complex64)
+
+
+def every(kspace, lines, rows=1, reference=0):
+    y, x = (np.arange(n) - n // 2 for n in kspace.shape[1:])
+    return kspace * ((y[:, None] % rows == 0) & (x % lines == 0) | (np.abs(x + 0.5) < reference / 2))
+
+
+def scan_of(kspace):
+    return Scan(Path("s.npy"), "npy", (1, *kspace.shape), lambda _: kspace)
+
+
+def test_neighbourhoods_have_the_spacing_of_the_lines():
+    kspace = np.zeros((50, 20, 24), np.complex64)  # 50 coils: 200 // 50 = 4 positions, 2 by 2
+    kspace[:, :, ::3] = np.arange(1, 21)[:, None] + 100j * np.arange(0, 24, 3)
+    found = Neighbourhoods.of(kspace)
+    assert (found.kernel, found.spacing, found.extent) == ((2, 2), (1, 3), (2, 4))
+    assert len(found.y) == 19 * 7
+    np.testing.assert_array_equal(found.vectors(kspace)[::50, 0], [1, 1 + 300j, 2, 2 + 300j])
+
+
+def test_the_equations_give_the_covariance_of_which_powers_are_exact(rng):
+    """Powers v^H (Psi x I) v that are exact leave only the ridge's error, for vectors of any subspace."""
+    tiles = []
+    for _ in range(6):
+        vectors = np.linalg.qr(complex_normal(rng, 24, 24))[0][:, :16]  # 6 positions, 4 coils
+        tiles.append(Tile(vectors, vectors.conj().T @ np.kron(np.eye(6), PSI) @ vectors, 30, "corners", 0.0))
+    psi, errors = equations_of(tiles, 4, 0.6).solved()
+    np.testing.assert_allclose(psi, PSI, atol=0.02)
+    assert np.abs(errors).max() < 0.02
+
+
+@pytest.mark.parametrize(("lines", "rows", "reference"), [(1, 1, 0), (2, 1, 0), (2, 1, 16), (2, 2, 0)])
+def test_covariance_of_a_slice_that_fills_the_image(rng, lines, rows, reference):
+    found = noise_of_samples(every(a_slice(rng, psi=PSI, shape=(112, 104), snr=30), lines, rows, reference))
+    assert found.sigma == pytest.approx(1, rel=0.04)  # trace(PSI) / 8 = 1
+    assert np.linalg.norm(found.covariance - PSI) < 0.15 * np.linalg.norm(PSI)
+    assert found.fits
+
+
+def test_the_error_is_the_scatter(rng):
+    found = [noise_of_samples(every(a_slice(rng, 2, (64, 56), radius=0.6), 2)) for _ in range(12)]
+    scatter = np.std([one.sigma for one in found], ddof=1)
+    assert 0.5 < np.mean([one.error for one in found]) / scatter < 2
+
+
+def test_undersampled_scans_are_calibrated_and_told_how(rng):
+    found = calibrate(scan_of(every(a_slice(rng, radius=0.7), 2)))
+    assert found.place == "samples"
+    assert found.mean_sigma == pytest.approx(1, rel=0.03)
+    assert 0.015 <= found.uncertainty < 0.05
+    assert found.notes == ("sigma is from the samples themselves, by dependences between coils",)
+    with pytest.raises(CalibrationError):
+        calibrate(scan_of(every(a_slice(rng, radius=0.7), 2)), checked=False)  # pairs stay as they were
+
+
+def fermi(kspace):
+    radius = np.hypot(*np.meshgrid(*(np.linspace(-1, 1, n) for n in kspace.shape[1:]), indexing="ij"))
+    return kspace / (1 + np.exp((radius - 1) / 0.05))
+
+
+def filled(kspace):
+    """Every second line from its neighbours in all coils, with weights of a least-squares fit, as GRAPPA does."""
+    near = np.concatenate([np.roll(kspace, (s, t), (1, 2)) for s in (-1, 0, 1) for t in (-1, 1)])
+    half = (slice(None), slice(None), slice(32, 48))
+    weights = np.linalg.lstsq(near[half].reshape(len(near), -1).T, kspace[half].reshape(4, -1).T, rcond=1e-3)[0].T
+    made = np.tensordot(weights, near, axes=1)
+    return np.where(np.arange(kspace.shape[2]) % 2, made, kspace).astype(np.complex64)
+
+
+def masked(kspace):
+    y, x = (np.linspace(-1, 1, n) for n in kspace.shape[1:])
+    return fft2c(ifft2c(kspace) * (y[:, None] ** 2 + x**2 < 0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (fermi, "by a filter"),
+        (lambda k: every(fermi(k), 2), "by a filter"),
+        (lambda k: k * np.hamming(k.shape[2]), "filter"),
+        (filled, "GRAPPA|signal fills all coils"),
+        (masked, "no noise that is white"),
+        (lambda k: every(k[:1], 2), "one coil"),
+    ],
+)
+def test_shaped_or_computed_samples_are_refused(rng, change, message):
+    with pytest.raises(CalibrationError, match=message):
+        profile_of_samples(change(a_slice(rng, radius=0.7)).astype(np.complex64))
+
+
+@pytest.mark.parametrize(
+    ("file", "how", "limit"),
+    [
+        ("brain_8ch_bart/full.cfl", {}, 0.1),
+        ("brain_mprage_4ch/MPRAGE_multi_channel.mat", {"variable": "kData"}, 0.1),
+        ("brain_prescan_16ch/preScanRefData.npy", {}, 0.1),
+        ("phantom_gre_siemens/gre.dat", {}, 0.1),
+    ],
+)
+def test_every_fourth_line_of_real_scans(file, how, limit):
+    scan = open_scan(shared(f"scans/{file}"), **how)
+    found = calibrate(replace(scan, load=lambda k: every(scan.load(k), 4)))
+    assert found.place == "samples"
+    assert found.mean_sigma == pytest.approx(calibrate(scan, checked=False).mean_sigma, rel=limit)
+
+
+def test_two_coils_at_four_are_refused():
+    scan = open_scan(shared("scans/head_tse_2ch_32sl/kdata_body.mat"))
+    with pytest.raises(CalibrationError, match="samples: two estimates differ"):
+        calibrate(replace(scan, load=lambda k: every(scan.load(k), 4)))
+
+
+def test_a_scan_that_was_undersampled_at_the_scanner():
+    found = calibrate(open_scan(shared("scans/brain_8ch_bart/und2x2.cfl")))
+    own = calibrate(open_scan(shared("scans/brain_8ch_bart/full.cfl"))).mean_sigma
+    assert found.mean_sigma == pytest.approx(own, rel=0.1)
+    assert abs(found.mean_sigma / own - 1) < found.uncertainty
+    assert any("sigma differs between parts of k-space" in note for note in found.notes)
