@@ -17,7 +17,7 @@ APART = 0.1  # relative difference of two estimates that is refused
 SIDES = 0.05, 0.2  # relative difference between parts of k-space that is told, and that is refused
 WEAK_END = 0.12  # how much weaker than sigma samples with signal may be at an end of k-space
 FEW = 4  # of the fractions that fit; fewer are told
-WIDEST = 0.25  # half width of the interval that is refused
+WIDE, WIDEST = 0.03, 0.25  # half width of the interval that is told, and that is refused
 CLASSES = (2, 3, 4)  # accelerations whose lines are compared with those between them
 FAR = 0.3  # of the sides: distance from k-space's centre of the lines that are compared
 UNEQUAL = 0.1  # relative difference of sigma between them that is refused
@@ -70,6 +70,8 @@ def _profile(found: SampledNoise, notes: list[str], source: str) -> NoiseProfile
     half = float(np.linalg.norm([STUDENT * found.error, found.apart / 2, LEFT, max(apart - chance, 0) / 2]))
     if half > WIDEST:
         raise CalibrationError(f"sigma would be uncertain by {100 * half:.0f} %; use a noise scan")
+    if half > WIDE:
+        notes.append(f"sigma is uncertain by {100 * half:.0f} %, because signal fills most directions between coils")
     samples = max(round(0.25 / found.error**2 / float(trace**2 / norm**2)), 1)
     return NoiseProfile(found.covariance, "samples", samples, 0.0, found.kurtosis, source, tuple(notes), half)
 
