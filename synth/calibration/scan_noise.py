@@ -191,7 +191,8 @@ def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
 
 def _from_samples(scan: Scan, number: int, shaped: bool) -> NoiseProfile:
     """Noise from all samples, with signal; without the readout's oversampling, whose ends the receiver filters."""
-    return profile_of_samples(scan[number], str(scan.path), shaped=shaped)
+    kspace, unit = _scaled(scan[number])
+    return _in_unit(profile_of_samples(kspace, str(scan.path), shaped=shaped), unit)
 
 
 def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -216,12 +217,17 @@ def _refuse_slopes(axes: str, ratio: float, samples: int, found: NoiseProfile) -
 
 def _usable(scan: Scan, number: int) -> tuple[NDArray[np.complex64], float]:
     """A slice [coil y x] without padding over `unit_of` it, and this unit; raises CalibrationError for zeros."""
-    kspace = scan.without_padding(number)
+    kspace, unit = _scaled(scan.without_padding(number))
+    _refuse_zeros(kspace)
+    return kspace, unit
+
+
+def _scaled(kspace: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], float]:
+    """K-space [coil y x] over `unit_of` it, and this unit; raises CalibrationError where a coil is dead."""
     dead = np.flatnonzero(~kspace.any(axis=(1, 2)))
     if 0 < len(dead) < len(kspace):
         named = f"coil {dead[0]} holds" if len(dead) == 1 else f"coils {', '.join(map(str, dead))} hold"
         raise CalibrationError(f"{named} zeros alone, and so no noise; leave such coils out")
-    _refuse_zeros(kspace)
     unit = unit_of(kspace)
     return kspace / np.float32(unit) if unit != 1 else kspace, unit
 
