@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoiseError
 from ..physics import ifft2c
+from ..process import one_blas_thread
 from ..scans.scan import Scan
 from .from_samples import profile_of_samples
 from .noise_only import quiet, unit_of
@@ -192,7 +193,8 @@ def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
 def _from_samples(scan: Scan, number: int, shaped: bool) -> NoiseProfile:
     """Noise from all samples, with signal; without the readout's oversampling, whose ends the receiver filters."""
     kspace, unit = _scaled(scan[number])
-    return _in_unit(profile_of_samples(kspace, str(scan.path), shaped=shaped), unit)
+    with one_blas_thread():  # many small matrices: threads that wait for each other took ten times as long
+        return _in_unit(profile_of_samples(kspace, str(scan.path), shaped=shaped), unit)
 
 
 def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
