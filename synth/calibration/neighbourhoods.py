@@ -41,11 +41,11 @@ class Neighbourhoods:
 
     @classmethod
     def of(cls, kspace: NDArray[np.complex64]) -> Neighbourhoods:
-        """The form with most places, of a square first, then along y alone, then single positions."""
+        """The form with most places, of a square first, then along y alone; raises CalibrationError for too few."""
         sampled, coils = np.asarray(kspace.any(axis=0)), len(kspace)
-        most = max(WIDTH // coils, 1)
+        most = max(WIDTH // coils, 2)
         side = min(int(most**0.5), LONGEST)
-        for kernel in ((side, min(most // side, LONGEST)), (min(most, 2 * LONGEST), 1), (1, 1)):
+        for kernel in ((side, min(most // side, LONGEST)), (min(most, 2 * LONGEST), 1)):
             spacings = SPACINGS if min(kernel) > 1 else (1,)
             forms = [(a, b) for a in spacings for b in spacings]
             found = {form: _places(sampled, kernel, form) for form in forms}

@@ -48,6 +48,13 @@ def test_neighbourhoods_have_the_spacing_of_the_lines():
     np.testing.assert_array_equal(found.vectors(kspace)[::50, 0], [1, 1 + 300j, 2, 2 + 300j])
 
 
+@pytest.mark.parametrize("coils", [2, 3, 8])
+def test_scattered_points_are_refused(rng, coils):
+    kspace = a_slice(rng, coils) * (rng.random((96, 80)) < 0.2)
+    with pytest.raises(CalibrationError, match="too few samples lie beside each other"):
+        Neighbourhoods.of(kspace)
+
+
 def test_the_equations_give_the_covariance_of_which_powers_are_exact(rng):
     """Powers v^H (Psi x I) v that are exact leave only the ridge's error, for vectors of any subspace."""
     tiles = []
