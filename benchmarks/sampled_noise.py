@@ -48,7 +48,6 @@ CLEAN = [  # object, coils, SNR, sampling: 22 with a background, 8 that fill the
     *[("head", coils, 30, sampling) for coils, sampling in ((8, "R2"), (8, "R4+24"), (16, "R4"), (8, "2x2+24"))],
     ("photo", 8, 30, "full"),
 ]
-FREE = "sigma is from the samples themselves"  # the note that every sigma from samples has
 
 
 def read(name):
@@ -118,7 +117,7 @@ def told(name, scan, truth, place=None):
     except CalibrationError as error:
         print(f"{name:44s} refused: {str(error).split('cannot be learnt. ')[-1][-150:]}", flush=True)
         return None
-    ratio, notes = found.mean_sigma / truth, [n for n in found.notes if not n.startswith(FREE)]
+    ratio, notes = found.mean_sigma / truth, found.notes
     silent = " SILENT" if abs(ratio - 1) > 0.05 and not notes else ""
     print(
         f"{name:44s} {found.place:12s} {ratio:.3f} ± {found.uncertainty:.3f} {'; '.join(notes)[:150]}{silent}",

@@ -55,7 +55,8 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
         profile = calibrate(scan)
     except CalibrationError as error:
         return None, [f"not whitened: {error}"]
-    return profile, list(profile.notes)
+    learnt = ["noise is learnt from the samples, by dependences between coils"] if profile.place == "samples" else []
+    return profile, [*learnt, *profile.notes]
 
 
 def batch_of(

@@ -12,7 +12,8 @@ from .noise_tiles import FRACTIONS
 from .sampled_noise import SampledNoise, noise_of_samples
 
 STUDENT = 2.13  # 97.5 % point of Student's t of 15 degrees of freedom: 16 parts of k-space
-LEFT = 0.015  # of sigma: what signal that is left adds, as benchmarks/sampled_noise.py finds it
+LEFT = 0.015  # of sigma: what signal that is left adds where tiles agree, as benchmarks/sampled_noise.py finds it
+SCATTER = 4.0  # standard errors: signal that is left adds as much as it scatters between 16 tiles, sqrt(16) errors
 APART = 0.1  # relative difference of two estimates that is refused
 SIDES = 0.05, 0.2  # relative difference between parts of k-space that is told, and that is refused
 WEAK_END = 0.12  # how much weaker than sigma samples with signal may be at an end of k-space
@@ -35,7 +36,8 @@ def profile_of_samples(kspace: NDArray[np.complex64], source: str = "", *, shape
     """
     if len(kspace) < 2:
         raise CalibrationError("one coil does not tell noise from signal")
-    box, notes = _box(kspace), ["sigma is from the samples themselves, by dependences between coils"]
+    box = _box(kspace)
+    notes: list[str] = []
     _refuse_filled(box)
     try:
         found = noise_of_samples(box)
@@ -67,7 +69,11 @@ def _profile(found: SampledNoise, notes: list[str], source: str) -> NoiseProfile
     if found.fraction == FRACTIONS[0] or found.fitting < FEW:
         notes.append("few samples are free of signal, or the noise is correlated: sigma may be some per cent off")
     trace, norm = np.trace(found.covariance).real, np.linalg.norm(found.covariance)
-    half = float(np.linalg.norm([STUDENT * found.error, found.apart / 2, LEFT, max(apart - chance, 0) / 2]))
+    half = float(
+        np.linalg.norm(
+            [STUDENT * found.error, SCATTER * found.error, found.apart / 2, LEFT, max(apart - chance, 0) / 2]
+        )
+    )
     if half > WIDEST:
         raise CalibrationError(f"sigma would be uncertain by {100 * half:.0f} %; use a noise scan")
     if half > WIDE:

@@ -30,7 +30,7 @@ LAG, STRONG_LAG = 0.04, 0.15  # correlation of neighbouring samples that is told
 
 
 def calibrate(
-    scan: Scan, number: int | None = None, place: Place | None = None, *, checked: bool = True
+    scan: Scan, number: int | None = None, place: Place | None = None, *, checked: bool = True, samples: bool = True
 ) -> NoiseProfile:
     """Learn the noise of a scan: sigma, and the covariance between coils.
 
@@ -42,10 +42,12 @@ def calibrate(
         The slice that is used; by default the middle one.
     place
         Where noise is looked for: "noise scan", "background", "k-space edge" or "samples"; by default, each is tried in
-        turn. A noise scan whose bandwidth is not known comes last. "samples" needs `checked`.
+        turn. A noise scan whose bandwidth is not known comes last of the first three.
     checked
         Whether filters along the readout, and differences between places and between slices, are looked for. Pairs
         from scans are made without these checks, so that corpora of earlier versions can be made again bit for bit.
+    samples
+        Whether "samples" may be used, which needs `checked`. Libraries of coil maps are made without it, as before.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def calibrate(
         "noise scan": partial(_from_noise_scan, scan),
         "background": partial(from_background, scan, number, checked=checked),
         "k-space edge": partial(from_edge, scan, number, checked=checked),
-        **({"samples": partial(_from_samples, scan, number, False)} if checked else {}),
+        **({"samples": partial(_from_samples, scan, number, False)} if checked and samples else {}),
     }
     names = [name for name in ways if place in (None, name)]
     if not scan.noise_bandwidth_known:

@@ -299,7 +299,7 @@ def test_a_network_that_must_know_the_noise_learns_it_from_an_undersampled_scan(
     made = run(app, ["reconstruct", str(aware), str(scan), "--out", str(tmp_path / "out")])
     assert made.exit_code == 0, made.output
     notes = json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
-    assert any("sigma is from the samples themselves" in note for note in notes)
+    assert any("noise is learnt from the samples" in note for note in notes)
 
 
 def test_a_real_scan_is_reconstructed(tmp_path):

@@ -85,7 +85,7 @@ def test_undersampled_scans_are_calibrated_and_told_how(rng):
     assert found.place == "samples"
     assert found.mean_sigma == pytest.approx(1, rel=0.03)
     assert 0.015 <= found.uncertainty < 0.05
-    assert found.notes == ("sigma is from the samples themselves, by dependences between coils",)
+    assert found.notes == ()  # notes are doubts; `place` says how it was learnt
     with pytest.raises(CalibrationError):
         calibrate(scan_of(every(a_slice(rng, radius=0.7), 2)), checked=False)  # pairs stay as they were
 

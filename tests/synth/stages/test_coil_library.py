@@ -11,9 +11,11 @@ from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from pipelines.corpus.verify import verify
 from pipelines.scans.harvest_maps import harvest
+from synth.calibration.scan_noise import calibrate
 from synth.errors import RecipeError
 from synth.physics import fft2c, rss
 from synth.recipe import parse_recipe
+from synth.scans.open import open_scan
 from synth.sources.scan_slices import ScansSpec
 from synth.stages.coil_library import open_library
 from synth.stages.coils import LoopsSpec, draw_coils
@@ -64,6 +66,20 @@ def test_harvested_maps_are_those_of_the_coils_not_of_whitened_ones(tmp_path, rn
     found = open_library(str(tmp_path / "lib.zarr"))[0]
     cosine = np.abs(np.sum(found.conj() * maps, 0))[image > 0.1]
     assert np.percentile(cosine, 5) > 0.995
+
+
+def test_a_harvest_does_not_learn_noise_from_samples(tmp_path, rng):
+    """Libraries hold the same maps as before `calibrate` had this place."""
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps((96, 80))
+    y, x = (np.linspace(-1, 1, n) for n in (96, 80))
+    image = np.clip(0.5 - y[:, None] ** 2 - x**2, 0, None)
+    kspace = fft2c((image * maps).astype(np.complex64)) + 0.002 * complex_normal(rng, 4, 96, 80)
+    columns = np.arange(80) - 40
+    half = (kspace * ((columns % 2 == 0) | (np.abs(columns) < 12))).astype(np.complex64)
+    np.save(tmp_path / "half.npy", half)
+    assert calibrate(open_scan(tmp_path / "half.npy")).place == "samples"
+    made = harvest(ScansSpec(kind="scans", path=str(tmp_path / "half.npy")), tmp_path / "lib.zarr", SYNC)
+    assert [one["whitened"] for one in made["sets"]] == [False]
 
 
 def test_a_library_is_checked_and_others_are_left_alone(scans, photos, tmp_path):
