@@ -68,12 +68,15 @@ def _profile(found: SampledNoise, notes: list[str], source: str) -> NoiseProfile
         notes.append(f"excess kurtosis {found.kurtosis:.2f}, so not Gaussian: is there interference in the noise?")
     if found.fraction == FRACTIONS[0] or found.fitting < FEW:
         notes.append("few samples are free of signal, or the noise is correlated: sigma may be some per cent off")
-    trace, norm = np.trace(found.covariance).real, np.linalg.norm(found.covariance)
-    half = float(
-        np.linalg.norm(
-            [STUDENT * found.error, SCATTER * found.error, found.apart / 2, LEFT, max(apart - chance, 0) / 2]
+    coils = len(found.covariance)
+    if found.aliases >= coils:
+        notes.append(
+            f"undersampling folds {found.aliases} places of the image into one, with {coils} coils: sigma is much too "
+            "high if the object fills the image"
         )
-    )
+    trace, norm = np.trace(found.covariance).real, np.linalg.norm(found.covariance)
+    widths = (STUDENT * found.error, SCATTER * found.error, found.apart / 2, LEFT, max(apart - chance, 0) / 2)
+    half = float(np.linalg.norm(widths))
     if half > WIDEST:
         raise CalibrationError(f"sigma would be uncertain by {100 * half:.0f} %; use a noise scan")
     if half > WIDE:

@@ -62,6 +62,8 @@ class SampledNoise:
         Excess kurtosis of the samples outside the signal space.
     fitting
         Number of fractions that fit.
+    aliases
+        Number of places of the image that the samples of a neighbourhood fold into one.
     """
 
     covariance: Complex
@@ -76,6 +78,7 @@ class SampledNoise:
     ends: dict[str, float] = field(default_factory=dict)
     kurtosis: float = 0.0
     fitting: int = 0
+    aliases: int = 1
 
     @property
     def fits(self) -> bool:
@@ -119,6 +122,7 @@ def noise_of_samples(kspace: NDArray[np.complex64]) -> SampledNoise:
         ends=_ends(np.tensordot(whitening, kspace, axes=1), best.whitened),
         kurtosis=float(np.mean([tile.kurtosis for tile in tiles])),
         fitting=sum(trial.fits for trial in trials),
+        aliases=places.spacing[0] * places.spacing[1],
     )
 
 
