@@ -33,7 +33,7 @@ from ..errors import BuildError, CorpusExistsError
 from .damage import find_damage
 from .data_card import card_documents
 from .same_recipe import is_same, refuse_another
-from .summary import lacking, summarise
+from .summary import lacking, summarise, versions_of
 
 DECISIVE = ("numpy", "scipy", "pillow", "zarr")  # packages that decide the bits of a pair
 
@@ -195,7 +195,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
-    content = corpus.finish({**summary, "versions": versions(*DECISIVE)}, papers)
+    content = corpus.finish({**summary, "versions": versions_of(entries)}, papers)
     return Built(
         corpus=str(out),
         content_hash=content,

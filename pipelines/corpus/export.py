@@ -30,7 +30,7 @@ from synth.writers.content import Content
 
 from ..display.progress import Meter
 from .data_card import card_documents
-from .summary import summarise
+from .summary import summarise, versions_of
 
 DOCUMENTS = ("recipe.json", "sources.json", "ledger.jsonl", "summary.json")
 
@@ -94,7 +94,8 @@ def _contents(corpus: Corpus, bucket: Bucket) -> Iterator[Content]:
     plan = next(b for b in corpus.plan.buckets if b.name == bucket.name)
     full = corpus.recipe.kspace == "full"
     skip = {"kspace", "mask", "target", "maps", "index", "valid"}
-    scalars = {n: bucket.numbers(n) for n, a in bucket.arrays.items() if n not in skip and not n.startswith("maps_")}
+    names = [n for n in bucket.arrays if n not in skip and not n.startswith("maps_") and not n.endswith("_crc32c")]
+    scalars = {name: bucket.numbers(name) for name in names}
     for row in bucket.valid_rows.tolist():
         kspace, sampled, target = (np.asarray(bucket.arrays[n][row]) for n in ("kspace", "mask", "target"))
         maps = np.asarray(bucket.arrays["maps"][bucket.map_rows[row]])
@@ -133,10 +134,9 @@ def import_corpus(folder: Path, out: Path) -> str:
     corpus.prepare()
     try:
         _read_all(folder, corpus, writer, entries)
-        versions = json.loads((folder / "fathom" / "summary.json").read_bytes()).get("versions", {})
         summary = summarise(plan, entries)
         papers = card_documents(plan, summary, content_hash(entries))
-        return corpus.finish({**summary, "versions": versions}, papers)
+        return corpus.finish({**summary, "versions": versions_of(entries)}, papers)
     except BaseException:
         shutil.rmtree(corpus.root, ignore_errors=True)  # it can be imported again
         raise

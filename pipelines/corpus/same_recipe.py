@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from synth.corpus.check import CorpusCheck
 from synth.plan import Plan
 from synth.recipe import Recipe
 
@@ -26,8 +27,10 @@ def is_same(recipe: Recipe, stored: Plan) -> bool:
 
 
 def refuse_another(recipe: Recipe, stored: Plan, where: Path) -> None:
-    """Raise CorpusExistsError, which names the keys that differ, where a corpus is of another recipe."""
+    """Raise CorpusExistsError where a corpus is of another recipe (it names the keys that differ) or other sources."""
     if is_same(recipe, stored):
+        if problem := CorpusCheck.of(where, stored).sources():
+            raise CorpusExistsError(f"{where}: {problem}; restore sources.json, or choose another --out")
         return
     comparable = recipe.source.kind == stored.recipe.source.kind
     resolved = Plan.of(recipe, stored.files).recipe if comparable else recipe

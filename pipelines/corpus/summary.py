@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +61,20 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
         },
         "numbers": numbers,
     }
+
+
+def makers(entries: Entries) -> dict[str, int]:
+    """The versions that made the shards, as text, with the number of shards of each."""
+    return dict(Counter(json.dumps(entry.get("versions", {}), sort_keys=True) for entry in entries.values()))
+
+
+def versions_of(entries: Entries) -> dict[str, str]:
+    """Versions by package; where shards were made with several, all of them."""
+    found: dict[str, list[str]] = {}
+    for maker in sorted(makers(entries)):
+        for package, version in json.loads(maker).items():
+            found.setdefault(package, []).append(str(version))
+    return {package: ", ".join(sorted(set(versions))) for package, versions in sorted(found.items())}
 
 
 def lacking(summary: dict[str, Any]) -> list[str]:

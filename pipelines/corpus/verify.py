@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from recon.errors import UnmeasurableError
 from recon.evaluation.measured_noise import Measured
+from synth.corpus.check import CorpusCheck
 from synth.corpus.layout import ARRAYS
 from synth.corpus.ledger import content_hash
 from synth.corpus.reader import Corpus, open_corpus, stored_plan
-from synth.corpus.tasks import finished
 from synth.errors import SourceRejectedError
 from synth.rng import rng
 from synth.storage.corpus_files import Bucket, refuse_unfinished
@@ -23,6 +23,7 @@ from ..display.progress import Meter
 from .build import DECISIVE
 from .damage import find_damage
 from .remeasure import measure
+from .summary import makers
 
 CLOSE = 1e-5  # relative: other processors and libraries round the last digits of single precision differently
 
@@ -44,6 +45,10 @@ class Verified:
         How many pairs had their noise measured from their arrays, and the largest relative error of sigma among them.
     unmeasured
         Why no noise was measured although that was asked for; empty otherwise.
+    not_covered
+        Files that no check covers, by their paths in the corpus (a folder's ends with /), and why.
+    makers
+        The versions that made the shards, as JSON text, with the number of shards of each.
     """
 
     corpus: str
@@ -57,6 +62,8 @@ class Verified:
     measured: int = 0
     largest_error: float = 0.0
     unmeasured: str = ""
+    not_covered: dict[str, str] = field(default_factory=dict)
+    makers: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -90,8 +97,9 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     refuse_unfinished(path)
     plan = stored_plan(path)
     problems = list(find_damage(path, plan).values())
+    check = CorpusCheck.of(path, plan)
     if problems:
-        return Verified(str(path), content_hash(finished(path, plan)), len(plan), False, problems, 0, 0, 0)
+        return Verified(str(path), content_hash(check.entries), len(plan), False, problems, 0, 0, 0)
     if replay:
         plan.refuse_unknown_stages(str(path))
     corpus = open_corpus(path)
@@ -110,6 +118,8 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
         measured=len(claims),
         largest_error=max((abs(c.sigma_found / c.sigma - 1) for c in claims), default=0.0),
         unmeasured=unmeasured,
+        not_covered=check.not_covered(),
+        makers=makers(check.entries),
     )
 
 

@@ -57,7 +57,7 @@ class PairDataset(Pairs):
         self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices
         self._bucket_of = np.array([k for k, _ in self._where], np.int64)
         names = ("kspace", "mask", "target", "maps")
-        self._arrays = [{n: ShardedArray(corpus.path / b.name / n) for n in names} for b, _ in buckets]
+        self._arrays = [{n: ShardedArray(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
         columns = {**{name: name for name in NUMBERS}, "pair_id": "index"}
         self._numbers = [
             {**{name: b.numbers(column) for name, column in columns.items()}, "maps_index": b.map_rows}

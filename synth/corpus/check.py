@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,24 @@ from ..errors import ShardError
 from ..pair import pair_digest
 from ..plan import Plan
 from ..recipe import Recipe
-from ..storage.arrays import sha256_of
-from ..storage.shard import ShardedArray
-from .layout import corpus_attributes, metadata_documents
+from ..storage.arrays import sha256_of, sha256_of_file
+from ..storage.listing import strangers
+from ..storage.shard import ShardedArray, crc32c_of
+from .documents import consolidated_is_right, is_right, read_document
+from .layout import corpus_attributes, metadata_documents, number_documents, source_document
 from .ledger import Entries, named_numbers
-from .tasks import Task, arrays_of, bucket_of, finished
+from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
+
+FINISHED = ("content_hash", "summary", "sealed")  # attributes that a corpus gets when it is finished
+SEALED = ("ledger.jsonl", "sources.json")
+EARLIER = "an earlier version of Fathom wrote the corpus"
+OLD = {
+    "README.md": f"{EARLIER}, which kept no checksum of it",
+    "croissant.json": f"{EARLIER}, which kept no checksum of it",
+    "ledger.jsonl": f"{EARLIER}, which kept no checksum of the times and versions in it",
+    "sources.json": f"{EARLIER}, which kept no checksum of the names that no pair was made from",
+    "exchanged shards": f"{EARLIER}; this check finds them, but a dataset that reads them does not",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,23 @@ class CorpusCheck:
         """The check of the corpus in the folder `root`."""
         return cls(root, plan, finished(root, plan))
 
+    @cached_property
+    def _expected(self) -> dict[str, bytes]:
+        return metadata_documents(self.plan)
+
+    @cached_property
+    def root_document(self) -> dict[str, Any]:
+        """The zarr.json of the root; empty where it is damaged."""
+        stored = read_document(self.root / "zarr.json")
+        return stored if isinstance(stored, dict) else {}
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Fathom's attributes of the root; empty where they are damaged."""
+        attributes = self.root_document.get("attributes")
+        stored = attributes.get("fathom") if isinstance(attributes, dict) and len(attributes) == 1 else None
+        return stored if isinstance(stored, dict) else {}
+
     def shard(self, task: Task) -> str | None:
         """What is wrong with a shard, or None; digests and crc32c check every byte."""
         entry, (first, end) = self.entries.get(task.name), task.rows
@@ -47,11 +79,11 @@ class CorpusCheck:
         if len(entry["rows"]) != end - first:
             return f"{task.name}: the ledger has {len(entry['rows'])} rows for it instead of {end - first}"
         bucket = bucket_of(self.plan, task)
-        if task.kind == "pairs" and [row.get("index") for row in entry["rows"]] != list(bucket.indices[first:end]):
+        if task.kind == "pairs" and [row["index"] for row in entry["rows"]] != list(bucket.indices[first:end]):
             return f"{task.name}: the ledger lists other pairs for it than the recipe asks for"
         check = _map_is_good if task.kind == "maps" else _pair_is_good
         try:
-            arrays = [ShardedArray(self.root / task.bucket / name) for name in arrays_of(task, bucket)]
+            arrays = [self._array(f"{task.bucket}/{name}") for name in arrays_of(task, bucket)]
             for row, stored in zip(range(first, end), entry["rows"], strict=True):
                 if not check(self.plan, [array[row] for array in arrays], stored):
                     return f"{task.name}: row {row} differs from what was written"
@@ -59,38 +91,119 @@ class CorpusCheck:
             return f"{task.name}: {error}"
         return None
 
-    def documents(self) -> list[str]:
-        """Names of metadata files that differ from the plan.
+    def _array(self, path: str) -> ShardedArray:
+        """An array as the plan describes it: a damaged zarr.json does not condemn its shards."""
+        return ShardedArray(self.root / path, document=self._expected[f"{path}/zarr.json"])
 
-        The root's changes when the corpus is finished, so only its recipe and attributes are compared.
-        """
-        expected = {k: v for k, v in metadata_documents(self.plan).items() if k != "zarr.json"}
-        wrong = [key for key, document in expected.items() if not _holds(self.root / key, document)]
+    def sources(self) -> str | None:
+        """What sources.json says otherwise than the ledger, or None."""
+        rows = (row for name, entry in self.entries.items() if "/pairs/" in name for row in entry["rows"])
+        for row in rows:
+            name = self.plan.file_of(row["index"])
+            if row["file"] != name:
+                return f"sources.json names {name} for pair {row['index']}, which was made from {row['file']}"
+        mine = hashlib.sha256(source_document(self.plan)).hexdigest()
+        summary = read_document(self.root / "summary.json")
+        seals = [self.seal, summary.get("sealed") if isinstance(summary, dict) else None]  # one may be damaged
+        sums = [seal["sha256"].get("sources.json") for seal in seals if seal and isinstance(seal.get("sha256"), dict)]
+        if sums and mine not in sums:
+            return "sources.json names other files than those that the corpus was made from"
+        return None
+
+    def documents(self) -> list[str]:
+        """Names of documents that differ from the plan; of the root's, what is the same in a finished corpus."""
+        expected = {key: document for key, document in self._expected.items() if key != "zarr.json"}
+        wrong = [
+            key for key, document in expected.items() if not is_right(key, read_document(self.root / key), document)
+        ]
+        if not self._are_of_the_plan(read_document(self.root / "recipe.json")):
+            wrong.append("recipe.json")
+        if read_document(self.root / "sources.json") != list(self.plan.files):
+            wrong.append("sources.json")  # in the layout of its text: the plan was read from it
+        if not self._are_of_the_plan(self.attributes):
+            wrong.append("zarr.json")
+        return wrong
+
+    def _are_of_the_plan(self, stored: Any) -> bool:
+        """Whether attributes are those of the plan; older recipes lack later optional keys."""
+        expected = {k: v for k, v in corpus_attributes(self.plan).items() if k not in ("complete", "recipe")}
         try:
-            stored = json.loads((self.root / "zarr.json").read_bytes())["attributes"]["fathom"]
-            recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))  # older recipes lack later optional keys
-            said = {k: v for k, v in corpus_attributes(self.plan).items() if k not in ("complete", "recipe")}
-            same = recipe == self.plan.recipe and all(stored[key] == value for key, value in said.items())
-            same = same and stored.get("stages", {}) == self.plan.stages
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            same = False
-        return wrong if same else [*wrong, "zarr.json"]
+            recipe = Recipe.model_validate_json(json.dumps(stored["recipe"]))
+            said = {k: v for k, v in stored.items() if k not in ("complete", "recipe", *FINISHED)}
+            return recipe == self.plan.recipe and said == expected and isinstance(stored["complete"], bool)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
 
     def numbers(self) -> list[str]:
-        """Which arrays of numbers differ from the ledger, one sentence each."""
+        """Paths of the arrays of numbers that differ from the ledger."""
         return [
-            f"{bucket.name}/{name}: differs from the ledger"
-            for bucket in self.plan.buckets
-            for name, values in named_numbers(bucket.name, self.entries).items()
-            if not self._has_number(f"{bucket.name}/{name}", values)
+            f"{bucket}/{name}"
+            for bucket, numbers in self._numbers.items()
+            for name, expected in number_documents(numbers).items()
+            if not self._has_number(f"{bucket}/{name}", expected, numbers[name])
         ]
 
-    def _has_number(self, path: str, values: NDArray[Any]) -> bool:
+    @cached_property
+    def _numbers(self) -> dict[str, dict[str, NDArray[Any]]]:
+        return {bucket.name: named_numbers(bucket.name, self.entries) for bucket in self.plan.buckets}
+
+    def _has_number(self, path: str, expected: bytes, values: NDArray[Any]) -> bool:
+        if not is_right(path, read_document(self.root / path / "zarr.json"), expected):
+            return False
         try:
             stored = zarr.open_array(LocalStore(self.root, read_only=True), path=path, mode="r", zarr_format=3)
             return np.array_equal(np.asarray(stored[...]), values, equal_nan=values.dtype.kind == "f")
         except (OSError, ValueError, KeyError, RuntimeError, TypeError):
             return False
+
+    @property
+    def seal(self) -> dict[str, Any]:
+        """The checksums in the root's attributes; empty in corpora of earlier versions."""
+        seal = self.attributes.get("sealed", {})
+        return seal if isinstance(seal, dict) else {}
+
+    def unsealed(self) -> list[str]:
+        """Names of documents that are not as the build left them; all else must have been checked."""
+        sums = {f"{b}/{name}": crc32c_of(v) for b, numbers in self._numbers.items() for name, v in numbers.items()}
+        groups = [key.removesuffix("/zarr.json") for key in self._expected if key != "zarr.json"]
+        wrong = []
+        match self.root_document:
+            case {"attributes": _, "zarr_format": 3, "node_type": "group", "consolidated_metadata": stored, **rest} if (
+                not rest and consolidated_is_right(stored, self.root, [*groups, *sums])
+            ):
+                pass
+            case _:
+                wrong.append("zarr.json")
+        match self.attributes:
+            case {"complete": True, "sealed": {"sha256": dict(files), "crc32c": dict(kept), **more}}:
+                wrong += [name for name, sha256 in files.items() if not _is(self.root / name, sha256)]
+                if more or kept != sums or not {*SEALED} <= files.keys():
+                    wrong.append("zarr.json")
+            case {"complete": True, **said} if "sealed" not in said:
+                pass  # an earlier version, which had no seal
+            case _:
+                wrong.append("zarr.json")
+        return list(dict.fromkeys(wrong))
+
+    def not_covered(self) -> dict[str, str]:
+        """Files that no check covers, by their paths from the root (a folder's ends with /), and why."""
+        known = {*self._expected, "recipe.json", "sources.json", "ledger.jsonl", "summary.json"}
+        for task in tasks_of(self.plan):
+            known |= {
+                file.relative_to(self.root).as_posix()
+                for file in shard_files(self.root, bucket_of(self.plan, task), task)
+            }
+        for bucket, numbers in self._numbers.items():
+            for name, values in numbers.items():
+                known |= {f"{bucket}/{name}/zarr.json", f"{bucket}/{name}/c/" + "/".join("0" * values.ndim)}
+        found = {}
+        files = self.seal.get("sha256")
+        if isinstance(files, dict):
+            known |= files.keys()
+        else:
+            found = dict(OLD)
+            known |= OLD.keys()
+        return {**found, **dict.fromkeys(strangers(self.root, known), "is not part of the corpus")}
 
 
 def _map_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]) -> bool:
@@ -110,5 +223,8 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
     return digest == str(stored["digest"])
 
 
-def _holds(file: Path, document: bytes) -> bool:
-    return file.is_file() and file.read_bytes() == document
+def _is(file: Path, sha256: Any) -> bool:
+    try:
+        return sha256_of_file(file) == sha256
+    except OSError:
+        return False

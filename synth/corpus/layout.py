@@ -9,10 +9,12 @@ compress) and carry a crc32c; a missing chunk of complex numbers reads as NaN.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
@@ -42,6 +44,34 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
         sets, rows = (pairs, step) if plan.recipe.own_maps else (plan.recipe.coils.sets, map_shard_sets(bucket))
         _create(group, "maps", (sets, *bucket.maps_shape), rows, "complex64", NAN)
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
+
+
+def number_documents(numbers: dict[str, NDArray[Any]]) -> dict[str, bytes]:
+    """The zarr.json of every array of numbers of a bucket, by its name."""
+    store = MemoryStore()
+    group = zarr.create_group(store=store, zarr_format=3)
+    for name, values in numbers.items():
+        create_number(group, name, values)
+    return {name: store._store_dict[f"{name}/zarr.json"].to_bytes() for name in numbers}
+
+
+def create_number(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array[Any]:
+    """Create the array, in one chunk, for the numbers of pairs or of map sets, without its data."""
+    return group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape,
+        compressors=Crc32cCodec(),
+        fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
+        overwrite=True,
+        config={"write_empty_chunks": True},
+    )
+
+
+def source_document(plan: Plan) -> bytes:
+    """``sources.json``: the names of the source files."""
+    return json.dumps(list(plan.files)).encode()
 
 
 def corpus_attributes(plan: Plan) -> dict[str, Any]:

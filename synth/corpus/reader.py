@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorpusError
-from ..plan import Plan
+from ..plan import BucketPlan, Plan
 from ..recipe import Recipe
-from ..storage.corpus_files import SCHEMA, Bucket, damaged_metadata, open_bucket, refuse_unfinished, stored_attributes
+from ..storage.corpus_files import (
+    DAMAGED,
+    SCHEMA,
+    Bucket,
+    damaged_metadata,
+    open_bucket,
+    refuse_unfinished,
+    sealed_sums,
+    stored_attributes,
+)
 from .ledger import Entries
 from .tasks import finished
 
@@ -68,6 +77,8 @@ def stored_plan(root: Path) -> Plan:
             raise CorpusError(
                 f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
             )
+        if not isinstance(files, list) or not files:
+            raise ValueError("sources.json names no file")
         if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
             raise ValueError("sources.json names a file outside the folder of sources")
         recipe = Recipe.model_validate_json(json.dumps(attributes["recipe"]))
@@ -106,8 +117,16 @@ def open_corpus(path: str | Path) -> Corpus:
     refuse_unfinished(path)
     attributes = stored_attributes(path)
     plan = stored_plan(path)
-    own = plan.recipe.own_maps
     try:
-        return Corpus(path, attributes, [open_bucket(path, b.name, own_maps=own) for b in plan.buckets])
-    except (KeyError, ValueError, OSError) as error:
+        return Corpus(path, attributes, [_opened(path, bucket, attributes) for bucket in plan.buckets])
+    except DAMAGED as error:
         raise damaged_metadata(path, error) from None
+
+
+def _opened(path: Path, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:
+    bucket = open_bucket(path, plan.name, own_maps=plan.own_maps, sums=sealed_sums(attributes, plan.name))
+    shapes = {"kspace": plan.kspace_shape, "mask": plan.mask_shape, "target": plan.matrix, "maps": plan.maps_shape}
+    for name, shape in shapes.items():
+        if bucket.arrays[name].shape[1:] != shape:
+            raise ValueError(f"{plan.name}/{name} has rows of shape {bucket.arrays[name].shape[1:]} instead of {shape}")
+    return bucket

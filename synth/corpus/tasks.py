@@ -62,9 +62,9 @@ def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[
     with ShardWriter(file, map_shard_sets(bucket)) as out:
         for k in range(*task.rows):
             maps, _ = recipe.noise.received(map_cache.get(coils, recipe.seed, k, bucket.matrix))
-            out.append(maps)
+            crc32c = {"maps": out.append(maps)}
             numbers = draw_coils(coils, recipe.seed, k).numbers()
-            rows.append({"digest": sha256_of(maps), "numbers": numbers})
+            rows.append({"digest": sha256_of(maps), "numbers": numbers, "crc32c": crc32c})
     return {"rows": rows, "rejected": []}
 
 
@@ -72,7 +72,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
     rows: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        files = shard_files(root, bucket, task)
+        names, files = arrays_of(task, bucket), shard_files(root, bucket, task)
         writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
         for index in bucket.indices[slice(*task.rows)]:
             row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
@@ -86,8 +86,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
                 row["findings"] = list(pair.findings)
                 arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
-            for writer, array in zip(writers, arrays, strict=True):
-                writer.append(array)
+            row["crc32c"] = {n: w.append(array) for n, w, array in zip(names, writers, arrays, strict=True)}
             rows.append(row)
     return {"rows": rows, "rejected": rejected}
 

@@ -6,22 +6,24 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from ..errors import CorpusError
 from ..plan import Plan
+from ..storage.arrays import sha256_of_file
 from ..storage.corpus_files import building_path
+from ..storage.shard import ShardedArray, crc32c_of
 from ..storage.whole import write_whole
-from .layout import corpus_attributes, metadata_documents
+from .layout import corpus_attributes, create_number, metadata_documents, source_document
 from .ledger import Entries, Ledger, content_hash, named_numbers
-from .tasks import Task, bucket_of, finished, shard_files, tasks_of
+from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class UnfinishedCorpus:
         """Write the list of sources and the metadata; files that are already there and correct stay untouched."""
         self.root.mkdir(parents=True, exist_ok=True)
         documents = {
-            "sources.json": json.dumps(list(self.plan.files)).encode(),
+            "sources.json": source_document(self.plan),
             "recipe.json": json.dumps(corpus_attributes(self.plan), indent=2).encode(),
             **metadata_documents(self.plan),
         }
@@ -94,13 +96,17 @@ class UnfinishedCorpus:
             stray.unlink()
         for file in (file for there in files.values() for file in there):
             _force_to_disk(file)
-        for bucket in self.plan.buckets:
-            _write_numbers(root, bucket.name, entries)
+        self._complete_sums(entries)
+        written = {bucket.name: named_numbers(bucket.name, entries) for bucket in self.plan.buckets}
+        for bucket, numbers in written.items():
+            _write_numbers(root, bucket, numbers)
         content = content_hash(entries)
         for name, document in (papers or {}).items():
             write_whole(root / name, document)
-        write_whole(root / "summary.json", json.dumps({"content_hash": content, **summary}, indent=2).encode())
-        said: dict[str, Any] = {"complete": True, "content_hash": content, "summary": summary}
+        seal = _seal(root, papers or {}, written)
+        told = {"content_hash": content, **summary, "sealed": seal}
+        write_whole(root / "summary.json", json.dumps(told, indent=2).encode())
+        said: dict[str, Any] = {"complete": True, "content_hash": content, "summary": summary, "sealed": seal}
         said = {**corpus_attributes(self.plan), **said}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # zarr: consolidated metadata is not yet in the v3 specification
@@ -109,6 +115,29 @@ class UnfinishedCorpus:
             zarr.consolidate_metadata(group.store)
         root.rename(self.path)
         return content
+
+    def _complete_sums(self, entries: Entries) -> None:
+        """Add each row's crc32c to the entries of an earlier version, from its shard, which has been checked."""
+        documents = metadata_documents(self.plan)
+        for task in tasks_of(self.plan):
+            entry, bucket = entries[task.name], bucket_of(self.plan, task)
+            names = arrays_of(task, bucket)
+            if all(row.get("crc32c", {}).keys() >= {*names} for row in entry["rows"]):
+                continue
+            keys = {name: f"{task.bucket}/{name}" for name in names}
+            arrays = {n: ShardedArray(self.root / k, None, documents[f"{k}/zarr.json"]) for n, k in keys.items()}
+            for number, row in zip(range(*task.rows), entry["rows"], strict=True):
+                row["crc32c"] = {name: crc32c_of(array[number]) for name, array in arrays.items()}
+            self.ledger.append(entry)
+
+
+def _seal(root: Path, papers: Iterable[str], numbers: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
+    """The sha256 of documents that nothing else tells, and the crc32c of every array of numbers by its path."""
+    files = ("ledger.jsonl", "sources.json", *papers)
+    return {
+        "sha256": {name: sha256_of_file(root / name) for name in files},
+        "crc32c": {f"{b}/{name}": crc32c_of(values) for b, held in numbers.items() for name, values in held.items()},
+    }
 
 
 def _force_to_disk(file: Path) -> None:
@@ -119,18 +148,8 @@ def _force_to_disk(file: Path) -> None:
         os.close(descriptor)
 
 
-def _write_numbers(root: Path, bucket: str, entries: Entries) -> None:
-    """Write the numbers of pairs and of map sets as arrays, in one chunk each."""
+def _write_numbers(root: Path, bucket: str, numbers: dict[str, NDArray[Any]]) -> None:
+    """Write the numbers of pairs and of map sets as arrays."""
     group = zarr.open_group(LocalStore(root), path=bucket, mode="r+", zarr_format=3)
-    for name, values in named_numbers(bucket, entries).items():
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=values.shape,
-            compressors=Crc32cCodec(),
-            fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
-            overwrite=True,
-            config={"write_empty_chunks": True},
-        )
-        array[...] = values
+    for name, values in numbers.items():
+        create_number(group, name, values)[...] = values

@@ -42,3 +42,9 @@ def load_array(path: str, key: str, name: str | None = None) -> Any:
 def sha256_of(array: NDArray[Any]) -> str:
     """sha256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
+
+
+def sha256_of_file(file: Path) -> str:
+    """sha256 of a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

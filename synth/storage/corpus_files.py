@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,20 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from ..errors import CorpusError, UnfinishedCorpusError
+from .shard import crc32c_of
 
 SCHEMA = 1  # raised by every change of what is stored
+DAMAGED = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    NotImplementedError,
+    OSError,
+    MemoryError,
+)
+"""What zarr raises where metadata are damaged."""
 CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzip"})  # none of them runs code
 
 
@@ -34,12 +46,23 @@ class Bucket:
     arrays: dict[str, zarr.Array[Any]]
 
     own_maps: bool = False  # row k of `maps` belongs to pair k
+    sums: dict[str, int] = field(default_factory=dict)  # crc32c of arrays of numbers; an earlier version kept none
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """All rows of a number; raises CorpusError where the array of that name is missing."""
+        """All rows of a number; raises CorpusError where the array is missing, or is not the one that was written."""
         if name not in self.arrays:
             raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
-        return np.asarray(self.arrays[name][:])
+        values = np.asarray(self.arrays[name][:])
+        if self.sums and self.sums.get(name) != crc32c_of(values):
+            raise CorpusError(
+                f"{self.name}/{name} is not what was written there: the corpus is damaged; the same `fathom build` "
+                "mends it"
+            )
+        return values
+
+    def sums_of(self, array: str) -> NDArray[Any] | None:
+        """The crc32c of each row of `kspace`, `mask`, `target` or `maps`; None where an earlier version kept none."""
+        return self.numbers(f"{array}_crc32c") if self.sums else None
 
     @cached_property
     def valid_rows(self) -> NDArray[Any]:
@@ -55,13 +78,10 @@ class Bucket:
 
 def stored_attributes(root: Path) -> dict[str, Any]:
     """Fathom's attributes of a corpus, finished or not; raises CorpusError where there are none."""
-    try:
-        attributes = dict(json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"])
-    except (FileNotFoundError, NotADirectoryError):
-        attributes = None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        attributes = None
-    if attributes is None:
+    attributes = None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+        attributes = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
+    if not isinstance(attributes, dict):
         if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
             raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
         state = "is not a corpus of Fathom's" if root.exists() else "does not exist"
@@ -70,7 +90,27 @@ def stored_attributes(root: Path) -> dict[str, Any]:
         raise CorpusError(
             f"{root} has corpus schema {attributes.get('schema')}, this Fathom reads {SCHEMA}; build it again"
         )
+    kinds = {"recipe": dict, **({"content_hash": str, "summary": dict} if attributes.get("complete") else {})}
+    for name, kind in kinds.items():
+        if not isinstance(attributes.get(name), kind):
+            raise CorpusError(
+                f"{root}: its zarr.json has no '{name}', so it is damaged; the same `fathom build` mends it"
+            )
     return attributes
+
+
+def sealed_sums(attributes: dict[str, Any], bucket: str) -> dict[str, int]:
+    """The crc32c of a bucket's arrays of numbers by name; empty in a corpus of an earlier version.
+
+    Raises ValueError where the attributes are damaged.
+    """
+    match attributes.get("sealed", {"crc32c": {}}):
+        case {"crc32c": dict(sums)}:
+            mine = {path.removeprefix(f"{bucket}/"): crc for path, crc in sums.items() if path.startswith(f"{bucket}/")}
+            if sums and not mine:
+                raise ValueError(f"the checksums of {bucket} are missing")
+            return mine
+    raise ValueError("its checksums are missing")
 
 
 def refuse_unfinished(path: Path) -> None:
@@ -85,11 +125,12 @@ def refuse_unfinished(path: Path) -> None:
 def maps_of_corpus(path: Path) -> list[zarr.Array[Any]]:
     """The array of maps [set coil y x] of every bucket of a finished corpus; raises CorpusError."""
     refuse_unfinished(path)
-    stored_attributes(path)
+    attributes = stored_attributes(path)
     names = sorted(document.parent.name for document in path.glob("*/zarr.json"))
     try:
-        return [open_bucket(path, name, own_maps=False).arrays["maps"] for name in names]
-    except (KeyError, ValueError, OSError) as error:
+        buckets = [open_bucket(path, n, own_maps=False, sums=sealed_sums(attributes, n)) for n in names]
+        return [bucket.arrays["maps"] for bucket in buckets]
+    except DAMAGED as error:
         raise damaged_metadata(path, error) from None
 
 
@@ -104,7 +145,7 @@ def content_hash_of(path: Path) -> str:
     return str(stored_attributes(path)["content_hash"])
 
 
-def open_bucket(path: Path, name: str, *, own_maps: bool) -> Bucket:
+def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) -> Bucket:
     """The arrays of a bucket; raises CorpusError, or what zarr raises where they are damaged."""
     group = zarr.open_group(
         LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3, use_consolidated=False
@@ -112,7 +153,7 @@ def open_bucket(path: Path, name: str, *, own_maps: bool) -> Bucket:
     arrays = dict(group.arrays())
     for key, array in arrays.items():
         _check_codecs(f"{path}/{name}/{key}", array)
-    bucket = Bucket(name, arrays, own_maps)
+    bucket = Bucket(name, arrays, own_maps, sums)
     if not np.isin(bucket.numbers("valid"), (0, 1)).all():
         raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
     return bucket

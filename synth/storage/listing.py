@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
 
 
 def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
@@ -62,3 +62,15 @@ def names_in(path: Path) -> list[str]:
     if not names:
         raise FileNotFoundError(f"source.path {path} names no file; write one per line")
     return list(dict.fromkeys(names))
+
+
+def strangers(root: Path, known: Collection[str]) -> list[str]:
+    """Paths below `root` of files that are not in `known`; of a folder that holds no known file, the folder with /."""
+    folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
+    found = []
+    for where, inside, names in os.walk(root):
+        here = Path(where).relative_to(root)
+        found += [path for name in names if (path := (here / name).as_posix()) not in known]
+        found += [f"{path}/" for name in inside if (path := (here / name).as_posix()) not in folders]
+        inside[:] = [name for name in inside if (here / name).as_posix() in folders]
+    return sorted(found)

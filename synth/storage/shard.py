@@ -25,8 +25,13 @@ CRC_BYTES = 4
 EMPTY = np.uint64(2**64 - 1)  # offset and length of a chunk that is not there
 
 
+def crc32c_of(array: NDArray[Any]) -> int:
+    """crc32c of an array's bytes, as it stands behind the array's chunk on disk."""
+    return int(google_crc32c.value(_bytes_of(array)))
+
+
 def _crc32c(data: NDArray[np.uint8]) -> bytes:
-    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+    return crc32c_of(data).to_bytes(CRC_BYTES, "little")
 
 
 def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -51,13 +56,15 @@ class ShardWriter:
         self._file = self._partial.open("wb", buffering=0)
         return self
 
-    def append(self, chunk: NDArray[Any]) -> None:
-        """Write the next chunk."""
+    def append(self, chunk: NDArray[Any]) -> int:
+        """Write the next chunk; return its crc32c."""
         data = _bytes_of(chunk)
-        self._write(data, _crc32c(data))
+        crc = crc32c_of(data)
+        self._write(data, crc.to_bytes(CRC_BYTES, "little"))
         self._index[self._count] = self._offset, data.size + CRC_BYTES
         self._offset += data.size + CRC_BYTES
         self._count += 1
+        return crc
 
     def _write(self, data: NDArray[np.uint8], crc: bytes) -> None:
         for view in (data.data, memoryview(crc)):
@@ -84,18 +91,39 @@ class ShardedArray:
 
     A file is open only while a row is read (to open it takes 20 microseconds, to read a row a millisecond), so any
     number of threads and of forked processes may read, and a corpus may have any number of shards.
+
+    Parameters
+    ----------
+    path
+        The array's folder.
+    sums
+        The crc32c of every row [row], which binds what is read to its row: a chunk's own crc32c also holds where whole
+        shards were exchanged. None leaves that out.
+    document
+        The array's zarr.json, by default that of the folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        document = json.loads((path / "zarr.json").read_bytes())
-        sharding = document["codecs"][0]
+    def __init__(self, path: Path, sums: NDArray[Any] | None = None, document: bytes | None = None) -> None:
+        self.path, self._sums = path, sums
+        try:
+            self._read_document(json.loads((path / "zarr.json").read_bytes() if document is None else document))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ShardError(
+                f"{path}/zarr.json is damaged ({type(error).__name__}); run `fathom verify`, then `fathom build`"
+            ) from None
+        if sums is not None and len(sums) != len(self):
+            raise ShardError(f"{path} has {len(self)} rows and {len(sums)} checksums; run `fathom verify`")
+
+    def _read_document(self, document: Any) -> None:
+        path, sharding = self.path, document["codecs"][0]
         inner = [codec["name"] for codec in sharding.get("configuration", {}).get("codecs", [])]
         if len(document["codecs"]) != 1 or sharding["name"] != "sharding_indexed" or inner != ["bytes", "crc32c"]:
             raise ShardError(f"{path}: its chunks are not plain bytes with crc32c; build the corpus with this Fathom")
-        self.shape: tuple[int, ...] = tuple(document["shape"])
+        self.shape: tuple[int, ...] = tuple(int(size) for size in document["shape"])
         self.dtype = np.dtype(document["data_type"])
-        self.rows_per_shard: int = document["chunk_grid"]["configuration"]["chunk_shape"][0]
+        self.rows_per_shard = int(document["chunk_grid"]["configuration"]["chunk_shape"][0])
+        if self.rows_per_shard < 1 or min(self.shape) < 0:
+            raise ValueError("a size is not positive")
         self._indices: dict[int, NDArray[np.uint64]] = {}
 
     def __len__(self) -> int:
@@ -123,8 +151,14 @@ class ShardedArray:
             data, crc = out.reshape(-1).view(np.uint8), bytearray(CRC_BYTES)
             if length != data.size + CRC_BYTES:
                 raise ShardError(f"{file}: chunk {chunk} is missing or of another size; run `fathom verify`")
-            if os.preadv(descriptor, [data.data, crc], offset) != length or bytes(crc) != _crc32c(data):
+            read = os.preadv(descriptor, [data.data, crc], offset)
+            found = crc32c_of(data)
+            if read != length or int.from_bytes(crc, "little") != found:
                 raise ShardError(f"{file}: chunk {chunk} is damaged; run `fathom verify`, then `fathom build`")
+            if self._sums is not None and found != self._sums[row]:
+                raise ShardError(
+                    f"{file}: chunk {chunk} is not what was written there; run `fathom verify`, then `fathom build`"
+                )
         finally:
             os.close(descriptor)
 
