@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 
 __version__ = "0.1.0"
 
@@ -21,3 +23,13 @@ def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, Fathom and `packages`; Fathom's is its own, so that a checkout need not be installed."""
     found = {name: version(name) for name in packages}
     return {"python": platform.python_version(), "fathom-mri": __version__, **found}
+
+
+@lru_cache
+def code_sha256() -> str:
+    """sha256 of the source files of `synth`, which make the pairs: the version of a checkout does not tell its code."""
+    found, root = hashlib.sha256(), Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        data = file.read_bytes()
+        found.update(f"{file.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    return found.hexdigest()

@@ -69,16 +69,22 @@ def leakage_command(
 
 
 def verify_command(
-    corpus: CorpusPath,
+    corpus: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder that `fathom build` or `fathom train` made.")
+    ],
     replay: Annotated[int, typer.Option(min=0, help="Make this many pairs again and compare them.")] = 0,
     measured: Annotated[
         int, typer.Option("--measure", min=0, help="Measure the noise of this many pairs from their arrays.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Check that a corpus is complete and unchanged. The exit code is 1 if it is not."""
+    """Check that a corpus, or a finished training, is complete and unchanged. The exit code is 1 if it is not."""
     from ..corpus.verify import verify
+    from ..models.verify_training import is_training
 
+    if is_training(corpus):
+        _verify_training(corpus, as_json=as_json)
+        return
     with kindly():
         found = verify(corpus, replay, measured)
     if as_json:
@@ -101,9 +107,34 @@ def verify_command(
             typer.echo(f"note: the noise was not measured: {found.unmeasured}")
         if found.measured:
             typer.echo(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
+        if len(found.makers) > 1:
+            for versions, shards in found.makers.items():
+                typer.echo(f"note: {shards} shards were made with {versions}")
+        _tell_not_covered(found.not_covered)
         typer.echo(f"content hash {found.content_hash}")
     if not found.intact:
         raise typer.Exit(1)
+
+
+def _verify_training(folder: Path, *, as_json: bool) -> None:
+    from ..models.verify_training import verify_training
+
+    with kindly():
+        found = verify_training(folder)
+    if as_json:
+        print_json(found)
+    else:
+        for problem in found["problems"]:
+            typer.echo(f"damaged: {problem}", err=True)
+        _tell_not_covered(found["not_covered"])
+        typer.echo(f"{folder}: a training, {'intact' if found['intact'] else 'damaged'}")
+    if not found["intact"]:
+        raise typer.Exit(1)
+
+
+def _tell_not_covered(files: dict[str, str]) -> None:
+    for name, reason in files.items():
+        typer.echo(f"not covered: {name}: {reason}")
 
 
 def inspect_command(

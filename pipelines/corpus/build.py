@@ -16,7 +16,7 @@ from typing import Any
 
 from synth.corpus.ledger import Ledger, content_hash
 from synth.corpus.reader import open_corpus, stored_plan
-from synth.corpus.tasks import Task, tasks_of, write_shard
+from synth.corpus.tasks import Task, finished, tasks_of, write_shard
 from synth.corpus.unfinished import UnfinishedCorpus
 from synth.errors import CorpusError, SourceUnreadableError
 from synth.plan import Plan
@@ -25,17 +25,15 @@ from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
 from synth.storage.corpus_files import building_path, stored_attributes
-from synth.version import versions
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
 from ..errors import BuildError, CorpusExistsError
 from .damage import find_damage
 from .data_card import card_documents
+from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
 from .same_recipe import is_same, refuse_another
 from .summary import lacking, summarise, versions_of
-
-DECISIVE = ("numpy", "scipy", "pillow", "zarr")  # packages that decide the bits of a pair
 
 
 @dataclass(frozen=True)
@@ -166,12 +164,15 @@ def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorp
     if folder == out and not damaged:
         return "already there", begun
     stored.refuse_unknown_stages(str(folder))
-    if folder == out:
-        out.rename(begun.root)
-    for name in {task.name for task in tasks_of(stored)} & damaged.keys() & begun.entries().keys():
-        begun.ledger.void(name)
     moved = stored.recipe.model_copy(update={"source": recipe.source})
     corpus = UnfinishedCorpus(out, replace(stored, recipe=moved))  # its stages stay: no corpus mixes versions
+    tasks, entries = {task.name for task in tasks_of(stored)}, finished(folder, stored)
+    if tasks - (entries.keys() - damaged.keys()):
+        damaged |= dict.fromkeys(refuse_other_makers(corpus.plan, entries, damaged, str(folder)), "")
+    if folder == out:
+        out.rename(begun.root)
+    for name in tasks & damaged.keys() & entries.keys():
+        begun.ledger.void(name)
     corpus.prepare()
     return ("mended" if folder == out else "resumed"), corpus
 
@@ -234,7 +235,11 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
         ):
             meter.restart()
             for task, entry in outcomes:
-                _refuse_changed_sources(entry, sources)
+                refuse_another_worker(entry)
+                for row in entry["rows"]:
+                    refuse_a_changed_source(
+                        {**row, "source_sha256": sources.get(row.get("index"), "")}, row.get("source_sha256", "")
+                    )
                 ledger.append(entry)
                 entries.append(entry)
                 meter.advance(task.pairs)
@@ -242,17 +247,6 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
                     _stop_at_too_many_rejections(ledger, entries, plan)
     except SourceUnreadableError as error:
         raise BuildError(f"source.path: {error}") from None
-
-
-def _refuse_changed_sources(entry: dict[str, Any], sources: dict[int, str]) -> None:
-    """Raise BuildError if a shard was made again from files that have changed since it was first made."""
-    for row in entry["rows"]:
-        before = sources.get(row.get("index", -1), "")
-        if before and row["source_sha256"] not in ("", before):
-            raise BuildError(
-                f"{row['file']} has changed since pair {row['index']} was made from it; put the old file back and run "
-                "the same command again, or build a new corpus under another name"
-            )
 
 
 def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], plan: Plan) -> None:
@@ -291,4 +285,4 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
     documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
-    return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": versions(*DECISIVE)}
+    return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": maker()}

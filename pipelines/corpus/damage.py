@@ -16,7 +16,12 @@ from .summary import summarise, versions_of
 
 def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, str]:
     """Damaged shards, documents and numbers, each with a sentence; of an unfinished corpus, only finished shards."""
-    check = CorpusCheck.of(root, plan)
+    return damage_in(CorpusCheck.of(root, plan), complete=complete)
+
+
+def damage_in(check: CorpusCheck, *, complete: bool = True) -> dict[str, str]:
+    """The same for a check that has read its ledger."""
+    root, plan = check.root, check.plan
     found = {key: f"{key} is damaged or missing" for key in check.documents()} if complete else {}
     if problem := check.sources():
         found["sources.json"] = problem
@@ -33,11 +38,7 @@ def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, s
 
 
 def _wrong_numbers(check: CorpusCheck) -> dict[str, str]:
-    try:
-        wrong = check.numbers()
-    except ValueError:
-        tasks = tasks_of(check.plan)
-        return {task.name: f"{task.name}: its numbers in the ledger have other shapes than others'" for task in tasks}
+    wrong = check.numbers()
     found = {path: f"{path}: differs from the ledger" for path in wrong}
     for task in tasks_of(check.plan):  # the ledger's numbers of maps have no digest: which ones are right is not known
         if task.kind == "maps" and any(path.startswith(f"{task.bucket}/maps_") for path in wrong):

@@ -20,8 +20,8 @@ from synth.storage.corpus_files import Bucket, refuse_unfinished
 from synth.version import versions
 
 from ..display.progress import Meter
-from .build import DECISIVE
-from .damage import find_damage
+from .damage import damage_in
+from .makers import DECISIVE
 from .remeasure import measure
 from .summary import makers
 
@@ -96,8 +96,8 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     path = Path(path)
     refuse_unfinished(path)
     plan = stored_plan(path)
-    problems = list(find_damage(path, plan).values())
     check = CorpusCheck.of(path, plan)
+    problems = list(damage_in(check).values())
     if problems:
         return Verified(str(path), content_hash(check.entries), len(plan), False, problems, 0, 0, 0)
     if replay:

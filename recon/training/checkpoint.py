@@ -1,8 +1,15 @@
-"""Tensors and facts in one safetensors file, which is written whole or not at all and never runs code."""
+"""Tensors and facts in one safetensors file, which is written whole or not at all and never runs code.
+
+Its metadata hold the sha256 of the whole file, taken while 64 zeros stood in the place of the sum.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +22,10 @@ from synth.storage.whole import write_whole
 
 from ..errors import CheckpointError
 
-SCHEMA = "1"  # raise it with every change of what is stored
+SCHEMA = "2"  # raise it with every change of what is stored
+EARLIER = "1"  # had no sum
+BLANK = b"0" * 64
+SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
 
 
@@ -28,23 +38,34 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
         if (place := kept[name].untyped_storage().data_ptr()) in places:  # parameters that a network uses twice
             kept[name] = kept[name].clone()  # safetensors files hold no shared memory
         places.add(place)
-    write_whole(path, save(kept, {"fathom": json.dumps(facts), "schema": SCHEMA}))
+    data = save(kept, {"fathom": json.dumps(facts), "schema": SCHEMA, "sha256": BLANK.decode()})
+    place = SUM.search(data)
+    assert place is not None
+    first, end = place.span(1)
+    write_whole(path, b"".join((data[:first], hashlib.sha256(data).hexdigest().encode(), data[end:])))
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote; raises CheckpointError."""
+    """Read what `save_tensors` wrote; raises CheckpointError. A file of an earlier version, without a sum, is told."""
     try:
+        summed = _is_as_written(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            if metadata.get("schema") != SCHEMA or "fathom" not in metadata:
+            if metadata.get("schema") not in (SCHEMA, EARLIER) or "fathom" not in metadata:
                 raise CheckpointError(
                     f"{path} has schema {metadata.get('schema', 'unknown')}, but this version of Fathom reads schema "
                     f"{SCHEMA}; train anew, or use the version that wrote the file"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["fathom"])  # noqa: SIM118
+            facts = json.loads(metadata["fathom"])
+            if not isinstance(facts, dict) or (metadata["schema"] == SCHEMA and not summed):
+                raise ValueError("its checksum or its facts are missing")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not summed:
+            _tell_once(f"{path}: an earlier version of Fathom wrote it without a checksum: damage would not be noticed")
+        return tensors, facts
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
-    except (SafetensorError, ValueError, IsADirectoryError) as error:
+    except (SafetensorError, ValueError, RecursionError, IsADirectoryError) as error:
         if path.is_file() and _start_of(path).startswith(PICKLES):  # an undamaged file may begin with these bytes, too
             raise CheckpointError(
                 f"{path} is a pickle, which may run code when it is read; Fathom reads only safetensors files: "
@@ -53,6 +74,35 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path} is not a model; give the folder that `fathom train` made") from None
         raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
+
+
+def has_sum(path: Path) -> bool:
+    """Whether a file carries the checksum that earlier versions did not write."""
+    with path.open("rb") as file:
+        return SUM.search(file.read(int.from_bytes(file.read(8), "little"))) is not None
+
+
+def _is_as_written(path: Path) -> bool:
+    """True where a file agrees with its sum, False where it has none; raises ValueError where it differs."""
+    with path.open("rb") as file:
+        size = file.read(8)
+        length = int.from_bytes(size, "little")
+        header = file.read(length if length <= path.stat().st_size else 0)
+        place = SUM.search(header)
+        if place is None:
+            return False
+        first, end = place.span(1)
+        found = hashlib.sha256(size + header[:first] + BLANK + header[end:])
+        while part := file.read(2**20):
+            found.update(part)
+    if found.hexdigest().encode() != place[1]:
+        raise ValueError("its checksum differs")
+    return True
+
+
+@lru_cache
+def _tell_once(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
 
 
 def _start_of(path: Path) -> bytes:
@@ -79,6 +129,12 @@ def restore_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], 
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimiser.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+                raise ValueError(
+                    f"the optimiser's {key} has the shape {tuple(value.shape)} for {tuple(parameter.shape)}"
+                )
     for (
         parameter,
         values,

@@ -22,7 +22,7 @@ from ..models.unrolled_sense import EARLIER, UnrolledSpec
 from .checkpoint import load_tensors
 from .memory import memory_explained
 from .metrics_log import MetricsLog
-from .model_files import NOTE, WEIGHTS
+from .model_files import NOTE, WEIGHTS, note_document
 from .own_model import OwnModel
 from .process_group import ProcessGroup, local_device
 from .run import Run
@@ -154,8 +154,7 @@ def _take(out: Path, settings: Training, identity: str) -> None:
     if not begun and out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*ours}):
         raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
     if not begun:  # a training that made no checkpoint must not block one with better settings
-        said = {"identity": identity, "settings": settings.model_dump(mode="json")}
-        write_whole(note, (json.dumps(said, indent=2) + "\n").encode())
+        write_whole(note, note_document(identity, settings.model_dump(mode="json")))
 
 
 def _as_begun(out: Path, settings: Training, corpora: list[str], validation: list[str]) -> Training:

@@ -26,8 +26,18 @@ NOTE = "settings.json"  # in every training's folder, whether the training has e
 
 def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
     """Write the weights with the card inside the file, and the card once more in a file beside it."""
-    write_whole(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    write_whole(folder / CARD, card_document(card))
     save_tensors(folder / WEIGHTS, weights, card)
+
+
+def card_document(card: dict[str, Any]) -> bytes:
+    """``model.json``."""
+    return (json.dumps(card, indent=2) + "\n").encode()
+
+
+def note_document(identity: str, settings: dict[str, Any]) -> bytes:
+    """``settings.json``: the training that a folder holds."""
+    return (json.dumps({"identity": identity, "settings": settings}, indent=2) + "\n").encode()
 
 
 def weights_file(path: str | Path) -> Path:

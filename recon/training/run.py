@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..data.joined_pairs import joined
 from ..data.loader import PairLoader, make_loader
 from ..data.packed_batch import Batch
 from ..data.pairs import Pairs
-from ..errors import TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..models.catalogue import make_model
 from ..models.cuda_graphs import graphs_on
 from ..models.unrolled_sense import UnrolledSense
@@ -30,16 +30,7 @@ from .optimisers import optimiser_of
 from .own_model import OwnModel
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
-
-
-@dataclass
-class State:
-    """The state of a training, apart from its tensors."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None  # loss on the validation corpora
-    waited: int = 0  # validations since the best one
+from .state import State
 
 
 class Run:
@@ -224,10 +215,13 @@ class Run:
             )
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         give_weights(self.model, weights, file)
-        restore_state(self.optimiser, tensors, facts["groups"])
-        self.loader.load_state_dict({**facts["loader"], "rank": self.world.rank})
-        torch.set_rng_state(tensors["rng"])
-        self.state = State(**facts["state"])
+        try:
+            restore_state(self.optimiser, tensors, facts["groups"])
+            self.loader.load_state_dict({**facts["loader"], "rank": self.world.rank})
+            torch.set_rng_state(tensors["rng"])
+            self.state = State.of(facts["state"], self.steps, self.epoch_steps, facts["loader"])
+        except (LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"{file} is damaged ({error}); restore it, or remove it and train anew") from None
         return self.state
 
     def finish(self) -> dict[str, Any]:

@@ -55,6 +55,11 @@ def number_documents(numbers: dict[str, NDArray[Any]]) -> dict[str, bytes]:
     return {name: store._store_dict[f"{name}/zarr.json"].to_bytes() for name in numbers}
 
 
+def number_file(path: str, values: NDArray[Any]) -> str:
+    """The file of the one chunk of an array of numbers: its bytes, little endian, and their crc32c."""
+    return f"{path}/c/" + "/".join("0" * values.ndim)
+
+
 def create_number(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array[Any]:
     """Create the array, in one chunk, for the numbers of pairs or of map sets, without its data."""
     return group.create_array(

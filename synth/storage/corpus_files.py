@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, StorePath
 
 from ..errors import CorpusError, UnfinishedCorpusError
 from .shard import crc32c_of
 
 SCHEMA = 1  # raised by every change of what is stored
 DAMAGED = (
+    RecursionError,
     LookupError,
     ValueError,
     TypeError,
@@ -52,7 +53,12 @@ class Bucket:
         """All rows of a number; raises CorpusError where the array is missing, or is not the one that was written."""
         if name not in self.arrays:
             raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
-        values = np.asarray(self.arrays[name][:])
+        try:
+            values = np.asarray(self.arrays[name][:])
+        except DAMAGED as error:
+            raise CorpusError(
+                f"{self.name}/{name} is damaged ({error}); the same `fathom build` mends the corpus"
+            ) from None
         if self.sums and self.sums.get(name) != crc32c_of(values):
             raise CorpusError(
                 f"{self.name}/{name} is not what was written there: the corpus is damaged; the same `fathom build` "
@@ -147,20 +153,20 @@ def content_hash_of(path: Path) -> str:
 
 def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) -> Bucket:
     """The arrays of a bucket; raises CorpusError, or what zarr raises where they are damaged."""
-    group = zarr.open_group(
-        LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3, use_consolidated=False
-    )
-    arrays = dict(group.arrays())
-    for key, array in arrays.items():
-        _check_codecs(f"{path}/{name}/{key}", array)
+    store, arrays = LocalStore(path, read_only=True), {}
+    for file in sorted((path / name).glob("*/zarr.json")):
+        document, key = json.loads(file.read_bytes()), file.parent.name
+        if document["node_type"] == "array":
+            _check_codecs(f"{path}/{name}/{key}", document["codecs"])
+            arrays[key] = zarr.Array.from_dict(StorePath(store, f"{name}/{key}"), document)
     bucket = Bucket(name, arrays, own_maps, sums)
     if not np.isin(bucket.numbers("valid"), (0, 1)).all():
         raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
     return bucket
 
 
-def _check_codecs(where: str, array: zarr.Array[Any]) -> None:
-    names = {codec["name"] for codec in _codecs(array.metadata.to_dict()["codecs"])}
+def _check_codecs(where: str, codecs: Any) -> None:
+    names = {codec["name"] for codec in _codecs(codecs)}
     if not names <= CODECS:
         raise CorpusError(f"{where} uses the codecs {sorted(names - CODECS)}, which are not among {sorted(CODECS)}")
 
