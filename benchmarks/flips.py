@@ -234,7 +234,7 @@ def main():
         found = measure(Path(folder), told.flips, told.others, told.seconds)
     for where, counts in found["table"].items():
         print(f"{where:24}" + "  ".join(f"{name} {count}" for name, count in counts.items()))
-    print(*found["wrong"], sep="\n")
+    print(*found["wrong"][:20], sep="\n")
     print(f"{sum(found['attempts'].values())} attempts in {found['seconds']} s")
     told.out.parent.mkdir(parents=True, exist_ok=True)
     told.out.write_text(json.dumps(found, indent=2) + "\n")
