@@ -96,7 +96,7 @@ NONSENSE = {
     "a step beside its batch": ({"step": 4}, "step 4, but epoch 0, batch 2"),
     "endless waiting": ({"waited": 99}, "99 validations"),
     "time before the start": ({"seconds": -1.0}, "seconds = -1.0"),
-    "no best loss": ({"best": "low"}, "damaged"),
+    "no best loss": ({"best": "low"}, "best = 'low'"),
     "an unknown key": ({"stride": 1}, "stride"),
 }
 
