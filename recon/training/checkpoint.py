@@ -26,6 +26,7 @@ SCHEMA = "2"  # raise it with every change of what is stored
 EARLIER = "1"  # had no sum
 BLANK = b"0" * 64
 SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+LIKE_PARAMETERS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # parts of optimisers' states
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
 
 
@@ -39,9 +40,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
             kept[name] = kept[name].clone()  # safetensors files hold no shared memory
         places.add(place)
     data = save(kept, {"fathom": json.dumps(facts), "schema": SCHEMA, "sha256": BLANK.decode()})
-    place = SUM.search(data)
-    assert place is not None
-    first, end = place.span(1)
+    blank = SUM.search(data)
+    assert blank is not None
+    first, end = blank.span(1)
     write_whole(path, b"".join((data[:first], hashlib.sha256(data).hexdigest().encode(), data[end:])))
 
 
@@ -131,7 +132,7 @@ def restore_state(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], 
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     for parameter, values in optimiser.state.items():
         for key, value in values.items():
-            if isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+            if key in LIKE_PARAMETERS and value.shape != parameter.shape:
                 raise ValueError(
                     f"the optimiser's {key} has the shape {tuple(value.shape)} for {tuple(parameter.shape)}"
                 )

@@ -79,7 +79,7 @@ def test_maps_without_a_pair_to_compare_are_made_again(recipe, corpus, begun):
 @pytest.mark.parametrize("lack", ["synth_sha256", "numpy"])
 def test_a_worker_of_other_code_or_packages_is_refused(lack, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "maker", lambda: {k: v for k, v in maker().items() if k != lack})  # a worker's own
-    with pytest.raises(BuildError, match="a worker has .*(code of `synth`|numpy unknown in place of)"):
+    with pytest.raises(BuildError, match=r"a worker has .*(code of `synth`|numpy unknown in place of)"):
         build(recipe(), tmp_path / "c.zarr", IN_PROCESS)
     assert Ledger(building_path(tmp_path / "c.zarr")).read() == {}
 
