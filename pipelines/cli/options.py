@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from recon.errors import UncheckedWarning
 from synth.errors import FathomError
 
 from .interrupt import stopped
@@ -50,9 +52,19 @@ def show_tracebacks(wanted: bool) -> None:
 
 @contextmanager
 def kindly() -> Iterator[None]:
-    """Turn an error that a user can mend into one message and exit code 1."""
+    """Turn an error that a user can mend into one message and exit code 1, and Fathom's warnings into notes."""
+    show = warnings.showwarning
+
+    def told(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, UncheckedWarning):
+            typer.echo(f"note: {message}", err=True)
+        else:
+            show(message, category, *where)
+
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = told  # type: ignore[assignment]
+            yield
     except (FathomError, OSError, ValueError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and not _is_out_of_memory(error):
             raise

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from synth.storage.whole import write_whole
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, UncheckedWarning
 
 SCHEMA = "2"  # raise it with every change of what is stored
 EARLIER = "1"  # had no sum
@@ -103,7 +103,7 @@ def _is_as_written(path: Path) -> bool:
 
 @lru_cache
 def _tell_once(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, UncheckedWarning, stacklevel=3)
 
 
 def _start_of(path: Path) -> bytes:

@@ -8,13 +8,17 @@ import pytest
 import torch
 import zarr
 from corpus_forms import as_earlier, exchange, flip, rewrite
+from trainings import settings
+from typer.testing import CliRunner
 
+from pipelines.cli.app import app
 from pipelines.cluster import IN_PROCESS
 from pipelines.corpus.build import build
 from pipelines.corpus.verify import verify
 from pipelines.errors import CorpusExistsError
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from recon.training.loop import train
 from synth.corpus.documents import read_document
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
@@ -273,3 +277,17 @@ def test_flips_anywhere_are_found_and_never_read_as_values(corpus, copy):
             items = []
         assert all(torch.equal(item[n], right[k][n]) for k, item in enumerate(items) for n in item), file
         file.write_bytes(whole)
+
+
+def test_the_command_lists_what_is_not_covered_and_checks_trainings(copy, tmp_path):
+    as_earlier(copy)
+    text = CliRunner().invoke(app, ["verify", str(copy)]).output
+    assert "not covered: README.md: an earlier version of Fathom wrote the corpus, which kept no checksum" in text
+    train(settings(copy, training={"steps": 1}), tmp_path / "out", device="cpu")
+    found = CliRunner().invoke(app, ["verify", str(tmp_path / "out")])
+    assert (found.exit_code, "intact" in found.output) == (0, True)
+    assert "not covered: metrics.jsonl: is a log" in found.output
+    flip(tmp_path / "out" / "model.safetensors", -1)
+    found = CliRunner().invoke(app, ["verify", str(tmp_path / "out"), "--json"])
+    assert found.exit_code == 1
+    assert "its checksum differs" in json.loads(found.stdout)["problems"][0]

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from trainings import NETWORKS, Stopped, settings, stop_at, weights
 
-from recon.errors import CheckpointError
+from recon.errors import CheckpointError, UncheckedWarning
 from recon.training.check import check_training
 from recon.training.checkpoint import load_tensors, save_tensors
 from recon.training.loop import train
@@ -79,7 +79,7 @@ def test_the_sum_is_of_the_file_with_zeros_in_its_place(tmp_path):
 def test_files_without_a_sum_load_and_that_is_said_once(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"x": torch.ones(2)}, file, {"schema": "1", "fathom": "{}"})  # as before there were sums
-    with pytest.warns(UserWarning, match="without a checksum: damage would not be noticed"):
+    with pytest.warns(UncheckedWarning, match="without a checksum: damage would not be noticed"):
         assert load_tensors(file)[1] == {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
