@@ -132,7 +132,7 @@ def pure_noise(model: Reconstruction, batch: Batch, seed: int = 0) -> list[dict[
     unregularised SENSE sqrt(R) g). ``noise_kurtosis``: mean |x|^4 / (mean |x|^2)^2, which is 2 for complex normal noise
     of the same level everywhere, and larger where the level varies or noise was turned into structures.
     """
-    images = image_by(model, {**batch, "masked_kspace": _noise(batch, seed)}).cpu().numpy().astype(np.complex128)
+    images = image_by(model, {**batch, "masked_kspace": drawn_noise(batch, seed)}).cpu().numpy().astype(np.complex128)
     found = []
     seen = (batch["sens_maps"].abs().square().sum(1) > 0).expand(images.shape).cpu().numpy()
     for image, inside, sigma in zip(images, seen, batch["sigma"].tolist(), strict=True):
@@ -153,7 +153,7 @@ def noise_maps(model: Reconstruction, batch: Batch, replicas: int, seed: int = 0
     first = image_by(model, batch)
     total, square = torch.zeros_like(first), torch.zeros_like(first.real)
     for k in range(replicas):
-        more = {**batch, "masked_kspace": batch["masked_kspace"] + _noise(batch, seed, k)}
+        more = {**batch, "masked_kspace": batch["masked_kspace"] + drawn_noise(batch, seed, k)}
         change = image_by(model, more) - first
         total, square = total + change, square + change.abs().square()
     variance = (square - total.abs().square() / replicas) / (replicas - 1)
@@ -184,14 +184,20 @@ def noise_centre(noise: NDArray[np.float64], reference: Image) -> float:
     return centre / rest
 
 
-def _noise(batch: Batch, seed: int, replica: int = -1) -> Tensor:
+def pairs_of(batch: Batch) -> list[int]:
+    """The pairs' numbers, or 0 for slices of scans, which have none."""
+    found: list[int] = batch["pair_id"].tolist() if "pair_id" in batch else [0] * len(batch["masked_kspace"])
+    return found
+
+
+def drawn_noise(batch: Batch, seed: int, replica: int = -1, stage: str = "probe") -> Tensor:
     """Noise of each pair's level at the sampled positions; a pair gets the same noise in every batch."""
     kspace = batch["masked_kspace"]
     shape = (*kspace.shape[1:], 2)
 
     def drawn(pair: int) -> NDArray[np.float32]:
-        return rng(seed, "probe", pair, replica + 1).standard_normal(shape, dtype=np.float32)
+        return rng(seed, stage, pair, replica + 1).standard_normal(shape, dtype=np.float32)
 
-    stacked = np.stack(each(drawn, batch["pair_id"].tolist(), kspace.device))
+    stacked = np.stack(each(drawn, pairs_of(batch), kspace.device))
     unit = torch.view_as_complex(torch.from_numpy(stacked)).to(kspace.device)
     return unit * batch["sigma"][:, None, None, None] * batch["mask"]

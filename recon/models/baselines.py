@@ -69,16 +69,15 @@ class RegularisedSense:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
-        with torch.no_grad():
-            return regularised_sense(
-                batch["masked_kspace"],
-                batch["sens_maps"],
-                batch["mask"],
-                lam=self.lam,
-                convention=self.convention,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-            )
+        return regularised_sense(
+            batch["masked_kspace"],
+            batch["sens_maps"],
+            batch["mask"],
+            lam=self.lam,
+            convention=self.convention,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
 
 
 @dataclass(frozen=True)

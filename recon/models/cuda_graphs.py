@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,22 @@ FLAG = "FATHOM_CUDA_GRAPHS"
 REPEATS = 2  # how often a shape is computed without a graph at first
 THREADS: dict[str, Any] = {"capture_error_mode": "thread_local"}  # other threads read and pin batches meanwhile
 SHAPES = 4  # most shapes of one function that are recorded, since each keeps its memory
+_paused = ContextVar("paused", default=False)
 
 
 def graphs_wanted(tensor: Tensor) -> bool:
     """Whether work on this tensor is to be recorded."""
-    return type(tensor) is Tensor and tensor.is_cuda and graphs_on()
+    return type(tensor) is Tensor and tensor.is_cuda and graphs_on() and not _paused.get()
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Record and repeat nothing: the gradients of a recorded function cannot be differentiated."""
+    token = _paused.set(True)
+    try:
+        yield
+    finally:
+        _paused.reset(token)
 
 
 def graphs_on() -> bool:

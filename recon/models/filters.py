@@ -47,7 +47,7 @@ class _Bank(torch.autograd.Function):
         gradient, of_images, of_kernels = gradients[0], None, None
         zeros = pad(gradient, [kernels.shape[-1] - 1] * 4)
         if ctx.needs_input_grad[0]:
-            of_images = conv2d(zeros, kernels) if ctx.transpose else _transpose(zeros, kernels)
+            of_images = _Bank.apply(zeros, kernels, not ctx.transpose)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
             correlated = (zeros, images) if ctx.transpose else (images, gradient)
             of_kernels = conv2d_weight(correlated[0], kernels.shape, correlated[1])

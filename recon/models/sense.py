@@ -134,8 +134,8 @@ class _Normal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        with torch.no_grad():
-            return ctx.model.normal(gradients[0].contiguous()), None
+        """A g, which is differentiable in g (noise maps differentiate twice)."""
+        return ctx.model.normal(gradients[0].contiguous()), None
 
 
 class _RegularisedSense(torch.autograd.Function):
@@ -155,9 +155,11 @@ class _RegularisedSense(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """V = (A + mu)^-1 g gives dL/d(E^H y) = v, dL/dz = mu v and dL/dmu = Re <v, z - x>."""
         prior, mu, x = ctx.saved_tensors
-        with torch.no_grad():
+        if torch.is_grad_enabled():  # differentiated twice
+            v = _RegularisedSense.apply(gradients[0], torch.zeros_like(x), mu, ctx.model, *ctx.how)  # type: ignore[no-untyped-call]
+        else:
             v = ctx.model.solve(gradients[0], mu, None, *ctx.how)
-            slope = (v.conj() * (prior - x)).real.sum(dim=(-2, -1), keepdim=True).sum_to_size(mu.shape)
+        slope = (v.conj() * (prior - x)).real.sum(dim=(-2, -1), keepdim=True).sum_to_size(mu.shape)
         return v, mu * v, slope, None, None, None
 
 
@@ -232,5 +234,6 @@ def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30
     Pruessmann et al., Magn Reson Med 46:638, 2001.
     """
     model = Sense(maps, mask)
-    with torch.no_grad():
-        return model.solve(model.adjoint(kspace), None, None, iterations, tolerance)
+    if torch.is_grad_enabled() and kspace.requires_grad:
+        return conjugate_gradient(model.normal, model.adjoint(kspace), iterations=iterations, tolerance=tolerance).x
+    return model.solve(model.adjoint(kspace), None, None, iterations, tolerance)

@@ -193,7 +193,7 @@ class UnrolledSense(nn.Module):
                 mu_of(lam),
                 iterations=self.spec.cg_iterations or MOST,
                 tolerance=self.spec.cg_tolerance,
-                gradients=self.spec.gradients,
+                gradients="iterations" if batch["masked_kspace"].requires_grad else self.spec.gradients,
             )
             if residuals is not None:
                 residuals.append(residual_of(x, prior, model, data, mu_of(lam)))
