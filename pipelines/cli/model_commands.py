@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Axes, Changes, Device, Json, Variable, kindly, print_json, say
+from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say
 
 SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
 
@@ -82,6 +82,8 @@ def evaluate_command(
         Path | None, typer.Option(help="The same corpus without lesions, to measure how much of them is recovered.")
     ] = None,
     replicas: Annotated[int, typer.Option(min=0, help="Replicas of noise for noise maps: 16 or more; 0: no maps.")] = 0,
+    noise_map: NoiseMap = False,
+    probes: ProbeCount = 72,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -99,8 +101,8 @@ def evaluate_command(
         say(runs_code(list(named.values())))
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
-        probes = Probes(without, replicas)
-        summary = evaluate(named, Path(corpus), out, device, batch_size, probes)
+        measured = Probes(without, replicas, probes if noise_map else 0)
+        summary = evaluate(named, Path(corpus), out, device, batch_size, measured)
     failed = summary.get("failed", {})
     for name, why in failed.items():
         typer.echo(f"error: {name}: {why}", err=True)
@@ -143,6 +145,8 @@ def reconstruct_command(
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
     reference_lines: Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")] = 24,
+    noise_map: NoiseMap = False,
+    probes: ProbeCount = 72,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,
@@ -157,7 +161,8 @@ def reconstruct_command(
     with kindly():
         say(runs_code([model]))
         how = Undersampling(acceleration, reference_lines)
-        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes)
+        wanted = probes if noise_map else 0
+        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes, probes=wanted)
     if as_json:
         print_json(summary)
         return

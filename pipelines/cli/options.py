@@ -28,6 +28,12 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="Change section
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of worker processes; by default one per core.")]
 Scheduler = Annotated[str, typer.Option(help="Where to run: local, sync (this process), tcp://... or tls://...")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")]
+NoiseMap = Annotated[
+    bool, typer.Option("--noise-map", help="Also measure each image's local noise, and where the data do not decide.")
+]
+ProbeCount = Annotated[
+    int, typer.Option(min=4, help="Probes of a noise map; each takes as long as two or three images.")
+]
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
 
 

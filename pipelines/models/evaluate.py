@@ -16,6 +16,7 @@ from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.noise_map_rows import Shown, noise_map_rows
 from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
 from recon.evaluation.units import units_of
 from recon.models.baselines import ZeroFilled
@@ -34,7 +35,7 @@ from ..display.image_panels import Panel, draw_rows, panels_of
 from ..display.progress import Meter
 from .named_models import model_named
 
-FILES = ("rows.csv", "images.png", "noise.png", "summary.json")  # all that a test writes
+FILES = ("rows.csv", "images.png", "noise.png", "noise_map.png", "summary.json")  # all that a test writes
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Probes:
     without: Path | None = None  # a corpus with the same pairs, but without their lesions
     replicas: int = 0  # of noise, for noise maps
     disturbance: Disturbance = UNDISTURBED  # of what models are given
+    noise_map: int = 0  # products with the derivative, for noise maps without replicas (`recon.evaluation.noise_map`)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Tested:
     device: torch.device
     rows: list[Row]
     noise: NDArray[np.float64] | None
+    maps: Shown | None
     notes: list[str]
 
 
@@ -68,8 +71,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
 
-    With replicas of noise, it also writes ``noise.png``. Intervals are over sources, or within few of them; see
-    `recon.evaluation.units`. A note tells if a network was trained on sources of the corpus.
+    With replicas of noise, it also writes ``noise.png``; with `Probes.noise_map`, ``noise_map.png``. Intervals are over
+    sources, or within few of them; see `recon.evaluation.units`. A note tells if a network was trained on sources of the
+    corpus.
 
     `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
     with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
@@ -104,6 +108,7 @@ def evaluate(
         _draw_noise(tested, out / "noise.png")
     else:
         (out / "noise.png").unlink(missing_ok=True)  # an earlier test may have left it
+    _draw_maps(tested, out / "noise_map.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
@@ -121,7 +126,7 @@ def _test(
     chosen = local_device(device)
     rows: list[Row] = []
     more: list[Row] = []
-    noise = None
+    noise, maps = None, None
     wrong = probes.disturbance
     bare = reconstructions(model, without, batch_size, chosen, wrong) if without is not None else None
     with Meter(f"test {label}", len(pairs)) as meter:
@@ -133,13 +138,16 @@ def _test(
     if probes.replicas:
         found, noise = noise_rows(model, pairs, probes.replicas, batch_size, chosen)
         more += found
+    if probes.noise_map:
+        found, maps = noise_map_rows(model, pairs, probes.noise_map, batch_size, chosen)
+        more += found
     by_pair = {row["pair"]: row for row in rows}
     for row in more:
         by_pair[row["pair"]] |= row
     notes = [*strangeness(card, [pairs]), *seen_in_training(card, pairs)] if "data" in card else []
     if isinstance(model, OwnModel):
         notes += remarks_on(model, next(iter(make_loader(pairs, 1, shuffle=False, device=chosen))))
-    return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, notes)
+    return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, maps, notes)
 
 
 def _card(model: Reconstruction) -> dict[str, Any]:
@@ -151,6 +159,20 @@ def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
     maps = {t.name: t.noise for t in tested if t.noise is not None}
     top = float(np.quantile(np.concatenate([noise.ravel() for noise in maps.values()]), 0.99))
     draw_rows([[Panel(f"{name}, to {top:.2g}", noise, top) for name, noise in maps.items()]], path)
+
+
+def _draw_maps(tested: Sequence[Tested], path: Path) -> None:
+    """A row per model: its noise, and where the data do not decide; no file where no model was asked for them."""
+    shown = {t.name: t.maps for t in tested if t.maps is not None}
+    if not shown:
+        path.unlink(missing_ok=True)  # an earlier test may have left it
+        return
+    top = float(np.quantile(np.concatenate([maps["noise"].ravel() for maps in shown.values()]), 0.99))
+    rows = []
+    for name, maps in shown.items():
+        row = [Panel(f"{name}: noise, to {top:.2g}", maps["noise"], top)]
+        rows.append(row + [Panel(what, maps[what], 1.0) for what in ("null share", "agreement") if what in maps])
+    draw_rows(rows, path)
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:

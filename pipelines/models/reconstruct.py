@@ -12,6 +12,7 @@ import torch
 
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.metrics import slice_metrics
+from recon.evaluation.noise_map import NoiseMap, noise_map
 from recon.models.called import image_by
 from recon.training.process_group import local_device
 from synth.errors import ScanError
@@ -23,7 +24,7 @@ from ..display.progress import Meter
 from .named_models import model_named
 
 SHOWN = 4  # slices in the picture
-FILES = ("images.npy", "images.png", "summary.json")
+FILES = ("images.npy", "images.png", "noise_map.npy", "noise_map.png", "summary.json")
 
 
 def reconstruct(
@@ -35,12 +36,17 @@ def reconstruct(
     *,
     variable: str | None = None,
     axes: str | None = None,
+    probes: int = 0,
 ) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
 
     K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
     left. After retrospective undersampling, images are compared with images from all lines, whose coils are combined
     with the same maps.
+
+    With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x] and ``noise_map.png``: the local standard
+    deviation of the images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`). Raises
+    ScanError for these where the scan's noise cannot be learnt.
     """
     refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
     chosen = local_device(device)
@@ -51,7 +57,11 @@ def reconstruct(
     profile, notes = noise_of(scan)
     if profile is None and card.get("model", {}).get("noise_aware"):
         raise ScanError(f"{path}: {model} needs the noise level, which cannot be learnt from this scan ({notes[0]})")
-    images, rows, drawn = [], [], []
+    if profile is None and probes:
+        raise ScanError(
+            f"{path}: a noise map needs the noise level, which cannot be learnt from this scan ({notes[0]})"
+        )
+    images, rows, drawn, maps = [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
@@ -60,20 +70,43 @@ def reconstruct(
                 on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
                 image = image_by(network, on_device)[0].cpu().numpy()
             images.append(image)
+            if probes:
+                maps.append(noise_map(network, on_device, probes))
             title = model if card == {} else str(card["name"])
             if reference is not None:
                 rows.append({"slice": number, **slice_metrics(image, reference)})
                 title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
-            if number in shown and reference is not None:
-                drawn.append(panels_of(reference, {title: image}))
-            elif number in shown:
-                drawn.append([Panel(title, np.abs(image), float(np.abs(image).max()))])
+            if number in shown:
+                alone = [Panel(title, np.abs(image), float(np.abs(image).max()))]
+                drawn.append(alone if reference is None else panels_of(reference, {title: image}))
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
     summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
-    data = io.BytesIO()
-    np.save(data, np.stack(images), allow_pickle=False)
-    write_whole(out / "images.npy", data.getvalue())
+    summary |= _write_noise(maps, sorted(shown), out)
+    _write_array(np.stack(images), out / "images.npy")
     draw_rows(drawn, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:
+    """Write the maps; return what the summary says of them."""
+    if not maps:
+        for name in ("noise_map.npy", "noise_map.png"):
+            (out / name).unlink(missing_ok=True)  # an earlier command may have left them
+        return {}
+    _write_array(np.stack([[m.spread[0] for m in maps], [m.magnitude[0] for m in maps]]), out / "noise_map.npy")
+    top = float(np.quantile([m.spread for m in maps], 0.99))
+    draw_rows(
+        [[Panel(f"noise of slice {k}, to {top:.2g}", maps[k].spread[0], top) for k in shown]], out / "noise_map.png"
+    )
+    errors, deviations = (
+        [float(a[0]) for a in each] for each in ([m.error for m in maps], [m.deviation for m in maps])
+    )
+    return {"noise_map": {"error": errors, "deviation": deviations, "derivative": sorted({m.how for m in maps})}}
+
+
+def _write_array(array: np.ndarray, path: Path) -> None:
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    write_whole(path, data.getvalue())

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +68,8 @@ def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: i
     batch
         The pairs, with their noise level ``sigma``.
     probes
-        The most products with C, each of which takes about as long as two or three reconstructions; at least 4. For a
-        reconstruction without a derivative, the draws of noise, each of which takes two reconstructions.
+        The most products with C, at least 4; each takes about as long as two or three reconstructions. Of a
+        reconstruction without a derivative, the draws of noise; each takes two reconstructions.
     seed
         The seed of the random phases.
 
@@ -86,8 +87,8 @@ def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: i
     if probes < 4:
         raise ValueError(f"noise maps need at least 4 probes, got {probes}")
     with linearised(model, batch, drawn_noise(batch, seed, 0, NOISE)) as near:
-        made = _by_draws(near, batch, probes, seed) if near.pull is None else _by_colours(near, batch, probes, seed)
-    return made
+        way = _by_draws if near.pull is None else _by_colours
+        return way(near, batch, probes, seed)
 
 
 def colours(mask: NDArray[np.bool_], shape: tuple[int, int], count: int) -> tuple[NDArray[np.intp], int]:
@@ -110,7 +111,7 @@ def colours(mask: NDArray[np.bool_], shape: tuple[int, int], count: int) -> tupl
     return (a * y + b * x) % -less, -less
 
 
-def _shared(mask: NDArray[np.bool_], shape: tuple[int, int]) -> tuple[NDArray[np.intp], ...]:
+def _shared(mask: NDArray[np.bool_], shape: tuple[int, int]) -> tuple[NDArray[Any], ...]:
     """Offsets dy [n] and dx [n] between pixels, and how much noise pixels of this offset share; the strongest alone."""
     masks = np.broadcast_to(mask, (*mask.shape[:-2], *shape)).reshape(-1, *shape)
     spread = (np.abs(np.fft.fft2(masks)) ** 2).mean(0)
@@ -190,8 +191,8 @@ def _by_draws(near: Linearised, batch: Batch, probes: int, seed: int) -> NoiseMa
 
 def _made(variances: Tensor, error: Tensor, near: Linearised, probes: int) -> NoiseMap:
     spread, magnitude = variances.clamp_min(0).sqrt().cpu().numpy()
-    given = (np.asarray(part.double().cpu().numpy()) for part in (error, near.deviation))
-    return NoiseMap(spread, magnitude, *given, near.how, probes)
+    errors, deviation = (part.double().cpu().numpy() for part in (error, near.deviation))
+    return NoiseMap(spread, magnitude, errors, deviation, near.how, probes)
 
 
 def _phase(image: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ WINDOW = 9  # pixels
 NULL = 1e-3  # of A, whose diagonal is 1: weaker directions, along which SENSE amplifies noise over 30 times, are null
 MOST, TOLERANCE = 300, 1e-4  # of conjugate gradients
 Image = NDArray[np.inexact]
+Found = tuple[float, NDArray[np.float64]]  # a number for the object, and a map [y x]
 
 
 def null_component(images: Tensor, batch: Batch) -> Tensor:
@@ -41,7 +42,7 @@ def null_component(images: Tensor, batch: Batch) -> Tensor:
     return right - row_space
 
 
-def null_share(image: Image, null: Image, reference: Image) -> tuple[float, NDArray[np.float64]]:
+def null_share(image: Image, null: Image, reference: Image) -> Found:
     """The share of an image's detail that is in its null component [y x], in energy, 0 to 1; and the map of shares.
 
     The number is the share over the object of the `reference`. What stands there comes from the prior alone: other data
@@ -51,9 +52,7 @@ def null_share(image: Image, null: Image, reference: Image) -> tuple[float, NDAr
     return _ratio(part, whole, reference)
 
 
-def halves_agreement(
-    model: Reconstruction, batch: Batch, seed: int = 0
-) -> list[tuple[float, NDArray[np.float64]]]:
+def halves_agreement(model: Reconstruction, batch: Batch, seed: int = 0) -> list[Found]:
     """How alike two reconstructions from two halves of the data are: the correlation of their detail, and its map.
 
     With noise n drawn anew at the level of the noise in y, y + n and y - n hold the same signal, and noise of twice the
@@ -77,7 +76,7 @@ def halves_agreement(
     return found
 
 
-def agreement(first: Image, second: Image, reference: Image) -> tuple[float, NDArray[np.float64]]:
+def agreement(first: Image, second: Image, reference: Image) -> Found:
     """The correlation of two images' detail over the object of the `reference`, and its map [y x]."""
     a, b = detail(first), detail(second)
     parts = (a.conj() * b).real, np.abs(a) ** 2, np.abs(b) ** 2
@@ -98,7 +97,7 @@ def detail(image: Image) -> NDArray[np.inexact]:
     return whole - gaussian_filter(whole, LOW)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], reference: Image) -> tuple[float, Image]:
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], reference: Image) -> Found:
     inside = object_of(np.abs(reference))
     local, total = uniform_filter(part, WINDOW), uniform_filter(whole, WINDOW)
     there = total > 1e-12 * max(float(total.max()), 1e-300)

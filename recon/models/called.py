@@ -32,7 +32,8 @@ def image_by(model: Reconstruction, batch: Batch) -> Tensor:
         given = torch.from_numpy(given)
     if not isinstance(given, Tensor):
         raise ModelError(f"the model gives {type(given).__name__}; give a torch tensor of images [batch y x]")
-    wanted, device = batch["target"].shape, batch["target"].device
+    shown = batch.get("target", batch["masked_kspace"][:, 0])  # scans have no target
+    wanted, device = shown.shape, shown.device
     if given.shape != wanted:
         raise ModelError(
             f"the model gives shape {tuple(given.shape)}, but the batch's images [batch y x] have {tuple(wanted)}"

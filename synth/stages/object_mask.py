@@ -13,6 +13,11 @@ def object_of(magnitude: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.asarray(magnitude > LEAST * magnitude.max())
 
 
+def mean_over_object(values: NDArray[np.floating], magnitude: NDArray[np.floating]) -> float:
+    """Mean of values [y x] over the object of a magnitude image [y x]."""
+    return float(values[object_of(magnitude)].mean())
+
+
 def mean_of_object(magnitude: NDArray[np.floating]) -> float:
     """Mean of a magnitude image [y x] over its object."""
-    return float(magnitude[object_of(magnitude)].mean())
+    return mean_over_object(magnitude, magnitude)
