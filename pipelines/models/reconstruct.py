@@ -55,21 +55,17 @@ def reconstruct(
     if len(scan) == 0:
         raise ScanError(f"{path} holds only noise; give a scan with images")
     profile, notes = noise_of(scan)
-    if profile is None and card.get("model", {}).get("noise_aware"):
-        raise ScanError(f"{path}: {model} needs the noise level, which cannot be learnt from this scan ({notes[0]})")
-    if profile is None and probes:
-        raise ScanError(
-            f"{path}: a noise map needs the noise level, which cannot be learnt from this scan ({notes[0]})"
-        )
+    needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
+    if profile is None and needs:
+        raise ScanError(f"{path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
     images, rows, drawn, maps = [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
             batch, reference = batch_of(scan[number], profile, how, scan.calibration_of(number))
+            on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
             with torch.no_grad():
-                on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
-                image = image_by(network, on_device)[0].cpu().numpy()
-            images.append(image)
+                images.append(image := image_by(network, on_device)[0].cpu().numpy())
             if probes:
                 maps.append(noise_map(network, on_device, probes))
             title = model if card == {} else str(card["name"])
@@ -77,16 +73,21 @@ def reconstruct(
                 rows.append({"slice": number, **slice_metrics(image, reference)})
                 title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
             if number in shown:
-                alone = [Panel(title, np.abs(image), float(np.abs(image).max()))]
-                drawn.append(alone if reference is None else panels_of(reference, {title: image}))
+                drawn.append(_panels(title, image, reference))
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
     summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
-    summary |= _write_noise(maps, sorted(shown), out)
     _write_array(np.stack(images), out / "images.npy")
+    summary |= _write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _panels(title: str, image: np.ndarray, reference: np.ndarray | None) -> list[Panel]:
+    if reference is not None:
+        return panels_of(reference, {title: image})
+    return [Panel(title, np.abs(image), float(np.abs(image).max()))]
 
 
 def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:
@@ -97,13 +98,10 @@ def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str,
         return {}
     _write_array(np.stack([[m.spread[0] for m in maps], [m.magnitude[0] for m in maps]]), out / "noise_map.npy")
     top = float(np.quantile([m.spread for m in maps], 0.99))
-    draw_rows(
-        [[Panel(f"noise of slice {k}, to {top:.2g}", maps[k].spread[0], top) for k in shown]], out / "noise_map.png"
-    )
-    errors, deviations = (
-        [float(a[0]) for a in each] for each in ([m.error for m in maps], [m.deviation for m in maps])
-    )
-    return {"noise_map": {"error": errors, "deviation": deviations, "derivative": sorted({m.how for m in maps})}}
+    panels = [Panel(f"noise of slice {k}, to {top:.2g}", maps[k].spread[0], top) for k in shown]
+    draw_rows([panels], out / "noise_map.png")
+    numbers = [{"error": float(m.error[0]), "deviation": float(m.deviation[0]), "derivative": m.how} for m in maps]
+    return {"noise_map": numbers}
 
 
 def _write_array(array: np.ndarray, path: Path) -> None:

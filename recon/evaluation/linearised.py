@@ -3,8 +3,8 @@
 J is the derivative of the image in k-space. Both are real-linear maps of complex arrays, with the product Re <a, b>:
 Re <v, J n> = Re <J^T v, n>. J^T v is one backward pass. J n is the derivative of J^T v in v, in the direction n
 ("double backward"): J^T v is linear in v, so that its graph is made once and each product is one more backward pass.
-Where an operator cannot be differentiated twice, J n is computed in forward mode, and where that fails too, by the central
-difference (f(y + h n) - f(y - h n)) / (2 h), with the h at which h n is as large as the noise.
+Where an operator cannot be differentiated twice, J n is computed in forward mode, and where that fails too, by the
+central difference (f(y + h n) - f(y - h n)) / (2 h), with the h at which h n is as large as the noise.
 """
 
 from __future__ import annotations
