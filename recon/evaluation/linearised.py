@@ -9,6 +9,7 @@ central difference (f(y + h n) - f(y - h n)) / (2 h), with the h at which h n is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,14 +58,24 @@ def linearised(model: Reconstruction, batch: Batch, noise: Tensor) -> Iterator[L
     difference = (moved[0] - moved[1]) / 2
     with _still(model):
         measured = batch["masked_kspace"].detach().clone().requires_grad_()
-        with torch.enable_grad(), without_graphs():
-            image = _at(model, batch, measured)
-        if image.requires_grad:
+        image = _with_graph(model, batch, measured)
+        if image is not None and image.requires_grad:
             found = _differentiated(model, batch, measured, image, noise, difference)
             if found is not None:
                 yield found
                 return
-    yield _by_differences(model, batch, image.detach(), noise)
+    with torch.no_grad():
+        still = _at(model, batch, batch["masked_kspace"])
+    yield _by_differences(model, batch, still, noise)
+
+
+def _with_graph(model: Reconstruction, batch: Batch, measured: Tensor) -> Tensor | None:
+    """The image with its graph; None where the model fails with gradients, which it does not without."""
+    with torch.enable_grad(), without_graphs():
+        try:
+            return _at(model, batch, measured)
+        except Exception:  # whatever numpy, or a user's code, says to a tensor that requires gradients
+            return None
 
 
 def _differentiated(
@@ -110,7 +121,8 @@ def _double_backward(measured: Tensor, image: Tensor) -> Product:
 
 def _forward_mode(model: Reconstruction, batch: Batch) -> Product:
     def push(n: Tensor) -> Tensor:
-        with torch.no_grad(), without_graphs(), forward_ad.dual_level():
+        with torch.no_grad(), without_graphs(), forward_ad.dual_level(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what torch itself uses at the first dual tensor
             made = _at(model, batch, forward_ad.make_dual(batch["masked_kspace"], n))
             tangent = forward_ad.unpack_dual(made).tangent
         if tangent is None:

@@ -229,6 +229,22 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
     assert found["regularised-sense:8"] > found["zero-filled"] + 1
 
 
+def test_a_scan_gets_a_noise_map(tmp_path):
+    """Zero-filled images of all lines have the scan's own noise, which is 1 after whitening, where coils see."""
+    scan, out = write_scan(tmp_path / "head.npy"), tmp_path / "out"
+    words = ["reconstruct", "zero-filled", str(scan), "--out", str(out)]
+    made = run(app, [*words, "--noise-map", "--probes", "9", "--json"])
+    assert made.exit_code == 0, made.output
+    said = json.loads(made.output.strip().splitlines()[-1])["noise_map"]
+    assert said[0]["derivative"] == "double backward"
+    maps = np.load(out / "noise_map.npy")
+    assert maps.shape == (2, 1, 64, 56)
+    assert np.median(maps[0]) == pytest.approx(1, rel=0.02)
+    assert (out / "noise_map.png").exists()
+    assert run(app, words).exit_code == 0
+    assert not (out / "noise_map.npy").exists()
+
+
 def test_a_scan_that_is_undersampled_already(tmp_path):
     from synth.rng import rng
     from synth.stages.mask_lines import RegularSpec
