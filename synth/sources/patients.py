@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from ..errors import ImageFileError, ScanError
-from ..scans.readers.hdf5 import datasets_of
+from ..scans.readers.hdf5_tree import datasets_of
 from ..scans.readers.isolated import read_apart
 from ..scans.readers.mrd_header import NAMESPACE, header_of
 from .mr_images import dicom_header
@@ -40,10 +40,10 @@ def _in_hdf5(path: Path) -> str | None:
     if stated:
         return stated
     with h5py.File(path, "r") as file:
-        datasets = {name: dataset.dtype.names or () for name, dataset in datasets_of(path, file).items()}
-    groups = [name.rpartition("/")[0] for name, kind in datasets.items() if "head" in kind]
+        datasets = {name: (d.name, d.dtype.names or ()) for name, d in datasets_of(path, file).items()}
+    groups = [name.rpartition("/")[0] for name, (_, kind) in datasets.items() if "head" in kind]
     roots = [
-        header_of(path, _text(path, "hdf5", name, "").encode())
+        header_of(path, _text(path, "hdf5", datasets[name][0], "").encode())
         for name in ("/ismrmrd_header", *(f"{group}/xml" for group in groups))
         if name in datasets
     ]

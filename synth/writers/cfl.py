@@ -45,4 +45,6 @@ def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.boo
 def read_array(name: Path) -> NDArray[np.complex64]:
     """[coil y x] of a file [y x 1 coil ...]; raises ValueError where header and body disagree."""
     y, x, _, coils = (int(n) for n in Path(f"{name}.hdr").read_text().splitlines()[1].split()[:4])
+    if Path(f"{name}.cfl").stat().st_size != 8 * y * x * coils:
+        raise ValueError(f"{name}.cfl does not have the size that {name.name}.hdr states")
     return np.fromfile(f"{name}.cfl", np.complex64).reshape((coils, x, y)).transpose(0, 2, 1).copy()

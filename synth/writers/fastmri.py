@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..physics import fft2c, ifft2c
-from ..scans.readers.hdf5 import datasets_of, safe_array
+from ..scans.readers.hdf5 import safe_array
+from ..scans.readers.hdf5_tree import datasets_of
 from .content import Content, header_xml
 
 SUFFIX = ".h5"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..physics import centre_block
 from ..scans.open import open_scan
+from ..scans.readers.hdf5 import safe_array
+from ..scans.readers.hdf5_tree import datasets_of
 from .content import Content, header_xml
 
 SUFFIX = ".h5"
@@ -96,9 +98,10 @@ def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.boo
     """K-space [coil y x], mask and target that `write` wrote."""
     path = folder / f"{name}{SUFFIX}"
     with h5py.File(path, "r") as file:
-        sampled, target = file["fathom/mask"][()], file["fathom/target"][()]
-        if "fathom/kspace" in file:  # exports of earlier versions have none: their lines are not shifted
-            lines = file["fathom/kspace"][()]
+        arrays = datasets_of(path, file)
+        sampled, target = (safe_array(path, arrays[f"/fathom/{key}"]) for key in ("mask", "target"))
+        if "/fathom/kspace" in arrays:  # exports of earlier versions have none: their lines are not shifted
+            lines = safe_array(path, arrays["/fathom/kspace"])
             kspace = np.zeros((*lines.shape[1:], len(sampled)), np.complex64)
             kspace[:, :, slice(None) if len(lines) == len(sampled) else sampled] = lines.transpose(1, 2, 0)
             return kspace, sampled, target

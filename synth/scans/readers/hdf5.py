@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import ScanError
 from ..scan import Choice, Scan
 from .axes import named_axes, refuse_empty_promises, sizes, slice_of
+from .hdf5_tree import dataset_at, datasets_of
 from .isolated import read_apart
 from .mrd import groups_of_acquisitions, read_acquisitions
 from .mrd_header import encoding_of, header_of, number_in, readout_of
@@ -29,18 +30,18 @@ def read(path: Path, choice: Choice) -> Scan:
         if groups and choice.variable in (None, *groups, *(group.strip("/") for group in groups)):
             return read_acquisitions(path, datasets, choice.variable)
         name = choice.variable or ("/kspace" if "/kspace" in datasets else _only_complex(path, datasets))
-        dataset = datasets.get("/" + name.strip("/"))
+        dataset = dataset_at(path, file, name)
         if dataset is None:
             raise ScanError(f"{path}: has no array '{name}'; it has {sorted(datasets)[:20]}")
         if dataset.dtype.kind != "c":
             raise ScanError(f"{path}: '{name}' holds {dataset.dtype}; k-space is complex")
         names, notes = named_axes(path, choice.axes, dataset.shape, {3: "slice y x", 4: "slice coil y x"})
         refuse_promises_of(path, dataset)
-        has_header = "/ismrmrd_header" in datasets
+        header = datasets["/ismrmrd_header"].name if "/ismrmrd_header" in datasets else None
         load = partial(_read_slice, path, dataset.name, names)
         shape = sizes(dataset.shape, names)
         scan = Scan(path, "fastmri", shape, load, notes=notes if name != "/kspace" else ())
-    return _with_header(scan, read_apart(path, "hdf5", "/ismrmrd_header", "")["text"].tobytes()) if has_header else scan
+    return _with_header(scan, read_apart(path, "hdf5", header, "")["text"].tobytes()) if header else scan
 
 
 def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
@@ -50,30 +51,6 @@ def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
             f"{path}: which array is the k-space? Complex arrays in it: {found or 'none'}; name one as variable"
         )
     return found[0]
-
-
-def datasets_of(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
-    """All datasets by their paths; raises ScanError for links or storage that lead out of the file."""
-    found: dict[str, h5py.Dataset] = {}
-    waiting: list[tuple[str, Any]] = [("", file)]
-    seen: set[Any] = set()
-    while waiting:
-        where, group = waiting.pop()
-        for key in group:
-            link, name = group.get(key, getlink=True), f"{where}/{key}"
-            if isinstance(link, h5py.ExternalLink):
-                raise ScanError(f"{path}: '{name}' is a link to another file, which is not followed; copy the data in")
-            item = group.get(key)
-            if isinstance(item, h5py.Group) and item.id not in seen and len(seen) < 10_000:
-                seen.add(item.id)
-                waiting.append((name, item))
-            elif isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise ScanError(
-                        f"{path}: '{name}' is stored in another file, which is not opened; copy the data in"
-                    )
-                found[name] = item
-    return found
 
 
 def safe_array(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
@@ -90,7 +67,10 @@ def refuse_promises_of(path: Path, dataset: h5py.Dataset) -> None:
 
 def _read_slice(path: Path, dataset: str, names: list[str], number: int) -> NDArray[Any]:
     with h5py.File(path, "r") as file:  # opened anew each time: safe under fork and threads, and no file stays open
-        return slice_of(file[dataset].__getitem__, names, number)
+        found = dataset_at(path, file, dataset)
+        if found is None:
+            raise ScanError(f"{path}: has no array '{dataset}' any more; open the scan anew")
+        return slice_of(found.__getitem__, names, number)
 
 
 def _with_header(scan: Scan, xml: bytes) -> Scan:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ...errors import ScanError
 from ..scan import Choice, Scan
 from .axes import named_axes, refuse_empty_promises, refuse_matrices, scan_of
-from .hdf5 import datasets_of, safe_array
+from .hdf5 import safe_array
+from .hdf5_tree import datasets_of
 from .isolated import read_apart
 
 GUESSES = {2: "y x", 3: "y x coil", 4: "y x slice coil"}

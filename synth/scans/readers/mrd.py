@@ -107,7 +107,7 @@ def groups_of_acquisitions(datasets: dict[str, Any]) -> list[str]:
 def _opened(path: Path, datasets: dict[str, Any], group: str) -> tuple[ET.Element, _Acquisitions]:
     if f"{group}/xml" not in datasets:
         raise ScanError(f"{path}: has acquisitions but no header '{group}/xml'; export it anew")
-    found = read_apart(path, "hdf5", f"{group}/xml", f"{group}/data")
+    found = read_apart(path, "hdf5", *(datasets[f"{group}/{name}"].name for name in ("xml", "data")))
     heads: Any = found["head"]
     data = np.empty(len(heads), object)
     data[:] = np.split(found["data"], np.cumsum(found["sizes"])[:-1]) if len(heads) else []
