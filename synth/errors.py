@@ -16,8 +16,13 @@
     │   ├── UnfinishedCorpusError
     │   └── StageVersionError
     ├── ShardError (RuntimeError)              a file of a corpus
+<<<<<<< HEAD
     ├── see `recon.errors`                     TrainingError, CheckpointError, ModelError,
     │                                          UnmeasurableError
+=======
+    ├── StorageError (ValueError)              a place that is no local file or folder
+    ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
+>>>>>>> 6f24027 (Addresses of object stores are refused in one sentence)
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
 
 A message names the thing, its value, what is needed and the remedy. Each class also derives from the built-in class
@@ -85,3 +90,7 @@ class StageVersionError(CorpusError):
 
 class ShardError(FathomError, RuntimeError):
     """A shard that is damaged or missing; the message names the file."""
+
+
+class StorageError(FathomError, ValueError):
+    """A place where Fathom cannot read or write, such as the address of an object store."""

@@ -23,6 +23,7 @@ from .stages.phase import PhaseSpec, SinusoidalSpec
 from .stages.sampling import SamplingSpec, samples_points
 from .stages.target import TargetSpec
 from .storage.corpus_files import content_hash_of
+from .storage.place import local_path
 
 PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", "covariance"))
 
@@ -151,7 +152,7 @@ class Recipe(Spec):
             section = getattr(self, name)
             path = getattr(section, key, None)
             if path is not None and path != "white":
-                update[name] = section.model_copy(update={key: str(Path(path).absolute())})
+                update[name] = section.model_copy(update={key: str(local_path(path).absolute())})
         return self.model_copy(update=update)
 
     def hash(self) -> str:

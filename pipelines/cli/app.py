@@ -9,7 +9,7 @@ import typer
 from synth.version import __version__
 
 from . import corpus_commands, manifest_commands, model_commands, scan_commands, study_commands, tool_commands
-from .options import WholeHelp, show_tracebacks
+from .options import Command, WholeHelp, show_tracebacks
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "Corpora": {
@@ -59,9 +59,11 @@ app = typer.Typer(
 for _commands in COMMANDS.values():
     for _name, _command in _commands.items():
         if isinstance(_command, typer.Typer):
+            for _registered in _command.registered_commands:
+                _registered.cls = Command
             app.add_typer(_command, name=_name)
         else:
-            app.command(_name)(_command)
+            app.command(_name, cls=Command)(_command)
 
 
 def _version(wanted: bool) -> None:

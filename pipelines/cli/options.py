@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from recon.errors import UncheckedWarning
 from synth.errors import FathomError
+from synth.storage.place import local_path
 
 from .interrupt import stopped
 
@@ -48,6 +49,22 @@ class WholeHelp(TyperGroup):
         """Write a list of commands under a title."""
         with formatter.section(title):
             formatter.write_dl([(name, (self.commands[name].help or "").split("\n\n")[0]) for name in names])
+
+
+class Command(TyperCommand):
+    """A command whose paths are local: an address such as ``file:///folder`` becomes a path, others are refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with kindly():
+            ctx.params = {name: _local(value) for name, value in ctx.params.items()}
+        return super().invoke(ctx)
+
+
+def _local(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_local, value))
+    return local_path(value) if isinstance(value, Path) else value
 
 
 def show_tracebacks(wanted: bool) -> None:

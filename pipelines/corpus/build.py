@@ -25,6 +25,7 @@ from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
 from synth.storage.corpus_files import building_path, stored_attributes
+from synth.storage.place import local_path
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
@@ -100,7 +101,7 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
     ClusterError
         The cluster cannot be reached, or was lost.
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
+    out = Path(os.path.abspath(local_path(out)))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
     if out.is_symlink():
         raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
     try:

@@ -17,6 +17,7 @@ from synth.corpus.reader import Corpus, open_corpus, stored_plan
 from synth.errors import SourceRejectedError
 from synth.rng import rng
 from synth.storage.corpus_files import Bucket, refuse_unfinished
+from synth.storage.place import local_path
 from synth.version import versions
 
 from ..display.progress import Meter
@@ -93,7 +94,7 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     StageVersionError
         Pairs are to be made again that only a later version of Fathom can make.
     """
-    path = Path(path)
+    path = local_path(path)
     refuse_unfinished(path)
     plan = stored_plan(path)
     check = CorpusCheck.of(path, plan)

@@ -11,6 +11,7 @@ from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model
 from recon.training.own_model import is_own, load_own, own_file
 from recon.training.process_group import local_device
+from synth.storage.place import local_path
 
 LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")  # as a study names its models
 
@@ -28,7 +29,7 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
         if hasattr(own.made, "eval"):
             own.made.eval()
         return own, {"name": name.partition(",")[0], "model": own.card}
-    if not Path(name).exists():
+    if not local_path(name).exists():
         known = ", ".join(BASELINES)
         raise CheckpointError(
             f"{name}: no such folder, and no baseline of that name; the baselines are {known}; a network of your own "

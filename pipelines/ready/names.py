@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from synth.errors import RecipeError, SettingsError
+from synth.storage.place import local_path
 
 HERE = Path(__file__).parent
 RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "trainings", "studies"))
@@ -26,7 +27,7 @@ def named_study(name: str) -> Path:
 
 
 def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
-    path, ready = Path(name), folder / f"{name}.toml"
+    path, ready = local_path(name), folder / f"{name}.toml"
     if path.suffix == ".toml" or path.is_file():
         return path
     if ready.exists():

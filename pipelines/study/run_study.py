@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth.storage.place import local_path
+
 from ..cluster import IN_PROCESS, ClusterSpec
 from ..ready.names import named_study
 from .folder import StudyFolder
@@ -42,7 +44,7 @@ def study_folder(
     study: str, out: str | Path, scale: str, only: str | None = None, own: Mapping[str, str] | None = None
 ) -> StudyFolder:
     """The stages of a study and the folder where they lie or will lie; raises SettingsError."""
-    return StudyFolder(Path(out), with_needs(stages_of(load_study(named_study(study)), scale, own), only))
+    return StudyFolder(local_path(out), with_needs(stages_of(load_study(named_study(study)), scale, own), only))
 
 
 def run_study(

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from synth.process import keep_memory
+from synth.storage.place import local_path
 from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
@@ -77,7 +78,7 @@ def train(
     """
     keep_memory()
     own = OwnModel.of(model) if isinstance(model, nn.Module) else model
-    out, chosen = Path(out), local_device(device)
+    out, chosen = local_path(out), local_device(device)
     world = ProcessGroup.join(chosen)
     corpora, validation = ([PairDataset(path) for path in paths] for paths in settings.data.paths)
     hashes = [c.content_hash for c in corpora], [c.content_hash for c in validation]

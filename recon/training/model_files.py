@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from synth.storage.place import local_path
 from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
@@ -42,7 +43,7 @@ def note_document(identity: str, settings: dict[str, Any]) -> bytes:
 
 def weights_file(path: str | Path) -> Path:
     """The file of weights in a training's folder, or `path` itself if it is a file; raises CheckpointError."""
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
     file = path / WEIGHTS if path.is_dir() else path

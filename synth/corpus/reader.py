@@ -21,6 +21,7 @@ from ..storage.corpus_files import (
     sealed_sums,
     stored_attributes,
 )
+from ..storage.place import local_path
 from .ledger import Entries
 from .tasks import finished
 
@@ -113,7 +114,7 @@ def open_corpus(path: str | Path) -> Corpus:
     UnfinishedCorpusError
         The build of the corpus has not ended.
     """
-    path = Path(path)
+    path = local_path(path)
     refuse_unfinished(path)
     attributes = stored_attributes(path)
     plan = stored_plan(path)

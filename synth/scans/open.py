@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ScanError
+from ..storage.place import local_path
 from .centring import centring_notes
 from .readers import reader_of
 from .scan import LEAST_SIDE, Choice, Scan, short
@@ -48,7 +49,7 @@ def open_scan(
     ScanError
         The file does not exist, is damaged, or holds no k-space that Fathom can read.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise ScanError(f"{path}: is not a file; give a scan")
     read = reader_of(path)

@@ -10,9 +10,11 @@ import pytest
 from conftest import recipe_data, recipe_text, write_photos
 from PIL import Image
 from processes import fathom, ledger_lines
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
+from pipelines.cli.options import Command
 from synth.storage.corpus_files import building_path
 
 
@@ -177,6 +179,38 @@ def test_output_that_cannot_be_written(file, tmp_path):
     refused(build(file, tmp_path / "a-file" / "c.zarr"), "a-file")
     refused(build(file, "/proc/nothing/c.zarr"), "/proc/nothing")
     refused(build(file, tmp_path / "a-file"), "nothing was changed")
+
+
+def commands_of(group):
+    for command in group.commands.values():
+        yield from commands_of(command) if hasattr(command, "commands") else [command]
+
+
+def test_addresses_of_object_stores_are_refused(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = list(commands_of(get_command(app)))
+    assert len(found) > 16
+    assert all(isinstance(command, Command) for command in found)  # it makes paths local, whatever the option's name
+    photos = 'source={kind="images",path="s3://b/photos"}'
+    build(file, "c.zarr")
+    for command in (
+        ("build", file, "--out", "s3://b/c.zarr"),
+        ("build", "s3://b/r.toml", "--out", "o.zarr"),
+        ("build", file, "--out", "o.zarr", "--set", photos),
+        ("verify", "s3://b/c.zarr"),
+        ("leakage", "c.zarr", "s3://b/c.zarr"),
+        ("export", "c.zarr", "--to", "mrd", "--out", "s3://b/e"),
+        ("calibrate", "scan.npy", "--out", "n.json", "--noise", "s3://b/n.npy"),
+        ("test", "cg-sense:5", "s3://b/c.zarr", "--out", "o"),
+        ("test", "s3://b/model", "c.zarr", "--out", "o"),
+        ("reconstruct", "cg-sense:5", "s3://b/scan.npy", "--out", "o"),
+        ("manifest", "split", "s3://b/photos"),
+        ("study", "demo", "--out", "s3://b/s", "--plan"),
+    ):
+        refused(run(*command), "s3://b", "Fathom reads and writes local files, not s3://; give the path of a local")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.zarr", "cli.toml"]
+    assert build(file, f"file://{tmp_path}/d.zarr").exit_code == 0
+    assert "intact" in run("verify", f"file://{tmp_path}/d.zarr").stdout
 
 
 def test_things_that_are_no_corpus(tmp_path):
