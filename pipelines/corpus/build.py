@@ -26,6 +26,7 @@ from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
 from synth.storage.corpus_files import building_path, stored_attributes
 from synth.storage.place import local_path
+from synth.storage.whole import read_document
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
 from ..display.progress import Meter
@@ -283,7 +284,7 @@ def run_task(task: Task, root: str) -> dict[str, Any]:
     """Make and write one shard on any worker; on it, the paths must lead to the same files."""
     keep_memory()
     started = time.perf_counter()
-    documents = [(Path(root) / name).read_bytes() for name in ("sources.json", "recipe.json")]
+    documents = [read_document(Path(root) / name) for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
     entry = write_shard(Path(root), plan, task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": maker()}

@@ -25,6 +25,7 @@ from synth.stages.mask import Mask
 from synth.stages.readout import Readout
 from synth.storage.corpus_files import Bucket, building_path
 from synth.storage.shard import ShardWriter
+from synth.storage.whole import read_document, refuse_strange
 from synth.writers import WRITERS
 from synth.writers.content import Content
 
@@ -118,7 +119,7 @@ def import_corpus(folder: Path, out: Path) -> str:
     if out.exists() or building_path(out).exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
     try:
-        told = json.loads((folder / "fathom" / "export.json").read_bytes())
+        told = json.loads(read_document(folder / "fathom" / "export.json"))
         writer = WRITERS[told["format"]]
         plan = stored_plan(folder / "fathom")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -129,6 +130,9 @@ def import_corpus(folder: Path, out: Path) -> str:
         raise CorpusError(
             f"{folder}: {told['format']} files are {writer.EXACT}, so they give another corpus; export to mrd or cfl"
         )
+    for file in folder.rglob("*"):
+        if not file.is_dir():
+            refuse_strange(file, file.stat())  # a reader would wait for ever at a pipe
     entries = finished(folder / "fathom", plan)
     corpus = UnfinishedCorpus(out, plan)
     corpus.prepare()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError
 from ..snr import snr_per_sigma
+from ..storage.whole import read_document
 
 Place = Literal["noise scan", "background", "k-space edge", "samples"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -130,7 +131,7 @@ def load_profile(path: str | Path) -> NoiseProfile:
             psi = np.asarray(np.load(path, allow_pickle=False), np.complex128)
             whitening_of(psi)
             return NoiseProfile(psi, "noise scan", 0, 0.0, 0.0, str(path), ("a covariance alone",))
-        stored = json.loads(Path(path).read_text())
+        stored = json.loads(read_document(Path(path)))
         covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
         names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
         profile = NoiseProfile(

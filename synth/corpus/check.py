@@ -19,6 +19,7 @@ from ..recipe import Recipe
 from ..storage.arrays import sha256_of, sha256_of_file
 from ..storage.listing import strangers
 from ..storage.shard import ShardedArray, crc32c_of
+from ..storage.whole import holds, refuse_shortage
 from .documents import consolidated_is_right, is_right, read_document
 from .layout import corpus_attributes, metadata_documents, number_documents, number_file, source_document
 from .ledger import Entries, named_numbers
@@ -91,6 +92,7 @@ class CorpusCheck:
                 if not check(self.plan, [array[row] for array in arrays], stored):
                     return f"{task.name}: row {row} differs from what was written"
         except (OSError, ValueError, KeyError, TypeError, ShardError) as error:
+            refuse_shortage(error)
             return f"{task.name}: {error}"
         return None
 
@@ -166,10 +168,7 @@ class CorpusCheck:
         if not is_right(path, read_document(self.root / path / "zarr.json"), expected):
             return False
         file = self.root / number_file(path, values)
-        try:
-            return file.read_bytes() == values.tobytes() + crc32c_of(values).to_bytes(4, "little")
-        except OSError:
-            return False
+        return holds(file, values.tobytes() + crc32c_of(values).to_bytes(4, "little"))
 
     @property
     def seal(self) -> dict[str, Any]:
@@ -243,5 +242,6 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
 def _is(file: Path, sha256: Any) -> bool:
     try:
         return sha256_of_file(file) == sha256
-    except OSError:
+    except (OSError, ValueError) as error:
+        refuse_shortage(error)
         return False

@@ -10,6 +10,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..storage.whole import read_document as bytes_of_document
+from ..storage.whole import refuse_shortage
+
 EARLIER_AXES: dict[str, tuple[tuple[str, ...] | None, ...]] = {
     "kspace": (("pair", "coil", "y", "line"), ("pair", "coil", "point")),
     "mask": (("pair", "y", "x"), ("pair", "x")),
@@ -23,10 +26,11 @@ EARLIER_AXES: dict[str, tuple[tuple[str, ...] | None, ...]] = {
 def read_document(file: Path) -> Any:
     """What a JSON document says, or None where it is missing, is no JSON, or has another layout of its text."""
     try:
-        data = file.read_bytes()
+        data = bytes_of_document(file)
         said = json.loads(data)
         return said if data in [json.dumps(said, indent=indent).encode() for indent in (2, None)] else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        refuse_shortage(error)
         return None
 
 

@@ -14,6 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..storage.whole import open_regular
+
+MAX_LINE = 2**26  # bytes of a line; a pair takes about a thousand
+
 Entries = dict[str, dict[str, Any]]
 Kind = Literal["pairs", "maps"]
 NAMES = ("file", "source_sha256")
@@ -48,10 +52,13 @@ class Ledger:
         return {row["index"]: row["source_sha256"] for row in rows if row["source_sha256"]}
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
+        """What its lines say; raises ValueError for a pipe or a device, and for a line longer than any of Fathom's."""
+        if not self.path.exists():
             return
-        with self.path.open("rb") as file:
-            for line in file:
+        with os.fdopen(open_regular(self.path), "rb") as file:
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise ValueError(f"{self.path}: has a line of more than {MAX_LINE:,} bytes; restore it")
                 entry = _entry_in(line.removesuffix(b"\n"))
                 if entry is not None:
                     yield entry

@@ -22,6 +22,7 @@ from ..storage.corpus_files import (
     stored_attributes,
 )
 from ..storage.place import local_path
+from ..storage.whole import read_document
 from .ledger import Entries
 from .tasks import finished
 
@@ -72,8 +73,8 @@ class Corpus:
 def stored_plan(root: Path) -> Plan:
     """The plan that a corpus, finished or not, was begun with; raises CorpusError where that cannot be read."""
     try:
-        attributes = json.loads((root / "recipe.json").read_bytes())
-        files = json.loads((root / "sources.json").read_bytes())
+        attributes = json.loads(read_document(root / "recipe.json"))
+        files = json.loads(read_document(root / "sources.json"))
         if attributes["schema"] != SCHEMA:
             raise CorpusError(
                 f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"

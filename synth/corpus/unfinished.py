@@ -20,7 +20,7 @@ from ..plan import Plan
 from ..storage.arrays import sha256_of_file
 from ..storage.corpus_files import building_path
 from ..storage.shard import ShardedArray, crc32c_of
-from ..storage.whole import write_whole
+from ..storage.whole import holds, write_whole
 from .layout import corpus_attributes, create_number, metadata_documents, source_document
 from .ledger import Entries, Ledger, content_hash, named_numbers
 from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
@@ -56,7 +56,7 @@ class UnfinishedCorpus:
         }
         for key, document in documents.items():
             target = self.root / key
-            if not target.exists() or target.read_bytes() != document:
+            if not holds(target, document):
                 write_whole(target, document)
 
     def empty(self) -> None:

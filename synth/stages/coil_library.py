@@ -22,7 +22,8 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
 from ..storage.arrays import load_array
-from ..storage.corpus_files import maps_of_corpus
+from ..storage.corpus_files import RegularFiles, maps_of_corpus, values_of
+from ..storage.whole import read_document
 
 Maps = NDArray[np.complex64]
 KEY = "fathom_library"
@@ -112,7 +113,7 @@ def _of_array(path: str, maps: Any) -> Library:
 def attributes_of(path: Path) -> dict[str, Any]:
     """Attributes of a zarr group or array on disk; empty where it has none or cannot be read."""
     try:
-        return dict(json.loads((path / "zarr.json").read_bytes())["attributes"])
+        return dict(json.loads(read_document(path / "zarr.json"))["attributes"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
@@ -138,12 +139,12 @@ def _harvested(path: str, attributes: dict[str, Any]) -> Library:
     def read(index: int) -> Any:
         name, shape, digest = sets[index]
         try:
-            array = zarr.open_array(LocalStore(path, read_only=True), path=name, mode="r", zarr_format=3)
+            array = zarr.open_array(RegularFiles(path), path=name, mode="r", zarr_format=3)
             described: Any = array.metadata.to_dict()["codecs"]
             codecs = {codec["name"] for codec in described}
             if array.shape != shape or array.dtype != np.complex64 or not codecs <= {"bytes", "crc32c"}:
                 raise ValueError(f"it is {array.dtype} {array.shape}, need uncompressed complex64 {shape}")
-            values = np.asarray(array[...])
+            values = values_of(array)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"coils.path {path}: {name} cannot be read ({error}); harvest it again") from None
         if hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest() != digest:

@@ -22,6 +22,7 @@ from ..physics import ifftc, rss, sense_forward
 from ..settings.spec import PositiveRange, Spec, draw_uniform
 from ..snr import SnrDefinition
 from ..storage.arrays import load_array, stamp
+from ..storage.whole import read_document
 from .readout import Readout
 
 BLOCK = 16384  # samples: the Box-Muller work arrays stay in the first-level caches
@@ -86,7 +87,7 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
     if path.endswith(".npy"):
         return np.asarray(load_array(path, "noise.covariance"), np.complex128)
     try:
-        stored = json.loads(Path(path).read_text())["covariance"]
+        stored = json.loads(read_document(Path(path)))["covariance"]
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .whole import open_regular
 
 
 def stamp(path: str) -> tuple[int, int]:
@@ -45,6 +48,6 @@ def sha256_of(array: NDArray[Any]) -> str:
 
 
 def sha256_of_file(file: Path) -> str:
-    """sha256 of a file's bytes."""
-    with file.open("rb") as opened:
+    """sha256 of a file's bytes; raises OSError, or ValueError for a pipe or a device."""
+    with os.fdopen(open_regular(file), "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

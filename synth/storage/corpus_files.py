@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from zarr.storage import LocalStore, StorePath
 
 from ..errors import CorpusError, UnfinishedCorpusError
 from .shard import crc32c_of
+from .whole import read_document, refuse_shortage, refuse_strange
 
 SCHEMA = 1  # raised by every change of what is stored
 DAMAGED = (
@@ -31,12 +33,51 @@ DAMAGED = (
     MemoryError,
 )
 """What zarr raises where metadata are damaged."""
+MAX_METADATA = 2**28  # bytes of a zarr.json; that of a root holds the metadata of all arrays once more
+SLACK = 2**20  # bytes that a chunk's codecs may add to its values
 CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzip"})  # none of them runs code
 
 
 def building_path(path: Path) -> Path:
     """The folder in which a corpus is built until it is finished."""
     return path.with_name(path.name + ".building")
+
+
+class RegularFiles(LocalStore):
+    """A folder of zarr files, for reading: pipes, devices and large documents raise ValueError before they are read."""
+
+    def __init__(self, root: Path | str) -> None:
+        super().__init__(root, read_only=True)
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        """One file, or a range of its bytes."""
+        self._look_at(key)
+        return await super().get(key, prototype, byte_range)
+
+    def get_sync(self, key: str, **how: Any) -> Any:
+        """As `get`."""
+        self._look_at(key)
+        return super().get_sync(key, **how)
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+        """Ranges of bytes of several files."""
+        wanted = list(key_ranges)
+        for key, _ in wanted:
+            self._look_at(key)
+        return await super().get_partial_values(prototype, wanted)
+
+    def _look_at(self, key: str) -> None:
+        path = self.root / key
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = path.stat()
+            if not stat.S_ISDIR(status.st_mode):  # for zarr a folder is no chunk
+                refuse_strange(path, status, MAX_METADATA if path.name == "zarr.json" else None)
+
+    def refuse_large(self, array: zarr.Array[Any]) -> None:
+        """Raise ValueError where a chunk's file is larger than all values of an array of numbers, or of one set."""
+        for file in (self.root / array.path / "c").glob("**/*"):
+            if not file.is_dir():
+                refuse_strange(file, file.stat(), array.nbytes + SLACK)
 
 
 @dataclass(frozen=True)
@@ -54,8 +95,9 @@ class Bucket:
         if name not in self.arrays:
             raise CorpusError(f"{self.name} has no '{name}': the corpus is damaged; the same `fathom build` mends it")
         try:
-            values = np.asarray(self.arrays[name][:])
+            values = values_of(self.arrays[name])
         except DAMAGED as error:
+            refuse_shortage(error)
             raise CorpusError(
                 f"{self.name}/{name} is damaged ({error}); the same `fathom build` mends the corpus"
             ) from None
@@ -86,7 +128,7 @@ def stored_attributes(root: Path) -> dict[str, Any]:
     """Fathom's attributes of a corpus, finished or not; raises CorpusError where there are none."""
     attributes = None
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
-        attributes = json.loads((root / "zarr.json").read_bytes())["attributes"]["fathom"]
+        attributes = json.loads(read_document(root / "zarr.json"))["attributes"]["fathom"]
     if not isinstance(attributes, dict):
         if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
             raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
@@ -153,9 +195,9 @@ def content_hash_of(path: Path) -> str:
 
 def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) -> Bucket:
     """The arrays of a bucket; raises CorpusError, or what zarr raises where they are damaged."""
-    store, arrays = LocalStore(path, read_only=True), {}
+    store, arrays = RegularFiles(path), {}
     for file in sorted((path / name).glob("*/zarr.json")):
-        document, key = json.loads(file.read_bytes()), file.parent.name
+        document, key = json.loads(read_document(file, MAX_METADATA)), file.parent.name
         if document["node_type"] == "array":
             _check_codecs(f"{path}/{name}/{key}", document["codecs"])
             arrays[key] = zarr.Array.from_dict(StorePath(store, f"{name}/{key}"), document)
@@ -163,6 +205,14 @@ def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) 
     if not np.isin(bucket.numbers("valid"), (0, 1)).all():
         raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
     return bucket
+
+
+def values_of(array: zarr.Array[Any]) -> NDArray[Any]:
+    """All values of a small array; raises ValueError where its files are larger than these."""
+    store = array.store
+    if isinstance(store, RegularFiles):
+        store.refuse_large(array)
+    return np.asarray(array[...])
 
 
 def _check_codecs(where: str, codecs: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShardError
+from .whole import read_document
 
 CRC_BYTES = 4
 EMPTY = np.uint64(2**64 - 1)  # offset and length of a chunk that is not there
@@ -106,7 +108,7 @@ class ShardedArray:
     def __init__(self, path: Path, sums: NDArray[Any] | None = None, document: bytes | None = None) -> None:
         self.path, self._sums = path, sums
         try:
-            self._read_document(json.loads((path / "zarr.json").read_bytes() if document is None else document))
+            self._read_document(json.loads(read_document(path / "zarr.json") if document is None else document))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ShardError(
                 f"{path}/zarr.json is damaged ({type(error).__name__}); run `fathom verify`, then `fathom build`"
@@ -141,7 +143,7 @@ class ShardedArray:
         shard, chunk = divmod(row, self.rows_per_shard)
         file = self._file(shard)
         try:
-            descriptor = os.open(file, os.O_RDONLY)
+            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in place of the file does not block
         except FileNotFoundError:
             raise ShardError(f"{file}: is gone; run `fathom verify`, then `fathom build`") from None
         try:
@@ -159,6 +161,9 @@ class ShardedArray:
                 raise ShardError(
                     f"{file}: chunk {chunk} is not what was written there; run `fathom verify`, then `fathom build`"
                 )
+        except OSError as error:
+            told = f"cannot be read ({error.strerror}); run `fathom verify`, then `fathom build`"
+            raise ShardError(f"{file}: {told}") from None
         finally:
             os.close(descriptor)
 
@@ -166,8 +171,10 @@ class ShardedArray:
         return self.path / "c" / "/".join([str(shard)] + ["0"] * (len(self.shape) - 1))
 
     def _read_index(self, descriptor: int, file: Path) -> NDArray[np.uint64]:
-        size = 16 * self.rows_per_shard + CRC_BYTES
-        tail = os.pread(descriptor, size, max(os.fstat(descriptor).st_size - size, 0))
+        size, status = 16 * self.rows_per_shard + CRC_BYTES, os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ShardError(f"{file}: is no file; run `fathom verify`, then `fathom build`")
+        tail = os.pread(descriptor, size, max(status.st_size - size, 0))
         if len(tail) != size or tail[-CRC_BYTES:] != _crc32c(np.frombuffer(tail, np.uint8, size - CRC_BYTES)):
             raise ShardError(f"{file}: its index is damaged; run `fathom verify`, then `fathom build`")
         return np.frombuffer(tail, "<u8", 2 * self.rows_per_shard).reshape(-1, 2)

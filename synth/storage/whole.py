@@ -1,10 +1,42 @@
-"""Files that are written whole or not at all."""
+"""Files that are read whole, if they are files at all, or written whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+
+LARGEST_DOCUMENT = 2**30  # bytes of a file that is read at once: of a document, not of pairs
+
+
+def open_regular(path: Path, most: int | None = None) -> int:
+    """Descriptor of a file, for reading; raises OSError, or ValueError for a pipe, a device, or more than `most` bytes.
+
+    To open a pipe does not wait for its other end here, and nothing is read from it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        refuse_strange(path, os.fstat(descriptor), most)
+    except ValueError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def refuse_strange(path: Path, status: os.stat_result, most: int | None = None) -> None:
+    """Raise ValueError unless a file is a regular file (no pipe, device or folder) of at most `most` bytes."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: is a pipe, a device or a folder, not a file; restore it")
+    if most is not None and status.st_size > most:
+        raise ValueError(f"{path}: has {status.st_size:,} bytes, more than the {most:,} that it can need; restore it")
+
+
+def read_document(path: Path, most: int = LARGEST_DOCUMENT) -> bytes:
+    """All bytes of a file; raises OSError, or ValueError for a pipe, a device, or more than `most` bytes."""
+    with os.fdopen(open_regular(path, most), "rb") as file:
+        return file.read()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -29,3 +61,18 @@ def refuse_other_files(out: Path, files: Sequence[str], mark: str, begins: bytes
     there = [name for name in files if (out / name).exists()]
     if there and not (mark in there and (out / mark).read_bytes().startswith(begins)):
         raise ValueError(f"{out / there[0]} is from another command, or one that was stopped; choose another --out")
+
+
+def refuse_shortage(error: Exception) -> None:
+    """Raise an error again if the process lacks descriptors or memory: it says nothing about the file."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise error
+
+
+def holds(path: Path, document: bytes) -> bool:
+    """Whether a file is there and holds these bytes."""
+    try:
+        return read_document(path, len(document)) == document
+    except (OSError, ValueError) as error:
+        refuse_shortage(error)
+        return False
