@@ -16,13 +16,9 @@
     │   ├── UnfinishedCorpusError
     │   └── StageVersionError
     ├── ShardError (RuntimeError)              a file of a corpus
-<<<<<<< HEAD
+    ├── StorageError (ValueError)              a place that is no local file or folder
     ├── see `recon.errors`                     TrainingError, CheckpointError, ModelError,
     │                                          UnmeasurableError
-=======
-    ├── StorageError (ValueError)              a place that is no local file or folder
-    ├── see `recon.errors`                     TrainingError, CheckpointError, UnmeasurableError
->>>>>>> 6f24027 (Addresses of object stores are refused in one sentence)
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
 
 A message names the thing, its value, what is needed and the remedy. Each class also derives from the built-in class

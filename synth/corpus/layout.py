@@ -3,8 +3,9 @@
 A corpus is built under ``NAME.building`` and renamed to ``NAME`` when it is complete. One group per shape of pairs
 holds the arrays ``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`` (first axis: map set). One chunk is
 one pair or map set; one shard is one file, which one task writes. Every drawn or measured number has an array with the
-same first axis, and with further axes where it has several values per pair. Chunks are uncompressed (noise does not
-compress) and carry a crc32c; a missing chunk of complex numbers reads as NaN.
+same first axis, and with further axes where it has several values per pair. In a group, an axis of one name has one
+size. Chunks are uncompressed (noise does not compress) and carry a crc32c; a missing chunk of complex numbers reads as
+NaN.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..storage.corpus_files import SCHEMA
 MAP_SHARD_BYTES = 64 * 2**20
 ARRAYS = ("kspace", "mask", "target")
 NAN = complex(np.nan, np.nan)
+NUMBER_AXES = {"phase_coefficients_rad": ("order_y", "order_x")}  # after the axis of pairs
 
 
 def map_shard_sets(bucket: BucketPlan) -> int:
@@ -38,20 +40,24 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
     for bucket in plan.buckets:
         group = root.create_group(bucket.name)
         pairs, step = len(bucket.indices), plan.shard_pairs
-        _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN)
-        _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False)
-        _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN)
-        sets, rows = (pairs, step) if plan.recipe.own_maps else (plan.recipe.coils.sets, map_shard_sets(bucket))
-        _create(group, "maps", (sets, *bucket.maps_shape), rows, "complex64", NAN)
+        kspace = ("pair", "coil", "readout", "line") if bucket.lines else ("pair", "coil", "point")
+        mask = ("pair", "x") if bucket.lines else ("pair", "y", "x")  # there, y is a phase encoding, too
+        _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN, kspace)
+        _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False, mask)
+        _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN, ("pair", "y", "x"))
+        own = plan.recipe.own_maps
+        sets, step = (pairs, step) if own else (plan.recipe.coils.sets, map_shard_sets(bucket))
+        maps = ("pair" if own else "set", "coil", "y", "x")
+        _create(group, "maps", (sets, *bucket.maps_shape), step, "complex64", NAN, maps)
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
 
 
 def number_documents(numbers: dict[str, NDArray[Any]]) -> dict[str, bytes]:
     """The zarr.json of every array of numbers of a bucket, by its name."""
     store = MemoryStore()
-    group = zarr.create_group(store=store, zarr_format=3)
+    group, axes = zarr.create_group(store=store, zarr_format=3), number_axes(numbers)
     for name, values in numbers.items():
-        create_number(group, name, values)
+        create_number(group, name, values, axes[name])
     return {name: store._store_dict[f"{name}/zarr.json"].to_bytes() for name in numbers}
 
 
@@ -60,7 +66,7 @@ def number_file(path: str, values: NDArray[Any]) -> str:
     return f"{path}/c/" + "/".join("0" * values.ndim)
 
 
-def create_number(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array[Any]:
+def create_number(group: zarr.Group, name: str, values: NDArray[Any], axes: list[str]) -> zarr.Array[Any]:
     """Create the array, in one chunk, for the numbers of pairs or of map sets, without its data."""
     return group.create_array(
         name,
@@ -68,6 +74,7 @@ def create_number(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Ar
         dtype=values.dtype,
         chunks=values.shape,
         compressors=Crc32cCodec(),
+        dimension_names=axes,
         fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
         overwrite=True,
         config={"write_empty_chunks": True},
@@ -91,13 +98,24 @@ def corpus_attributes(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _create(group: zarr.Group, name: str, shape: tuple[int, ...], step: int, dtype: str, fill: Any) -> None:
-    axes = {
-        "kspace": ["pair", "coil", "y", "line"] if len(shape) == 4 else ["pair", "coil", "point"],
-        "mask": ["pair", "y", "x"][-len(shape) :] if len(shape) == 3 else ["pair", "x"],
-        "target": ["pair", "y", "x"],
-        "maps": ["set", "coil", "y", "x"],
-    }[name]
+def number_axes(numbers: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
+    """Names of the axes of a bucket's arrays of numbers: [pair ...], or [set coil] of what was drawn for coil maps.
+
+    xarray needs a name for every axis, and one size for every name.
+    """
+    sets = {name for name in numbers if name.startswith("maps_coils_")}
+    sets |= {"maps_crc32c"} if sets else set()  # otherwise each pair has its own maps
+    return {name: _axes_of(name, values.ndim, "set" if name in sets else "pair") for name, values in numbers.items()}
+
+
+def _axes_of(name: str, ndim: int, rows: str) -> list[str]:
+    named = [rows, *(("coil",) if rows == "set" else NUMBER_AXES.get(name, ()))]
+    return [*named, *(f"{name}_{k}" for k in range(len(named), ndim))][:ndim]
+
+
+def _create(
+    group: zarr.Group, name: str, shape: tuple[int, ...], step: int, dtype: str, fill: Any, axes: tuple[str, ...]
+) -> None:
     group.create_array(
         name,
         shape=shape,

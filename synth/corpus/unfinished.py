@@ -21,7 +21,7 @@ from ..storage.arrays import sha256_of_file
 from ..storage.corpus_files import building_path
 from ..storage.shard import ShardedArray, crc32c_of
 from ..storage.whole import holds, write_whole
-from .layout import corpus_attributes, create_number, metadata_documents, source_document
+from .layout import corpus_attributes, create_number, metadata_documents, number_axes, source_document
 from .ledger import Entries, Ledger, content_hash, named_numbers
 from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
 
@@ -151,5 +151,6 @@ def _force_to_disk(file: Path) -> None:
 def _write_numbers(root: Path, bucket: str, numbers: dict[str, NDArray[Any]]) -> None:
     """Write the numbers of pairs and of map sets as arrays."""
     group = zarr.open_group(LocalStore(root), path=bucket, mode="r+", zarr_format=3)
+    axes = number_axes(numbers)
     for name, values in numbers.items():
-        create_number(group, name, values)[...] = values
+        create_number(group, name, values, axes[name])[...] = values

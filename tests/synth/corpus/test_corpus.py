@@ -169,7 +169,7 @@ def test_zarr_alone_can_read_a_corpus(corpus):
     np.testing.assert_array_equal(bucket.arrays["target"][5], pair.target)
     for name, value in pair.numbers.items():
         assert bucket.numbers(name)[5] == value
-    assert bucket.arrays["kspace"].metadata.dimension_names == ("pair", "coil", "y", "line")
+    assert bucket.arrays["kspace"].metadata.dimension_names == ("pair", "coil", "readout", "line")
 
 
 def test_an_unfinished_corpus_is_refused(photos, tmp_path):
