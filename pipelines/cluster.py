@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -22,6 +23,7 @@ from .errors import ClusterError
 
 Task = TypeVar("Task")
 
+CERTIFICATES = "correct ca-file and client of distributed.comm.tls in Dask's settings"
 PATIENCE = 60.0  # seconds without any worker before a build gives up
 
 
@@ -70,6 +72,10 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         client = distributed.Client(address, timeout=10)
     except TypeError:
         raise ClusterError(f"{address}: tls needs certificates; set distributed.comm.tls in Dask's settings") from None
+    except ssl.SSLError as error:
+        raise ClusterError(f"{address}: {_certificates()}: tls does not work ({error}); {CERTIFICATES}") from None
+    except FileNotFoundError:
+        raise ClusterError(f"{address}: {_certificates(missing=True)}: does not exist; {CERTIFICATES}") from None
     except (OSError, ValueError) as error:
         raise ClusterError(f"{address}: no scheduler answers ({error}); start it or correct the address") from None
     with client:
@@ -78,12 +84,26 @@ def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
         yield client
 
 
+def _certificates(*, missing: bool = False) -> str:
+    """The files of certificates in Dask's settings, or those among them that do not exist."""
+    import dask
+
+    said = dask.config.get("distributed.comm.tls", {})
+    files = [said.get("ca-file"), *(said.get("client", {}).get(key) for key in ("cert", "key"))]
+    return ", ".join(dict.fromkeys(str(f) for f in files if f and not (missing and Path(f).exists())))
+
+
 def _started(workers: int) -> Any:
     """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit the blocked signal."""
     resource_tracker.ensure_running()  # its start unblocks the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return local_cluster(workers)
+    except RuntimeError as error:
+        raise ClusterError(
+            f"the {workers} worker processes cannot be started ({error}); raise the limits of open files and processes "
+            "(`ulimit -n 4096`, `ulimit -u`), or use fewer --workers"
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
@@ -21,6 +22,15 @@ from synth.storage.place import local_path
 from .interrupt import stopped
 
 _tracebacks = False
+REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`) and run the same command again",
+    errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`, and run the same command again",
+    errno.ENFILE: "end other programs, because the whole machine has too many files open",
+    errno.ENOMEM: "use fewer --workers, or end other programs",
+    errno.EIO: "check the disk, or the network that it is on",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
 Variable = Annotated[str | None, typer.Option(help="Name of the array in .mat, .npz and .h5 files.")]
@@ -100,8 +110,10 @@ def kindly() -> Iterator[None]:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror.lower()}; choose a place that can be read and written"
+    if isinstance(error, OSError) and error.strerror and error.errno and not isinstance(error, FathomError):
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = REMEDIES.get(error.errno, "choose a place that can be read and written")
+        return f"{where}{error.strerror.lower()}; {remedy}"
     if not isinstance(error, FathomError) and _is_out_of_memory(error):
         first = (str(error).splitlines() or [""])[0][:200]
         return f"out of memory ({first}); use fewer --workers, a smaller --batch-size, matrix or number of coils"

@@ -24,7 +24,7 @@ from synth.process import keep_memory
 from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
-from synth.storage.corpus_files import building_path, stored_attributes
+from synth.storage.corpus_files import stored_attributes, unlinked_building_path
 from synth.storage.place import local_path
 from synth.storage.whole import read_document
 
@@ -124,7 +124,7 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[Path]:
     """Lock and yield the corpus's folder, finished or not; the lock ends with this process, however that ends."""
-    root = building_path(out)
+    root = unlinked_building_path(out)
     folder = out if out.exists() else root
     if folder is root:
         root.mkdir(parents=True, exist_ok=True)

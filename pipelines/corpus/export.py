@@ -25,7 +25,7 @@ from synth.stages.mask import Mask
 from synth.stages.readout import Readout
 from synth.storage.corpus_files import Bucket, building_path
 from synth.storage.shard import ShardWriter
-from synth.storage.whole import read_document, refuse_strange
+from synth.storage.whole import named, read_document, refuse_strange
 from synth.writers import WRITERS
 from synth.writers.content import Content
 
@@ -48,7 +48,8 @@ def export(corpus_path: Path, kind: str, out: Path) -> int:
     for folder in ("fathom", "pairs"):
         (partial / folder).mkdir(parents=True)
     try:
-        count = _write_all(corpus, kind, partial)
+        with named(partial):
+            count = _write_all(corpus, kind, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # an export can be made again from the corpus
         raise
@@ -58,7 +59,8 @@ def export(corpus_path: Path, kind: str, out: Path) -> int:
 
 def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
     for document in DOCUMENTS:
-        shutil.copy(corpus.path / document, folder / "fathom" / document)
+        with (corpus.path / document).open("rb") as stored, (folder / "fathom" / document).open("xb") as copy:
+            shutil.copyfileobj(stored, copy)  # unlike `copy`, its errors are not said to be those of the corpus
     (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
     count = 0
     (folder / "README.md").write_text(_told(corpus, kind))

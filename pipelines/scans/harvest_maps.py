@@ -19,7 +19,7 @@ from synth.process import one_blas_thread
 from synth.sources.scan_slices import ScanItem, ScansSpec
 from synth.stages.coil_library import KEY, VERSION, attributes_of, write_set
 from synth.storage.arrays import sha256_of
-from synth.storage.corpus_files import building_path
+from synth.storage.corpus_files import unlinked_building_path
 from synth.version import SCAN_STAGES
 
 from ..cluster import ClusterSpec, open_cluster, run_tasks
@@ -50,7 +50,7 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     identity = hashlib.sha256(json.dumps([spec.variable, spec.axes, items, digests]).encode()).hexdigest()
     if out.exists():
         return _already_there(out, identity)
-    root = building_path(out)
+    root = unlinked_building_path(out)
     if root.exists() and any(root.iterdir()) and "harvest" not in attributes_of(root):
         raise CorpusExistsError(f"{root} is there already, not a library; move it away, or choose another --out")
     group = zarr.open_group(LocalStore(root), mode="a", zarr_format=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from synth.storage.whole import write_whole
+from synth.storage.whole import named, write_whole
 
 
 class MetricsLog:
@@ -22,7 +22,7 @@ class MetricsLog:
         self._board: Any = None
         if folder is None:
             return
-        path = folder / "metrics.jsonl"
+        self._path = path = folder / "metrics.jsonl"
         kept = [line for line in lines_of(path) if line["step"] <= resumed]
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
@@ -36,7 +36,8 @@ class MetricsLog:
     def write(self, step: int, **numbers: float) -> None:
         """Add a line."""
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **numbers}) + "\n")
+            with named(self._path):
+                self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
@@ -44,7 +45,8 @@ class MetricsLog:
     def flush(self) -> None:
         """Hand all lines to the operating system, so that they outlive this process."""
         if self._file is not None:
-            self._file.flush()
+            with named(self._path):
+                self._file.flush()
 
     def __enter__(self) -> MetricsLog:
         """Return the log, which is open already."""
@@ -55,7 +57,8 @@ class MetricsLog:
     ) -> None:
         """Close."""
         if self._file is not None:
-            self._file.close()
+            with named(self._path):
+                self._file.close()
         if self._board is not None:
             self._board.close()
 

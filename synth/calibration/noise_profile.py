@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError
 from ..snr import snr_per_sigma
-from ..storage.whole import read_document
+from ..storage.whole import named, read_document
 
 Place = Literal["noise scan", "background", "k-space edge", "samples"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -109,7 +109,7 @@ class NoiseProfile:
 
     def save(self, path: Path) -> None:
         """Write as JSON; raises FileExistsError rather than overwrite."""
-        with path.open("x") as file:
+        with named(path), path.open("x") as file:
             json.dump(self.as_dict(), file, indent=2)
 
 

@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore, StorePath
 
-from ..errors import CorpusError, UnfinishedCorpusError
+from ..errors import CorpusError, StorageError, UnfinishedCorpusError
 from .shard import crc32c_of
 from .whole import read_document, refuse_shortage, refuse_strange
 
@@ -39,8 +39,18 @@ CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzi
 
 
 def building_path(path: Path) -> Path:
-    """The folder in which a corpus is built until it is finished."""
+    """The folder in which a corpus is built until it is finished; raises StorageError for a root folder."""
+    if not path.name:
+        raise StorageError(f"{path}: is a root folder, which nothing can replace; give a folder to make below it")
     return path.with_name(path.name + ".building")
+
+
+def unlinked_building_path(path: Path) -> Path:
+    """As `building_path`; raises StorageError for a symbolic link, which may lead to a folder of somebody else's."""
+    root = building_path(path)
+    if root.is_symlink():
+        raise StorageError(f"{root}: is a symbolic link to {root.readlink()}; remove it, or choose another --out")
+    return root
 
 
 class RegularFiles(LocalStore):

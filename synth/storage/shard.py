@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShardError
-from .whole import read_document
+from .whole import named, read_document
 
 CRC_BYTES = 4
 EMPTY = np.uint64(2**64 - 1)  # offset and length of a chunk that is not there
@@ -69,10 +69,11 @@ class ShardWriter:
         return crc
 
     def _write(self, data: NDArray[np.uint8], crc: bytes) -> None:
-        for view in (data.data, memoryview(crc)):
-            written = 0
-            while written < len(view):
-                written += self._file.write(view[written:]) or 0
+        with named(self._path):
+            for view in (data.data, memoryview(crc)):
+                written = 0
+                while written < len(view):
+                    written += self._file.write(view[written:]) or 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

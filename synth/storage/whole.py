@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 LARGEST_DOCUMENT = 2**30  # bytes of a file that is read at once: of a document, not of pairs
@@ -40,14 +41,27 @@ def read_document(path: Path, most: int = LARGEST_DOCUMENT) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all, and durably."""
+    """Write a small file whole or not at all, and durably; raises OSError that names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    if partial.is_symlink():
+        partial.unlink()  # it leads to a file of somebody else's
+    with named(path), partial.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Add a file's name to an OSError that has none, as those of `write` have not: the disk is full, for example."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def refuse_other_files(out: Path, files: Sequence[str], mark: str, begins: bytes) -> None:

@@ -1,17 +1,16 @@
 """What a person meets at the command line: each mistake gives one clear message, no traceback, a non-zero exit."""
 
-import contextlib
 import json
 import os
 import subprocess
 
 import numpy as np
 import pytest
+from commands import refused, run, small_disk
 from conftest import recipe_data, recipe_text, write_photos
 from PIL import Image
 from processes import fathom, ledger_lines
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.cli.options import Command
@@ -25,20 +24,8 @@ def file(photos, tmp_path):
     return path
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 def build(file, out, *arguments):
     return run("build", file, "--out", out, "--scheduler", "sync", *arguments)
-
-
-def refused(result, *parts):
-    assert result.exit_code == 1, result.output
-    assert result.stderr.count("error:") == 1
-    assert "Traceback" not in result.output
-    for part in parts:
-        assert part in result.stderr, result.stderr
 
 
 def test_build_verify_inspect_iterate(file, tmp_path):
@@ -224,19 +211,6 @@ def test_an_unfinished_corpus_is_said(file, tmp_path):
     build(file, out)
     out.rename(building_path(out))
     refused(run("verify", out), "unfinished", "run the same `fathom build` again")
-
-
-@contextlib.contextmanager
-def small_disk(folder, megabytes):
-    """A file system of its own in memory; skips where that needs rights that are not there."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_loses_nothing(photos, tmp_path, monkeypatch):
