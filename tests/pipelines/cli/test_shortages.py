@@ -128,8 +128,8 @@ def test_certificates_that_are_missing(file, tmp_path):
 
     address = "tls://127.0.0.1:9"
     for name, told in (("gone.pem", "does not exist"), ("cli.toml", "tls does not work")):
-        tls = {"ca-file": str(tmp_path / name), "client": {"cert": str(tmp_path / name), "key": str(tmp_path / name)}}
-        with dask.config.set({"distributed.comm.tls": tls}):
+        keys = ("ca-file", "client.cert", "client.key")
+        with dask.config.set({f"distributed.comm.tls.{key}": str(tmp_path / name) for key in keys}):
             result = run("build", file, "--out", tmp_path / "c.zarr", "--scheduler", address)
         refused(result, address, str(tmp_path / name), told, "distributed.comm.tls in Dask's settings")
 
