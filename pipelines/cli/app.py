@@ -8,6 +8,7 @@ import typer
 
 from synth.version import __version__
 
+from ..display.terminal import say
 from . import corpus_commands, manifest_commands, model_commands, scan_commands, study_commands, tool_commands
 from .options import Command, WholeHelp, show_tracebacks
 
@@ -68,7 +69,7 @@ for _commands in COMMANDS.values():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fathom {__version__}")
+        say(f"fathom {__version__}")
         raise typer.Exit
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..display.terminal import say
 from .options import Changes, CorpusPath, Json, Scheduler, Workers, kindly, print_json
 
 
@@ -31,10 +32,10 @@ def build_command(
     with kindly():
         loaded = load_recipe(named_recipe(recipe), changes or ())
         for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
-            typer.echo(f"left out: {reason}", err=True)
+            say(f"left out: {reason}", err=True)
         made = build(loaded, out, ClusterSpec(scheduler, scheduler_file, workers, insecure))
     if made.hash_before not in (None, made.content_hash):
-        typer.echo(
+        say(
             "note: the mended pairs differ from the lost ones in the last digits, because another kind of processor or "
             f"other libraries made them; the content hash was {made.hash_before}",
             err=True,
@@ -42,15 +43,15 @@ def build_command(
     if as_json:
         print_json(made.as_dict())
         return
-    typer.echo(
+    say(
         f"{made.corpus}: {made.status}, {made.pairs} pairs, {made.rejected} rejected, "
         f"net acceleration {made.acceleration_net:.2f}"
     )
     if made.built:
-        typer.echo(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
-    typer.echo(f"content hash {made.content_hash}")
+        say(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
+    say(f"content hash {made.content_hash}")
     for note in made.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
 
 
 def leakage_command(
@@ -63,7 +64,7 @@ def leakage_command(
     with kindly():
         found = {other: shared_sources(corpus, other) for other in others}
     for other, names in found.items():
-        typer.echo(f"{len(names)} sources of {corpus} are in {other}, too" + "".join(f"\n  {n}" for n in names[:10]))
+        say(f"{len(names)} sources of {corpus} are in {other}, too" + "".join(f"\n  {n}" for n in names[:10]))
     if any(found.values()):
         raise typer.Exit(1)
 
@@ -91,27 +92,27 @@ def verify_command(
         print_json(found.as_dict())
     else:
         for problem in found.problems:
-            typer.echo(f"damaged: {problem}", err=True)
+            say(f"damaged: {problem}", err=True)
         state = (
             "intact"
             if found.intact
             else f"{len(found.problems)} problems; run the same `fathom build` to mend damaged shards"
         )
-        typer.echo(f"{corpus}: {found.pairs} pairs, {state}")
+        say(f"{corpus}: {found.pairs} pairs, {state}")
         if found.replayed:
-            typer.echo(
+            say(
                 f"{found.replayed} pairs made again: {found.identical} identical, "
                 f"{found.close} equal in single precision"
             )
         if found.unmeasured:
-            typer.echo(f"note: the noise was not measured: {found.unmeasured}")
+            say(f"note: the noise was not measured: {found.unmeasured}")
         if found.measured:
-            typer.echo(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
+            say(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
         if len(found.makers) > 1:
             for versions, shards in found.makers.items():
-                typer.echo(f"note: {shards} shards were made with {versions}")
+                say(f"note: {shards} shards were made with {versions}")
         _tell_not_covered(found.not_covered)
-        typer.echo(f"content hash {found.content_hash}")
+        say(f"content hash {found.content_hash}")
     if not found.intact:
         raise typer.Exit(1)
 
@@ -125,16 +126,16 @@ def _verify_training(folder: Path, *, as_json: bool) -> None:
         print_json(found)
     else:
         for problem in found["problems"]:
-            typer.echo(f"damaged: {problem}", err=True)
+            say(f"damaged: {problem}", err=True)
         _tell_not_covered(found["not_covered"])
-        typer.echo(f"{folder}: a training, {'intact' if found['intact'] else 'damaged'}")
+        say(f"{folder}: a training, {'intact' if found['intact'] else 'damaged'}")
     if not found["intact"]:
         raise typer.Exit(1)
 
 
 def _tell_not_covered(files: dict[str, str]) -> None:
     for name, reason in files.items():
-        typer.echo(f"not covered: {name}: {reason}")
+        say(f"not covered: {name}: {reason}")
 
 
 def inspect_command(
@@ -146,7 +147,7 @@ def inspect_command(
 
     with kindly():
         for file in inspect(corpus, out):
-            typer.echo(str(file))
+            say(str(file))
 
 
 def iterate_command(
@@ -163,8 +164,8 @@ def iterate_command(
         print_json(found)
         return
     for name, shape in found["batch"].items():
-        typer.echo(f"{name:14} {shape}")
-    typer.echo(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
+        say(f"{name:14} {shape}")
+    say(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
 
 
 def export_command(
@@ -180,7 +181,7 @@ def export_command(
     with kindly():
         if to not in WRITERS:
             raise ValueError(f"--to {to}: write one of {', '.join(WRITERS)}")
-        typer.echo(f"{out}: {export(corpus, to, out)} pairs")
+        say(f"{out}: {export(corpus, to, out)} pairs")
 
 
 def import_command(
@@ -191,4 +192,4 @@ def import_command(
     from ..corpus.export import import_corpus
 
     with kindly():
-        typer.echo(f"{out}: content hash {import_corpus(folder, out)}")
+        say(f"{out}: content hash {import_corpus(folder, out)}")

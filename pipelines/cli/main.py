@@ -13,7 +13,10 @@ def main() -> None:
     """Run the command line, or name the other package that Python would import in place of Fathom's."""
     problems = shadowed_rooms()
     if problems:
-        sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
+        from ..display.terminal import say
+
+        for problem in problems:
+            say(f"error: {problem}", err=True)
         sys.exit(1)
     # A stopped driver leaves semaphores to Python's resource tracker, which removes them; its warning is not needed.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..display.terminal import say
 from .options import WholeHelp, kindly
 
 manifest_app = typer.Typer(
@@ -21,7 +22,7 @@ def manifest_list() -> None:
     from ..public_data import manifests
 
     for name in manifests.names():
-        typer.echo(f"{name:18} {manifests.load(name).title}")
+        say(f"{name:18} {manifests.load(name).title}")
 
 
 @manifest_app.command("show")
@@ -32,13 +33,13 @@ def manifest_show(name: Annotated[str, typer.Argument(help="A name of `fathom ma
     with kindly():
         manifest = manifests.load(name)
         for key in ("title", "home", "licence", "citation", "get"):
-            typer.echo(f"{key:9} {getattr(manifest, key)}")
+            say(f"{key:9} {getattr(manifest, key)}")
         for key, value in manifest.content:
-            typer.echo(f"{key:9} {value}")
+            say(f"{key:9} {value}")
         for split, about in manifest.splits.items():
-            typer.echo(f"split     {split}: {about.items or 'unknown'} {about.unit}, split by {about.split_by}")
+            say(f"split     {split}: {about.items or 'unknown'} {about.unit}, split by {about.split_by}")
         for file in manifest.files:
-            typer.echo(f"file      {file.name}: {file.sha256 or file.md5 or 'unpinned'}")
+            say(f"file      {file.name}: {file.sha256 or file.md5 or 'unpinned'}")
 
 
 @manifest_app.command("check")
@@ -52,9 +53,9 @@ def manifest_check(
     with kindly():
         found = manifests.check(manifests.load(name), path)
     for fact in found.facts:
-        typer.echo(fact)
+        say(fact)
     for problem in found.problems:
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     if found.problems:
         raise typer.Exit(1)
 
@@ -79,10 +80,10 @@ def manifest_split(
         lists = write_lists(path, made, f"fathom manifest split --parts {parts} --by {by} --seed {seed}")
         problems = leaks({name: [path / file for file in files] for name, files in made.items()})
     for name, files in zip(lists, made.values(), strict=True):
-        typer.echo(f"{name}: {len(files)} files")
-    typer.echo(f"{len(subjects)} subjects")
+        say(f"{name}: {len(files)} files")
+    say(f"{len(subjects)} subjects")
     for problem in problems:
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
 
@@ -93,4 +94,4 @@ def manifest_croissant(name: Annotated[str, typer.Argument(help="A name of `fath
     from ..public_data import manifests
 
     with kindly():
-        typer.echo(json.dumps(manifests.croissant(manifests.load(name)), indent=2))
+        say(json.dumps(manifests.croissant(manifests.load(name)), indent=2))

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say
+from ..display.terminal import say
+from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say_notes
 
 SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
 
@@ -34,7 +35,7 @@ def train_command(
 
     with kindly():
         settings = load_training(named_training(training), changes or ())
-        say(runs_code([model] if model else []))
+        say_notes(runs_code([model] if model else []))
         own = load_own(model, seed=settings.seed) if model else None
         with steps_shown(settings.name) as tell:
             card = train(settings, out, own, device=device, tell=tell)
@@ -47,23 +48,21 @@ def train_command(
 
 
 def _print_card(card: dict[str, Any], out: Path) -> None:
-    typer.echo(
-        f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
-    )
+    say(f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s")
     if card["validation_loss"] is not None:
-        typer.echo(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
+        say(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
-        typer.echo("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+        say("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
     residuals, tolerance = card.get("cg_residuals") or [0.0], card["model"].get("cg_tolerance", 0.0)
     if max(residuals) > max(2 * tolerance, 1e-5):  # twice: the recursion's residual drifts from the true one
         step = residuals.index(max(residuals)) + 1
-        typer.echo(
+        say(
             f"note: conjugate gradients ended early: the residual of SENSE step {step} is {max(residuals):.2g}, and "
             f"model.cg_tolerance is {tolerance:g}, so they regularise in place of lam; raise model.cg_iterations, or "
             "leave it out"
         )
     if card.get("powers") is not None:  # cards of earlier versions lack this key
-        typer.echo("lam grows with this power of the SNR: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
+        say("lam grows with this power of the SNR: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
 
 
 def evaluate_command(
@@ -98,14 +97,14 @@ def evaluate_command(
         named = dict(labelled(name) for name in names)
         if len(named) < len(names):
             raise ValueError("a model is named twice; name each model once, or give labels: LABEL=MODEL")
-        say(runs_code(list(named.values())))
+        say_notes(runs_code(list(named.values())))
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
         measured = Probes(without, replicas, probes if noise_map else 0)
         summary = evaluate(named, Path(corpus), out, device, batch_size, measured)
     failed = summary.get("failed", {})
     for name, why in failed.items():
-        typer.echo(f"error: {name}: {why}", err=True)
+        say(f"error: {name}: {why}", err=True)
     if as_json:
         print_json(summary)
     else:
@@ -116,16 +115,16 @@ def evaluate_command(
 
 def _print_tests(summary: dict[str, Any]) -> None:
     for name, found in summary["models"].items():
-        typer.echo(name)
+        say(name)
         for note in found["notes"]:
-            typer.echo(f"  note: {note}")
+            say(f"  note: {note}")
         for metric, v in found["metrics"].items():
-            typer.echo(f"  {metric:28} {v['mean']:8.4f}  {_ends(v, '.4f')}")
+            say(f"  {metric:28} {v['mean']:8.4f}  {_ends(v, '.4f')}")
     first = next(iter(summary["models"]))
     for name, found in summary["differences"].items():
         v = found["psnr_magnitude_slice_max"]
-        typer.echo(f"{first} - {name}: {v['mean']:+.2f} dB  {_ends(v, '+.2f')}")
-    typer.echo(f"intervals of 95 %, over {summary['intervals']}")
+        say(f"{first} - {name}: {v['mean']:+.2f} dB  {_ends(v, '+.2f')}")
+    say(f"intervals of 95 %, over {summary['intervals']}")
 
 
 def _ends(interval: dict[str, Any], how: str) -> str:
@@ -159,7 +158,7 @@ def reconstruct_command(
     from ..models.reconstruct import reconstruct
 
     with kindly():
-        say(runs_code([model]))
+        say_notes(runs_code([model]))
         how = Undersampling(acceleration, reference_lines)
         wanted = probes if noise_map else 0
         summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes, probes=wanted)
@@ -167,10 +166,10 @@ def reconstruct_command(
         print_json(summary)
         return
     for note in summary["notes"]:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     for row in summary["rows"]:
-        typer.echo(
+        say(
             f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
-    typer.echo(f"{out}: {summary['slices']} slices")
+    say(f"{out}: {summary['slices']} slices")

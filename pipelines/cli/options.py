@@ -19,6 +19,7 @@ from recon.errors import UncheckedWarning
 from synth.errors import FathomError
 from synth.storage.place import local_path
 
+from ..display.terminal import say, shown
 from .interrupt import stopped
 
 _tracebacks = False
@@ -48,8 +49,29 @@ ProbeCount = Annotated[
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
 
 
+@contextmanager
+def usage_shown() -> Iterator[None]:
+    """Write out the control characters in errors of usage, which typer shows itself."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "message"):
+            error.message = shown(str(error.message))
+        raise
+
+
 class WholeHelp(TyperGroup):
     """Lists commands with the whole first paragraph of their help, which typer would cut."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the arguments before the command's name."""
+        with usage_shown():
+            return super().make_context(*args, **extra)
+
+    def resolve_command(self, *args: Any) -> Any:
+        """Find the command."""
+        with usage_shown():
+            return super().resolve_command(*args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the part of the help that lists the commands."""
@@ -63,6 +85,11 @@ class WholeHelp(TyperGroup):
 
 class Command(TyperCommand):
     """A command whose paths are local: an address such as ``file:///folder`` becomes a path, others are refused."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command's arguments."""
+        with usage_shown():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -90,7 +117,7 @@ def kindly() -> Iterator[None]:
 
     def told(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, UncheckedWarning):
-            typer.echo(f"note: {message}", err=True)
+            say(f"note: {message}", err=True)
         else:
             show(message, category, *where)
 
@@ -102,8 +129,8 @@ def kindly() -> Iterator[None]:
         if type(error) is RuntimeError and not _is_out_of_memory(error):
             raise
         if _tracebacks:
-            traceback.print_exc()
-        typer.echo(f"error: {_message(error)}", err=True)
+            say(traceback.format_exc(), err=True)
+        say(f"error: {_message(error)}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         stopped()
@@ -128,12 +155,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
-def say(notes: Iterable[str]) -> None:
+def say_notes(notes: Iterable[str]) -> None:
     """Print notes to standard error, a line each."""
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def print_json(result: dict[str, Any]) -> None:
     """Print a result as one line."""
-    typer.echo(json.dumps(result))
+    say(json.dumps(result))

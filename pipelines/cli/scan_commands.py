@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..display.terminal import say
 from .options import Axes, Json, Scheduler, Variable, Workers, kindly, print_json
 
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
@@ -41,24 +42,24 @@ def calibrate_command(
         found.profile.save(out)
         written = write_report(found, report) if report else []
     for reason in found.refused:
-        typer.echo(f"left out: {reason}", err=True)
+        say(f"left out: {reason}", err=True)
     if as_json:
         print_json(found.as_dict())
         return
     profile = found.profile
     interval = "" if math.isnan(profile.uncertainty) else f" ± {100 * profile.uncertainty:.2g} %"
-    typer.echo(
+    say(
         f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
     )
     for note in (*found.notes, *profile.notes):
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
-            typer.echo(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
+            say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
     for file in written:
-        typer.echo(str(file))
+        say(str(file))
 
 
 def coils_command(
@@ -83,8 +84,8 @@ def coils_command(
         print_json(made)
         return
     for reason in made["rejected"]:
-        typer.echo(f"left out: {reason}", err=True)
+        say(f"left out: {reason}", err=True)
     for note in made["notes"]:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     shapes = sorted({tuple(s["shape"]) for s in made["sets"]})
-    typer.echo(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")
+    say(f"{out}: {made['status']}, {len(made['sets'])} sets of coil y x {', '.join(map(str, shapes))}")

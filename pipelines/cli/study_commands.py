@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Json, Scheduler, kindly, print_json, say
+from ..display.terminal import say, shown
+from .options import Device, Json, Scheduler, kindly, print_json, say_notes
 
 if TYPE_CHECKING:
     from ..study.folder import StudyFolder
@@ -51,13 +52,13 @@ def study_command(
         if plan:
             _show_plan(folder, device)
             sys.exit(int(absent))
-        say(runs_code(list(own.values())))
+        say_notes(runs_code(list(own.values())))
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
         result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)
     if as_json:
         print_json({"report": str(result.report), "stages": done.count, "failed": result.failed})
     else:
-        typer.echo(str(result.report))
+        say(str(result.report))
     if result.failed:
         raise typer.Exit(1)
 
@@ -70,7 +71,7 @@ class _Told:
     def __call__(self, outcome: Outcome, stages: int) -> None:
         self.count += 1
         note = f" {outcome.message}" if outcome.message else ""
-        typer.echo(f"[{self.count}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
+        say(f"[{self.count}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
 
 
 def _tell_missing(folder: StudyFolder) -> bool:
@@ -79,13 +80,14 @@ def _tell_missing(folder: StudyFolder) -> bool:
 
     absent = missing(folder)
     for sentence in absent:
-        typer.echo(f"missing: {sentence}", err=True)
+        say(f"missing: {sentence}", err=True)
     return bool(absent)
 
 
 def _show_plan(folder: StudyFolder, device: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ..study.rates import measured_rates
     from ..study.timing import Timings
@@ -100,13 +102,14 @@ def _show_plan(folder: StudyFolder, device: str | None) -> None:
         there = folder.has(stage)
         seconds = timings.taken(name) if there else timings.expected(name)
         left += 0 if there else seconds
-        table.add_row(name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))
+        row = (name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     Console().print(table)
-    typer.echo(f"{_told(left, False)} to go, one stage at a time")
+    say(f"{_told(left, False)} to go, one stage at a time")
     if measured:
-        typer.echo("estimated from pairs, steps and tests that were timed on this machine now, a second of each kind")
+        say("estimated from pairs, steps and tests that were timed on this machine now, a second of each kind")
     if len(measured) < len(unknown):
-        typer.echo(f"{len(unknown) - len(measured)} stages could not be timed here; their time is a rough guess")
+        say(f"{len(unknown) - len(measured)} stages could not be timed here; their time is a rough guess")
 
 
 def _told(seconds: float, measured: bool) -> str:

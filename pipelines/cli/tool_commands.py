@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from ..display.terminal import say, shown
+
 
 def ready_command() -> None:
     """List the ready recipes, trainings and studies, and the folders that each needs; paths are below this folder."""
@@ -20,26 +22,27 @@ def ready_command() -> None:
         "studies, for fathom study": {name: told(paths) for name, paths in ready_studies().items()},
     }
     for title, entries in needs.items():
-        typer.echo(title)
+        say(title)
         for name, text in entries.items():
-            typer.echo(f"  {name:28} {text}")
-    typer.echo("other places: --set source.path=... (recipes), --set data.corpora=... (trainings), links (studies)")
+            say(f"  {name:28} {text}")
+    say("other places: --set source.path=... (recipes), --set data.corpora=... (trainings), links (studies)")
 
 
 def doctor_command() -> None:
     """Show versions, import clashes, cores, disk and GPU. The exit code is 1 if something is wrong."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from .doctor import doctor
 
     facts, problems = doctor(Path.cwd())
     table = Table(show_header=False, box=None)
     for name, value in facts:
-        table.add_row(name, value)
+        table.add_row(name, Text(shown(value)))
     Console().print(table)
     for problem in problems:
-        typer.echo(f"problem: {problem}", err=True)
+        say(f"problem: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
 
@@ -48,4 +51,4 @@ def schema_command() -> None:
     """Print the JSON schema of a recipe, for completion in an editor."""
     from synth.recipe import Recipe
 
-    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    say(json.dumps(Recipe.model_json_schema(), indent=2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .terminal import say, shown
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -18,7 +19,7 @@ class Meter:
     """Counts `total` pairs, or steps, and shows how many per second, and the time left."""
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "pairs") -> None:
-        self._what, self._total, self._done, self._skipped, self._unit = what, total, done, done, unit
+        self._what, self._total, self._done, self._skipped, self._unit = shown(what), total, done, done, unit
         self._start = self._told = time.perf_counter()
         self._bar: Progress | None = None
 
@@ -27,7 +28,7 @@ class Meter:
         console = Console(stderr=True)
         if console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -69,7 +70,7 @@ class Meter:
             left = (self._total - self._done) / max(self.rate, 1e-9)
             left_told = f", {left:.0f} s left" if self._done > self._skipped else ""
             line = f"{self._what}: {self._done} of {self._total} {self._unit}, {self.rate:.1f}/s{left_told}{note}"
-            sys.stderr.write(line + "\n")
+            say(line, err=True)
 
 
 @contextlib.contextmanager
