@@ -19,6 +19,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
+from synth.storage.semaphores import name_semaphores
+
 from .errors import ClusterError
 
 Task = TypeVar("Task")
@@ -95,6 +97,7 @@ def _certificates(*, missing: bool = False) -> str:
 
 def _started(workers: int) -> Any:
     """A local cluster whose processes never see Ctrl-C, not even while they start: they inherit the blocked signal."""
+    name_semaphores()
     resource_tracker.ensure_running()  # its start unblocks the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

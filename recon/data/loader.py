@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from synth.rng import rng
+from synth.storage.semaphores import name_semaphores
 
 from .packed_batch import PackedBatch
 from .pairs import Pairs
@@ -155,6 +156,7 @@ class PairLoader:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
+        name_semaphores()
         each = max(1, self._ahead // self._workers)
         # DataLoader requests a batch when it gives one out, so only one slot is in use besides those in flight.
         slots = Slots(
