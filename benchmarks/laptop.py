@@ -123,7 +123,7 @@ def wavelet_by_bart(batch, lam):
 def brain(models, path, rate):
     """A real scan, undersampled retrospectively: PSNR inside the object, SSIM; baselines tuned by oracle."""
     scan = open_scan(path)
-    batch, reference = batch_of(scan[0], noise_of(scan)[0], Undersampling(rate, 24))
+    batch, reference, _ = batch_of(scan[0], noise_of(scan)[0], Undersampling(rate, 24))
 
     def score(image):
         image = image[0].numpy() if isinstance(image, torch.Tensor) else image

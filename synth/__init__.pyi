@@ -1,4 +1,5 @@
-from .calibration.espirit import EspiritMaps, espirit
+from .calibration.espirit import espirit
+from .calibration.espirit_maps import EspiritMaps
 from .calibration.noise_profile import NoiseProfile, load_profile, snr_of, whiten
 from .calibration.scan_noise import calibrate
 from .corpus.reader import Corpus, open_corpus

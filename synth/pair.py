@@ -42,13 +42,15 @@ class Pair:
     maps_index
         The map set that it uses.
     target
-        The reference [y x], complex.
+        The reference [y x], complex; [set y x] where the pair has several map sets (`coils.espirit_sets`).
     numbers
         Every drawn and measured number, by name.
     maps
-        The pair's own maps [coil y x], where it comes from a scan; None where pairs share map sets.
+        The pair's own maps [coil y x] or [set coil y x], where it comes from a scan; None where pairs share map sets.
     findings
         Signs of earlier processing of the source, such as ``jpeg``.
+    notes
+        What limits its maps, in words.
     """
 
     index: int
@@ -60,6 +62,7 @@ class Pair:
     numbers: dict[str, Any]
     maps: NDArray[np.complex64] | None = None
     findings: tuple[SourceFinding, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:

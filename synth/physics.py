@@ -2,6 +2,10 @@
 
 All transforms are centred and orthonormal: the zero frequency of an axis of N samples is at index N // 2, and
 ||F x|| = ||x||. With coil maps C, Fourier transform F and mask P (0 or 1), the forward model is E = P F C.
+
+Where the object is wider than the field of view, a pixel shows two positions, and each coil sees the sum of both:
+C x = sum_s C_s x_s over the map sets (soft SENSE, Uecker et al., Magn Reson Med 71:990, 2014). With `sets`, images are
+[... set y x] and maps [... set coil y x].
 """
 
 from __future__ import annotations
@@ -104,22 +108,29 @@ def lines_along_y(spectra: np.ndarray, lines: np.ndarray, n: int) -> np.ndarray:
     return kspace
 
 
-def coil_expand(image: Array, maps: Array) -> Array:
-    """Coil images [... coil y x] of an image [... y x] seen through coil maps [... coil y x]."""
-    return image[..., None, :, :] * maps
+def coil_expand(image: Array, maps: Array, *, sets: bool = False) -> Array:
+    """Coil images [... coil y x] of an image [... y x] seen through coil maps [... coil y x].
+
+    With `sets`, of images [... set y x] and maps [... set coil y x], summed over the sets.
+    """
+    seen = image[..., None, :, :] * maps
+    return seen.sum(-4) if sets else seen
 
 
-def coil_combine(coil_images: Array, maps: Array) -> Array:
+def coil_combine(coil_images: Array, maps: Array, *, sets: bool = False) -> Array:
     """Image [... y x] from coil images [... coil y x]: sum_c conj(map_c) image_c, the adjoint of `coil_expand`.
 
-    Where sum |map|^2 = 1 this is the least-squares combination (Roemer et al. 1990) for white noise.
+    With `sets`, images [... set y x] with maps [... set coil y x]. Where sum |map|^2 = 1, and sets are orthogonal, this
+    is the least-squares combination (Roemer et al. 1990) for white noise.
     """
+    if sets:
+        coil_images = coil_images[..., None, :, :, :]
     if isinstance(maps, np.ndarray):
         return np.vecdot(maps, coil_images, axis=-3)  # type: ignore[call-overload]
     return importlib.import_module("torch").linalg.vecdot(maps, coil_images, dim=-3)
 
 
-def sense_forward(image: Array, maps: Array, mask: Array) -> Array:
+def sense_forward(image: Array, maps: Array, mask: Array, *, sets: bool = False) -> Array:
     """Sampled k-space of an image seen by several coils: E x = P F C x.
 
     Parameters
@@ -130,15 +141,17 @@ def sense_forward(image: Array, maps: Array, mask: Array) -> Array:
         Coil maps [... coil y x].
     mask
         0 or 1, any shape that broadcasts to [... coil y x]: [x] for lines, [y x] for points.
+    sets
+        Whether the image is [... set y x] and the maps [... set coil y x].
 
     Returns
     -------
     K-space [... coil y x], zero where it was not sampled.
     """
-    return fft2c(coil_expand(image, maps)) * mask
+    return fft2c(coil_expand(image, maps, sets=sets)) * mask
 
 
-def sense_adjoint(kspace: Array, maps: Array, mask: Array) -> Array:
+def sense_adjoint(kspace: Array, maps: Array, mask: Array, *, sets: bool = False) -> Array:
     """Zero-filled, coil-combined image of sampled k-space: E^H y = C^H F^H P y.
 
     Parameters
@@ -149,15 +162,17 @@ def sense_adjoint(kspace: Array, maps: Array, mask: Array) -> Array:
         Coil maps [... coil y x].
     mask
         0 or 1, any shape that broadcasts to [... coil y x].
+    sets
+        Whether the maps are [... set coil y x], and the image [... set y x].
 
     Returns
     -------
     Image [... y x]. It is not divided by the share of samples: R-fold undersampled data give about 1 / R of the image.
     """
-    return coil_combine(ifft2c(kspace * mask), maps)
+    return coil_combine(ifft2c(kspace * mask), maps, sets=sets)
 
 
-def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
+def sense_normal(image: Array, maps: Array, mask: Array, *, sets: bool = False) -> Array:
     """Apply E^H E = C^H F^H P F C to an image.
 
     Parameters
@@ -168,12 +183,14 @@ def sense_normal(image: Array, maps: Array, mask: Array) -> Array:
         Coil maps [... coil y x].
     mask
         0 or 1, any shape that broadcasts to [... coil y x].
+    sets
+        Whether the maps are [... set coil y x], and the image [... set y x].
 
     Returns
     -------
     Image [... y x].
     """
-    return sense_adjoint(sense_forward(image, maps, mask), maps, mask)
+    return sense_adjoint(sense_forward(image, maps, mask, sets=sets), maps, mask, sets=sets)
 
 
 def rss(coil_images: Array) -> Array:

@@ -33,6 +33,7 @@ class BucketPlan:
     lines: bool  # masks of whole lines
     own_maps: bool  # each pair has its own maps, as pairs from scans have
     indices: tuple[int, ...]
+    sets: int = 1  # map sets of a pair, as `coils.espirit_sets` has it
 
     @property
     def name(self) -> str:
@@ -50,14 +51,23 @@ class BucketPlan:
         return (self.matrix[1],) if self.lines else (self.readout, self.matrix[1])
 
     @property
-    def maps_shape(self) -> tuple[int, int, int]:
-        """Shape of a map set: [coil y x]."""
-        return (self.coils, *self.matrix)
+    def maps_shape(self) -> tuple[int, ...]:
+        """Shape of a map set, [coil y x]; or of the sets of a pair that has several, [set coil y x]."""
+        return (*self._sets, self.coils, *self.matrix)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of a target: [y x], or [set y x] where a pair has several map sets."""
+        return (*self._sets, *self.matrix)
+
+    @property
+    def _sets(self) -> tuple[int, ...]:
+        return (self.sets,) if self.sets > 1 else ()
 
     @property
     def pair_bytes(self) -> int:
         """Bytes of one pair's k-space and target."""
-        return COMPLEX64 * int(np.prod(self.kspace_shape) + np.prod(self.matrix))
+        return COMPLEX64 * int(np.prod(self.kspace_shape) + np.prod(self.target_shape))
 
     @property
     def maps_bytes(self) -> int:
@@ -183,7 +193,8 @@ class Plan:
         lines = not samples_points(self.recipe.sampling)
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
-        return BucketPlan(coils, matrix, size[0], capacity, lines, self.recipe.own_maps, indices)
+        sets = getattr(self.recipe.coils, "espirit_sets", 1)
+        return BucketPlan(coils, matrix, size[0], capacity, lines, self.recipe.own_maps, indices, sets)
 
     @property
     def shard_pairs(self) -> int:

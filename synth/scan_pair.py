@@ -13,7 +13,7 @@ from .calibration.noise_profile import NoiseProfile, load_profile, whiten
 from .calibration.scan_noise import calibrate
 from .errors import CalibrationError, SourceRejectedError
 from .pair import Pair
-from .physics import fft2c, ifft2c
+from .physics import fft2c, ifft2c, rss
 from .recipe import Recipe
 from .rng import rng
 from .scans.scan import Kspace, Scan
@@ -60,8 +60,9 @@ def pair_from_scan(
 
     The steps, in order: whiten; crop; flip, shift and rotate; compress to virtual coils; draw the mask; add the noise
     that is missing to reach the wanted SNR; compute maps from the noisy reference lines. The reference image is
-    sum conj(map) image, complex, as in Knoll 2019 (not the root of the sum of squares). Everything is divided by the
-    largest magnitude of the reference image.
+    sum conj(map) image, complex, as in Knoll 2019 (not the root of the sum of squares); with several map sets it is
+    [set y x], one such image for each. Everything is divided by the largest magnitude of the reference image, which is
+    the root of the sum of squares over its sets.
     """
     seed, coils = recipe.seed, recipe.coils
     assert isinstance(coils, EspiritSpec)
@@ -76,10 +77,10 @@ def pair_from_scan(
     sigma, wanted, per_sigma = _sigma(recipe, clean, mask, own, index)
     added = np.sqrt(max(sigma**2 - own**2, 0.0))
     noisy = clean + complex_noise(clean.shape, added, rng(seed, "noise", index)) if added > 0 else clean
-    chosen = _maps(coils, noisy, mask, stages.get("maps", 1))
-    target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=0)
-    scale = _largest(target)
     total = max(sigma, own)
+    chosen, notes = _maps(coils, noisy, mask, total, stages.get("maps", 1))
+    target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=-3)
+    scale = _largest(target)
     known = total > 0  # where the noise of a scan cannot be learnt, sigma and SNR are unknown, not 0
     numbers = {
         **{"sigma": total / scale if known else np.nan, "sigma_added": added / scale, "scale": scale},
@@ -94,11 +95,12 @@ def pair_from_scan(
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
     packed = np.asarray(kept.pack(noisy) * unit, np.complex64)
     target = np.asarray(target * unit, np.complex64)
-    return Pair(index, scan.sha256, packed, mask, index, target, numbers, np.ascontiguousarray(chosen), findings)
+    maps = np.ascontiguousarray(chosen)
+    return Pair(index, scan.sha256, packed, mask, index, target, numbers, maps, findings, notes)
 
 
 def _largest(target: Images) -> float:
-    scale = float(np.abs(target).max())
+    scale = float((np.abs(target) if target.ndim == 2 else rss(target)).max())
     if not (np.isfinite(scale) and scale > 0):
         raise SourceRejectedError(
             f"the largest magnitude of its reference image is {scale:g}, and must be finite and above 0; lower "
@@ -107,8 +109,8 @@ def _largest(target: Images) -> float:
     return scale
 
 
-def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask, version: int) -> Images:
-    """Maps [coil y x] from the reference lines that the mask samples."""
+def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask, sigma: float, version: int) -> tuple[Images, tuple[str, ...]]:
+    """Maps [coil y x] (or [set coil y x]) from the reference lines that the mask samples, and what limits them."""
     rows, columns = mask.reference(kspace.shape[1])
     reference = (min(coils.reference, rows), min(coils.reference, columns))
     try:
@@ -117,14 +119,17 @@ def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask, version: int) -> Image
             reference=reference,
             kernel=coils.kernel,
             threshold=coils.threshold,
+            sets=coils.espirit_sets,
             extend=coils.extend,
+            sigma=sigma,
             version=version,
         )
     except ValueError as error:
         raise SourceRejectedError(str(error)) from None
-    if coils.crop == 0:
-        return maps.maps[0]
-    return maps.soft(coils.crop) if coils.soft else maps.cropped(coils.crop)
+    if not maps.maps.any():
+        raise SourceRejectedError(f"{maps.notes[0]}; leave it out, raise noise.snr, or sample more reference lines")
+    found = maps.sets(coils.crop, soft=coils.soft)
+    return (found if coils.espirit_sets > 1 else found[0]), maps.notes
 
 
 def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:

@@ -146,6 +146,9 @@ def reconstruct_command(
     reference_lines: Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")] = 24,
     noise_map: NoiseMap = False,
     probes: ProbeCount = 72,
+    sets: Annotated[
+        int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
+    ] = 1,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,
@@ -161,7 +164,7 @@ def reconstruct_command(
         say_notes(runs_code([model]))
         how = Undersampling(acceleration, reference_lines)
         wanted = probes if noise_map else 0
-        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes, probes=wanted)
+        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes, probes=wanted, sets=sets)
     if as_json:
         print_json(summary)
         return

@@ -84,6 +84,11 @@ def _told(corpus: Corpus, kind: str) -> str:
         first = readout.image_rows.start - (readout.offset if kind == "mrd" else 0)  # mrd's lines are centred
         rows = slice(first, first + readout.rows)
         lines.append(f"- `{bucket.name}`: the image is rows {rows.start} to {rows.stop - 1} of {bucket.readout}")
+    if any(bucket.sets > 1 for bucket in corpus.plan.buckets):
+        lines.append(
+            "- pairs have two map sets: maps are [set coil y x] and targets [set y x]; the object's magnitude is the "
+            "root of the sum of squares over the sets"
+        )
     if corpus.recipe.own_maps or corpus.recipe.noise.whiten:
         lines.append("- k-space and maps are of whitened coils: sigma is the same in all, without correlation")
     return "\n".join(lines) + "\n"

@@ -46,12 +46,14 @@ def summary_text(corpus: Corpus) -> str:
     summary, recipe = corpus.attributes["summary"], corpus.recipe
     fitted = summary["fitted"]
     numbers = summary["numbers"]
+    sets = getattr(recipe.coils, "espirit_sets", 1)
     lines = [
         f"# {recipe.name}",
         "",
         f"- {summary['pairs']} pairs from {summary['sources']} sources, {len(summary['rejected'])} rejected",
         f"- content hash `{corpus.content_hash}`, recipe hash `{corpus.attributes['recipe_hash']}`",
         *(f"- `{name}`: {count} pairs" for name, count in summary["buckets"].items()),
+        *(["- two map sets: targets are shown as the root of the sum of squares over the sets"] if sets > 1 else []),
         f"- fit {fitted['fit']}: {fitted['turned']} turned by 90 degrees, {fitted['resized']} resized",
         f"- reference {recipe.target.reference}; {_noise_text(recipe.noise)}",
         f"- mask {recipe.sampling.kind}: nominal acceleration {numbers['acceleration']['mean']:g}, "
@@ -102,13 +104,18 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
     numbers = {n: float(bucket.numbers(n)[row]) for n in ("snr_wanted", "sigma", "acceleration_net")}
     size = (np.asarray(bucket.arrays["kspace"].shape)[2] if sampled.ndim == 1 else sampled.shape[0], sampled.shape[-1])
     zero_filled = zero_filled_image(corpus, bucket, row, maps)
-    top = float(np.abs(target).max())
+    first, shown = (maps, np.abs(target)) if target.ndim == 2 else (maps[0], rss(target))  # first of several sets
+    top = float(shown.max())
     panels: list[tuple[NDArray[Any], str, dict[str, Any]]] = [
-        (np.abs(target), f"pair {int(bucket.numbers('index')[row])}: target", {"cmap": "gray", "vmin": 0, "vmax": top}),
-        (np.angle(target), "target phase, -π to π", {"cmap": "twilight", "vmin": -np.pi, "vmax": np.pi}),
+        (shown, f"pair {int(bucket.numbers('index')[row])}: target", {"cmap": "gray", "vmin": 0, "vmax": top}),
         (
-            _quartered(np.abs(maps)),
-            f"coil maps, {min(4, len(maps))} of {len(maps)}",
+            np.angle(target if target.ndim == 2 else target[0]),
+            "target phase, -π to π",
+            {"cmap": "twilight", "vmin": -np.pi, "vmax": np.pi},
+        ),
+        (
+            _quartered(np.abs(first)),
+            f"coil maps, {min(4, len(first))} of {len(first)}",
             {"cmap": "viridis", "vmin": 0},
         ),
         (

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recon.errors import UnmeasurableError
 from recon.evaluation.measured_noise import DEVIATIONS, Measured
+from recon.evaluation.metrics import over_sets
 from synth.corpus.reader import Corpus
 from synth.physics import fft2c, ifftc
 from synth.sources.crimes import MEANING
@@ -122,6 +123,7 @@ def _masks(corpus: Corpus) -> bytes:
     density.set_title(f"sampling, mean of {len(rows)} pairs", fontsize=9)
     spread.set_title("point spread function", fontsize=9)
     powers = np.mean([np.abs(fft2c(np.asarray(bucket.arrays["target"][int(row)]))) ** 2 for row in rows], axis=0)
+    powers = powers.reshape(-1, *powers.shape[-2:]).sum(axis=0)  # over map sets, where there are several
     for axis, name in ((0, "x"), (1, "y")):
         line = powers.mean(axis=axis)
         spectrum.semilogy(np.linspace(-0.5, 0.5, len(line)), line, label=f"along {name}", linewidth=0.8)
@@ -151,7 +153,7 @@ def _outliers(corpus: Corpus) -> bytes | None:
     for axes, k in zip(figure.subplots(1, len(order), squeeze=False)[0], order.tolist(), strict=True):
         bucket, row = valid[k]
         which = int(np.abs(table[:, k]).argmax())
-        axes.imshow(np.abs(np.asarray(bucket.arrays["target"][row])), cmap="gray")
+        axes.imshow(np.abs(over_sets(np.asarray(bucket.arrays["target"][row]))), cmap="gray")
         pair = int(bucket.numbers("index")[row])
         axes.set_title(f"pair {pair}: {names[which]} {table[which, k]:+.1f}", fontsize=8)
         axes.set_axis_off()

@@ -32,12 +32,18 @@ def _findings(entries: Entries) -> dict[str, int]:
     return {name: count for name in FINDINGS if (count := sum(finding == name for _, finding in seen))}
 
 
+def _notes(entries: Entries) -> dict[str, int]:
+    """The number of pairs with each note about their maps."""
+    rows = [row for entry in entries.values() for row in entry["rows"]]
+    return dict(sorted(Counter(note for row in rows for note in row.get("notes", ())).items()))
+
+
 def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
     """Counts, rejections, fitting and the distribution of every scalar number, over all buckets."""
     tables = {bucket.name: numbers_of(bucket.name, entries, "pairs") for bucket in plan.buckets}
     rejected = [r for entry in entries.values() for r in entry["rejected"]]
     names = sorted({n for t in tables.values() for n, v in t.items() if v.ndim == 1} - {"index", "valid"})
-    numbers = {}
+    numbers, notes = {}, _notes(entries)
     for name in names:
         values = np.concatenate([t[name][t["valid"] == 1] for t in tables.values() if name in t])
         values = values[np.isfinite(values)]
@@ -60,6 +66,7 @@ def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
             ),
         },
         "numbers": numbers,
+        **({"map_notes": notes} if notes else {}),
     }
 
 
@@ -88,4 +95,4 @@ def lacking(summary: dict[str, Any]) -> list[str]:
         )
     if below:
         lines.append(f"{below} pairs have a lower SNR than was asked for: their scans have no higher SNR")
-    return lines
+    return lines + [f"{count} pairs: {note}" for note, count in summary.get("map_notes", {}).items()]

@@ -16,6 +16,7 @@ from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.intervals import differences, summary_of
+from recon.evaluation.metrics import over_sets
 from recon.evaluation.noise_map_rows import Shown, noise_map_rows
 from recon.evaluation.rows import Row, image_of, lesion_rows, noise_rows, reconstructions, refuse_other_pairs, rows_of
 from recon.evaluation.units import units_of
@@ -187,5 +188,5 @@ def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
             for t in tested
         }
         given = image_of(ZeroFilled(), item, tested[0].device)
-        rows.append(panels_of(item["target"].numpy(), titles, given))
+        rows.append(panels_of(over_sets(item["target"].numpy()), titles, given))
     draw_rows(rows, path)

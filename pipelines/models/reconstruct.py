@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from recon.data.packed_batch import Batch, image_shape
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
-from recon.evaluation.metrics import slice_metrics
+from recon.evaluation.metrics import Image, over_sets, slice_metrics
 from recon.evaluation.noise_map import NoiseMap, noise_map
 from recon.models.called import image_by
+from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from synth.errors import ScanError
 from synth.scans.open import open_scan
@@ -37,16 +39,20 @@ def reconstruct(
     variable: str | None = None,
     axes: str | None = None,
     probes: int = 0,
+    sets: int = 1,
 ) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
 
+    With several `sets` of maps, ``images.npy`` is [slice set y x], and the picture and the metrics are of the root of
+    the sum of squares over the sets.
+
     K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
-    left. After retrospective undersampling, images are compared with images from all lines, whose coils are combined
-    with the same maps.
+    left; the image of a slice without a signal in them is 0. After retrospective undersampling, images are compared
+    with images from all lines, whose coils are combined with the same maps.
 
     With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x] and ``noise_map.png``: the local standard
     deviation of the images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`). Raises
-    ScanError for these where the scan's noise cannot be learnt.
+    ScanError for these where the scan's noise cannot be learnt, or where a slice has no signal.
     """
     refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
     chosen = local_device(device)
@@ -62,20 +68,23 @@ def reconstruct(
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
-            batch, reference = batch_of(scan[number], profile, how, scan.calibration_of(number))
+            batch, reference, limits = batch_of(scan[number], profile, how, scan.calibration_of(number), sets)
+            notes += [f"slice {number}: {limit}" for limit in limits]
             on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
-            with torch.no_grad():
-                images.append(image := image_by(network, on_device)[0].cpu().numpy())
+            images.append(image := _image(network, on_device))
+            if probes and not bool(batch["sens_maps"].any()):
+                raise ScanError(f"{path}, slice {number}: {limits[0]}; leave out --noise-map")
             if probes:
                 maps.append(noise_map(network, on_device, probes))
             title = model if card == {} else str(card["name"])
-            if reference is not None:
+            if reference is not None and reference.any():
                 rows.append({"slice": number, **slice_metrics(image, reference)})
                 title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
             if number in shown:
                 drawn.append(_panels(title, image, reference))
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    summary |= {"map_sets": sets} if sets > 1 else {}
     summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
     _write_array(np.stack(images), out / "images.npy")
     summary |= _write_noise(maps, sorted(shown), out)
@@ -84,10 +93,19 @@ def reconstruct(
     return summary
 
 
-def _panels(title: str, image: np.ndarray, reference: np.ndarray | None) -> list[Panel]:
+def _image(network: Reconstruction, batch: Batch) -> Image:
+    """The image [y x] or [set y x] of a batch of one; 0 where its maps are, which says that it holds noise alone."""
+    if not bool(batch["sens_maps"].any()):
+        return np.zeros(image_shape(batch)[1:], np.complex64)
+    with torch.no_grad():
+        return np.asarray(image_by(network, batch)[0].cpu().numpy())
+
+
+def _panels(title: str, image: Image, reference: Image | None) -> list[Panel]:
     if reference is not None:
-        return panels_of(reference, {title: image})
-    return [Panel(title, np.abs(image), float(np.abs(image).max()))]
+        return panels_of(over_sets(reference), {title: over_sets(image)})
+    magnitude = np.abs(over_sets(image))
+    return [Panel(title, magnitude, float(magnitude.max()))]
 
 
 def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:

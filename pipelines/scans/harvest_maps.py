@@ -72,7 +72,10 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
             meter.advance(1)
     if not origins:
         raise ScanError(f"{spec.path}: no slice gave coil maps:\n  " + "\n  ".join([*rejected[:5], *spec.notes()[:5]]))
-    return {**_finish(root, out, identity, origins, rejected), "notes": spec.notes()}
+    limits = [
+        f"{o['file']} slice {o['slice']}: {limit}" for _, o in sorted(origins.items()) for limit in o.get("notes", ())
+    ]
+    return {**_finish(root, out, identity, origins, rejected), "notes": [*spec.notes(), *limits]}
 
 
 def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any
         except CalibrationError:
             profile = None
         with one_blas_thread():
-            made = maps_of_coils(kspace, profile, _maps_version(Path(root)))
+            made, limits = maps_of_coils(kspace, profile, _maps_version(Path(root)))
     except ValueError as error:
         return {"rejected": f"{item.file} slice {item.slice}: {error}"}
     origin = {
@@ -98,6 +101,7 @@ def harvest_one(task: Harvest, spec: dict[str, Any], root: str) -> dict[str, Any
         "whitened": profile is not None,
         "shape": list(made.shape),
         "sha256": sha256_of(made),
+        **({"notes": list(limits)} if limits else {}),
     }
     write_set(Path(root), task.array, made, origin)
     return origin

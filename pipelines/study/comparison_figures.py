@@ -15,6 +15,7 @@ import torch
 
 from recon.data.datasets import PairDataset
 from recon.evaluation.conditioning import PAIRS, Conditioned, by_conditioning
+from recon.evaluation.metrics import over_sets
 from recon.evaluation.rows import image_of
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
@@ -94,7 +95,7 @@ def _side_by_side(
     first = next(iter(scores.values()))
     median = sorted(first, key=lambda pair: first[pair])[len(first) // 2]
     item = pairs[pairs.pair_ids.index(median)]
-    target = item["target"].numpy()
+    target = over_sets(item["target"].numpy())
     images = {f"{name}, SSIM {scores[name][median]:.3f}": image_of(m, item, device) for name, m in models.items()}
     draw_rows(compared(target, images, np.broadcast_to(item["mask"][0].numpy(), target.shape)), file)
 

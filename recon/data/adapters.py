@@ -34,6 +34,7 @@ class _Adapted(Dataset[Any]):
             raise ValueError("adapters take pairs without the readout's oversampling; make them with oversampled=False")
         if needs_maps and not pairs.with_maps:
             raise ValueError("this adapter needs coil maps; make the pairs with with_maps=True")
+        pairs.refuse_map_sets("this adapter")
         self.pairs = pairs
 
     def __len__(self) -> int:

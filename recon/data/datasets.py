@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +82,9 @@ class PairDataset(Pairs):
         shapes = {name: array.shape for name, array in self._arrays[bucket].items()}
         lines = len(shapes["mask"]) == 2
         readout = shapes["kspace"][2] if lines else shapes["mask"][1]
-        return Geometry(bucket, shapes["target"][1:], readout, lines, self.recipe.kspace == "full")  # type: ignore[arg-type]
+        target = shapes["target"]
+        sets = target[1] if len(target) == 4 else 1
+        return Geometry(bucket, target[-2:], readout, lines, self.recipe.kspace == "full", sets)  # type: ignore[arg-type]
 
     @property
     def pair_ids(self) -> list[int]:
@@ -144,7 +148,7 @@ class PairDataset(Pairs):
         )
 
     def map_set(self, bucket: int, index: int) -> np.ndarray:
-        """Maps [coil y x] of a set."""
+        """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
         return self._arrays[bucket]["maps"][index]
 
 
@@ -171,11 +175,18 @@ class VirtualPairs(Pairs):
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe
 
+    @property
+    def identity(self) -> str:
+        """A hash of the pairs: of the recipe and, for scans, of the versions of the stages (`synth.version`)."""
+        if not self.plan.stages:
+            return self.recipe.hash()
+        return hashlib.sha256(json.dumps([self.recipe.hash(), self.plan.stages], sort_keys=True).encode()).hexdigest()
+
     @cached_property
     def geometries(self) -> list[Geometry]:
         """One per bucket."""
         full = self.recipe.kspace == "full"
-        return [Geometry(k, b.matrix, b.readout, b.lines, full) for k, b in enumerate(self.plan.buckets)]
+        return [Geometry(k, b.matrix, b.readout, b.lines, full, b.sets) for k, b in enumerate(self.plan.buckets)]
 
     @cached_property
     def bucket_of(self) -> np.ndarray:
@@ -212,7 +223,7 @@ class VirtualPairs(Pairs):
         )
 
     def map_set(self, bucket: int, index: int) -> np.ndarray:
-        """Maps [coil y x] of a set."""
+        """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
         coils = self.recipe.coils
         if isinstance(coils, EspiritSpec):
             maps = self.plan.pair(index).maps

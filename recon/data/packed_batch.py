@@ -28,6 +28,14 @@ def known_sigma(batch: Batch) -> Tensor:
     return sigma
 
 
+def image_shape(batch: Batch) -> torch.Size:
+    """Shape of a batch's images, [batch y x] or [batch set y x]; also of a scan's batch, which has no ``target``."""
+    if "target" in batch:
+        return batch["target"].shape
+    kspace = batch["masked_kspace"]
+    return torch.Size([len(kspace), *batch["sens_maps"].shape[1:-3], *kspace.shape[-2:]])
+
+
 @dataclass(frozen=True)
 class Geometry:
     """What the pairs of one bucket have in common."""
@@ -37,6 +45,7 @@ class Geometry:
     readout: int  # acquired samples along y
     lines: bool  # whether masks are of whole lines
     full: bool  # whether k-space is kept in full
+    sets: int = 1  # map sets of each pair
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,7 +60,7 @@ class PackedBatch:
     geometry: Geometry
     kspace: Tensor
     mask: Tensor  # [batch x] or [batch y x]
-    target: Tensor  # [batch y x]
+    target: Tensor  # [batch y x], or [batch set y x] of pairs with several map sets
     maps_index: Tensor  # [batch], always in the host's memory
     max_value: Tensor  # [batch], as are all below
     scale: Tensor
@@ -84,8 +93,9 @@ class PackedBatch:
 def unpack(batch: PackedBatch, maps: Tensor | None, *, oversampled: bool = False) -> dict[str, Tensor]:
     """Items of a batch, as `recon.data.pairs` describes them, with a batch axis in front.
 
-    `maps` is [batch coil y x], or None for items without maps. The readout's oversampling is removed (by transforming
-    y, cropping, and transforming back, on the sampled lines alone) unless `oversampled` keeps it.
+    `maps` is [batch coil y x] or [batch set coil y x], or None for items without maps. The readout's oversampling is
+    removed (by transforming y, cropping, and transforming back, on the sampled lines alone) unless `oversampled` keeps
+    it.
     """
     geometry, kspace = batch.geometry, batch.kspace
     size = geometry.size if oversampled else geometry.matrix

@@ -13,6 +13,9 @@ An item is a dict of tensors with fastMRI's names (batches have one more axis in
 - ``acceleration``  [] the nominal acceleration that the recipe asks for
 - ``acceleration_net`` [] number of positions over number of sampled positions
 - ``pair_id``       [] the pair's index in its recipe
+
+Pairs of scans with ``coils.espirit_sets = 2`` have ``sens_maps`` [set coil y x] and ``target`` [set y x]; max |target|
+is then that of the root of the sum of squares over the sets.
 """
 
 from __future__ import annotations
@@ -66,7 +69,12 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     @abstractmethod
     def map_set(self, bucket: int, index: int) -> np.ndarray:
-        """Maps [coil y x] of a set."""
+        """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
+
+    def refuse_map_sets(self, what: str) -> None:
+        """Raise ValueError, which begins with `what`, if some pair has several map sets."""
+        if any(geometry.sets > 1 for geometry in self.geometries):
+            raise ValueError(f"{what} takes pairs with one map set; build them with coils.espirit_sets = 1")
 
     @property
     def identity(self) -> str:
@@ -127,7 +135,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return self.map_set(bucket, index)
 
     def _received_set(self, key: tuple[int, int], sent: Tensor) -> Tensor:
-        """Maps [coil y x] from what was sent to the device."""
+        """Maps [coil y x], or [set coil y x], from what was sent to the device."""
         return sent
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from synth.calibration.espirit import espirit
 from synth.calibration.noise_profile import NoiseProfile, whiten
 from synth.calibration.scan_noise import calibrate
 from synth.errors import CalibrationError, ScanError
-from synth.physics import ifft2c
+from synth.physics import coil_combine, ifft2c
 from synth.rng import rng
 from synth.scans.scan import Kspace, Scan
 from synth.stages.mask import Mask
@@ -60,23 +60,31 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
 
 
 def batch_of(
-    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling, calibration: Kspace | None = None
-) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-    """A batch of one, as the loader gives it; and, if `how` undersamples, the image from all measured lines.
+    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling, calibration: Kspace | None = None, sets: int = 1
+) -> tuple[dict[str, torch.Tensor], np.ndarray | None, tuple[str, ...]]:
+    """A batch of one, as the loader gives it; the image from all measured lines if `how` undersamples; notes of maps.
 
-    Coil maps are from the reference lines in k-space, or where these are too few from a separate calibration scan.
+    Coil maps are from the reference lines in k-space, or where these are too few from a separate calibration scan. With
+    several `sets` of maps, maps are [batch set coil y x], and the image is [set y x]. Maps are 0 where the lines hold
+    nothing above the noise. Raises ScanError where there are too few lines or coils.
     """
     mask = how.mask(kspace)
     full = kspace if profile is None else whiten(kspace, profile)
     source, (height, width) = full * mask, Mask(mask, 1.0).reference(full.shape[1])
+    sigma = 0.0 if profile is None else 1.0  # of whitened k-space; a separate scan may have another bandwidth
     if min(height, width) < FEWEST and calibration is not None:
         source = calibration if profile is None else whiten(calibration, profile)
         height, width = Mask(Undersampling().mask(calibration), 1.0).reference(full.shape[1])
+        sigma = 0.0
     if min(height, width) < FEWEST:
         few = f"{min(height, width)} reference lines at k-space's centre"
         raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
-    maps = espirit(source, reference=(min(24, height), min(24, width))).maps[0]
-    reference = np.sum(maps.conj() * ifft2c(full), axis=0) if how.acceleration > 1 else None
+    try:
+        found = espirit(source, reference=(min(24, height), min(24, width)), sets=sets, sigma=sigma)
+    except ValueError as error:
+        raise ScanError(str(error)) from None
+    maps = found.sets(0) if sets > 1 else found.maps[0]
+    reference = coil_combine(ifft2c(full), maps, sets=sets > 1) if how.acceleration > 1 else None
     arrays = {
         "mask": mask[None, None] if mask.ndim == 1 else mask[None],
         "masked_kspace": full * mask,
@@ -85,4 +93,4 @@ def batch_of(
         "acceleration": np.float32(how.acceleration if how.acceleration > 1 else np.nan),  # no file states it
         "acceleration_net": np.float32(mask.size / mask.sum()),
     }
-    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference
+    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference, found.notes

@@ -29,6 +29,7 @@ class Conditioned:
 def by_conditioning(models: dict[str, Reconstruction], pairs: PairDataset, device: torch.device) -> Conditioned:
     """Errors of models by the g-factor of the voxels; raises ValueError for a corpus that does not allow it."""
     recipe = pairs.recipe
+    pairs.refuse_map_sets("errors by g-factor")
     if recipe.noise.covariance != "white" or recipe.target.reference != "clean":
         raise ValueError(
             "errors by g-factor need noise.covariance 'white' and target.reference 'clean', and this corpus has "

@@ -36,6 +36,8 @@ class Disturbance(Spec):
     def of(self, batch: Batch) -> Batch:
         """The batch with disturbed maps; a pair's error is the same in every batch."""
         maps = batch["sens_maps"]
+        if maps.ndim == 5 and self.maps_error:
+            raise ValueError("maps_error is for pairs with one map set; build them with coils.espirit_sets = 1")
         if self.maps_shift:
             maps = maps.roll(self.maps_shift, -1)
         if self.maps_error:

@@ -1,7 +1,8 @@
 """Metrics of a reconstruction against its reference; the name of each metric states its data range.
 
 Images are complex [y x] (or [slice y x] for the metrics of a volume). The range is always the reference's, never the
-reconstruction's.
+reconstruction's. Of images with several map sets, [set y x], metrics are those of the root of the sum of squares over
+the sets; `nrmse_complex` alone is over the complex images of all sets.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.physics import rss
 from synth.stages.object_mask import object_of
 
 Image = NDArray[np.complexfloating]
@@ -102,13 +104,23 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
     Parameters
     ----------
     image
-        The reconstruction [y x], complex, or real where only magnitudes are known.
+        The reconstruction [y x], complex, or real where only magnitudes are known; [set y x] with several map sets.
     reference
-        The reference, complex [y x], which gives every data range.
+        The reference, of the same shape, which gives every data range.
 
     Returns
     -------
     NRMSE of complex images (not for magnitudes) and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
     """
+    shown = over_sets(image), over_sets(reference)
     known = SLICE_METRICS if np.iscomplexobj(image) else SLICE_METRICS[1:]
-    return {metric.__name__: metric(image, reference) for metric in known}
+    given = {metric: (image, reference) if metric is nrmse_complex else shown for metric in known}
+    return {metric.__name__: metric(*images) for metric, images in given.items()}
+
+
+def over_sets(image: Image) -> Image:
+    """The image [y x] that is shown of an image [set y x]: the root of the sum of squares over the sets.
+
+    An image [y x] is returned as it is.
+    """
+    return rss(image) if image.ndim == 3 else image

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from synth.rng import rng
 
-from ..data.packed_batch import Batch
+from ..data.packed_batch import Batch, image_shape
 from ..models.catalogue import Reconstruction
 from .linearised import How, Linearised, linearised
 from .probes import drawn_noise, pairs_of
@@ -80,10 +80,12 @@ def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: i
     Raises
     ------
     ValueError
-        A pair's noise level is 0 or not known, or `probes` is below 4.
+        A pair's noise level is 0 or not known, it has several map sets, or `probes` is below 4.
     """
     if not bool((batch["sigma"] > 0).all()):
         raise ValueError("noise maps need every pair's noise level, and some sigma is 0 or not known")
+    if len(image_shape(batch)) == 4:
+        raise ValueError("noise maps are for images with one map set; use 1 map set, or leave the noise map out")
     if probes < 4:
         raise ValueError(f"noise maps need at least 4 probes, got {probes}")
     with linearised(model, batch, drawn_noise(batch, seed, 0, NOISE)) as near:

@@ -28,13 +28,16 @@ SMOOTH = 9  # pixels: a noise map of few replicas is itself noisy
 
 
 def data_consistency(images: Tensor, batch: Batch) -> list[float]:
-    """Rms of P F C x - y over the samples of each image [batch y x], relative to the noise's rms, sqrt(2) sigma.
+    """Rms of P F C x - y over the samples of each image, relative to the noise's rms, sqrt(2) sigma.
+
+    Images are [batch y x], or [batch set y x] if the batch has maps [batch set coil y x].
 
     The true image gives 1. A smaller value means that noise was fitted; a larger value means that the image contradicts
     the measured data. Sigma must be above 0.
     """
     kspace, mask = batch["masked_kspace"], batch["mask"]
-    left = sense_forward(images, batch["sens_maps"], mask) - kspace
+    maps = batch["sens_maps"]
+    left = sense_forward(images, maps, mask, sets=maps.ndim == 5) - kspace
     samples = mask.expand(len(left), 1, *left.shape[-2:]).sum(dim=(-3, -2, -1)) * left.shape[1]
     rms = (left.abs().square().sum(dim=(-3, -2, -1)) / samples).sqrt()
     found: list[float] = (rms / (2**0.5 * batch["sigma"])).tolist()

@@ -21,7 +21,7 @@ from ..models.catalogue import Reconstruction
 from .aliasing import aliases_of, aliasing
 from .beside_gpu import each
 from .disturbed import UNDISTURBED, Disturbance
-from .metrics import SLICE_METRICS, slice_metrics
+from .metrics import SLICE_METRICS, over_sets, slice_metrics
 from .probes import (
     contrast_recovery,
     data_consistency,
@@ -50,7 +50,10 @@ def reconstructions(
     device: torch.device | str | None = None,
     disturbance: Disturbance = UNDISTURBED,
 ) -> Iterator[tuple[dict[str, Tensor], Image]]:
-    """Batches, bucket by bucket, each with its images [batch y x]; a disturbance is of what the model is given."""
+    """Batches, bucket by bucket, each with its images [batch y x], or [batch set y x] with several map sets.
+
+    A disturbance is of what the model is given.
+    """
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
         with torch.no_grad():
             images = image_by(model, disturbance.of(batch)).cpu().numpy()
@@ -94,8 +97,8 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
     """A row per pair: its index, source, net acceleration and sigma, and every metric of `recon.evaluation.metrics`.
 
     Pairs with noise also have ``data_consistency``. Regularly undersampled pairs also have ``aliasing_energy`` and
-    ``aliasing_nmse`` (`recon.evaluation.aliasing`). Real images are magnitudes, for which these three and
-    ``nrmse_complex`` are left out. Raises ValueError for images that are not finite.
+    ``aliasing_nmse`` (`recon.evaluation.aliasing`), unless they have several map sets. Real images are magnitudes, for
+    which these three and ``nrmse_complex`` are left out. Raises ValueError for images that are not finite.
     """
     device = batch["masked_kspace"].device
     on_host = {name: batch[name].cpu().numpy() for name in ("pair_id", "acceleration_net", "sigma", "target")}
@@ -117,7 +120,7 @@ def rows_of(batch: dict[str, Tensor], images: Image, pairs: PairDataset) -> list
             "sigma": float(on_host["sigma"][k]),
             **slice_metrics(images[k], reference),
         }
-        aliases = aliases_of(pairs.recipe.sampling, reference.shape)
+        aliases = aliases_of(pairs.recipe.sampling, reference.shape) if reference.ndim == 2 else None
         if aliases is not None and has_phase:
             row |= aliasing(images[k], reference, aliases)
         return row | ({"data_consistency": consistency[k]} if known else {})
@@ -175,8 +178,9 @@ def noise_rows(
 ) -> tuple[list[Row], NDArray[np.float64]]:
     """Rows of gain, kurtosis and evenness of noise (`recon.evaluation.probes`), and the first pair's noise map [y x].
 
-    Raises ValueError where the corpus's noise is not known, or not white.
+    Raises ValueError where the corpus's noise is not known, or not white, or where pairs have several map sets.
     """
+    pairs.refuse_map_sets("a test with replicas of noise")
     if not pairs.recipe.noise.is_white and not pairs.recipe.own_maps:  # scans are whitened
         raise ValueError(
             "replicas of noise are white, and this corpus's noise.covariance is "
@@ -201,8 +205,7 @@ def noise_rows(
 
 
 def image_of(model: Reconstruction, item: dict[str, torch.Tensor], device: torch.device) -> NDArray[np.complexfloating]:
-    """The reconstruction [y x] of one pair."""
+    """The reconstruction [y x] of one pair; with several map sets, as it is shown (`over_sets`)."""
     with torch.no_grad():
-        return np.asarray(
-            image_by(model, {name: value[None].to(device) for name, value in item.items()})[0].cpu().numpy()
-        )
+        made = image_by(model, {name: value[None].to(device) for name, value in item.items()})[0].cpu().numpy()
+    return over_sets(np.asarray(made))

@@ -1,6 +1,7 @@
 """Baselines, with which learned reconstructions are compared; all are called ``model(batch) -> image`` [batch y x].
 
-A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``.
+A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``. With two map sets, ``sens_maps`` is
+[batch set coil y x] and the image [batch set y x].
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synth.physics import ifft2c
+from synth.physics import coil_combine, ifft2c
 
 from ..data.adapters import centre_block_of
 from ..data.packed_batch import Batch
@@ -99,6 +100,9 @@ class Wavelet:
         """Reconstruct a batch."""
         from sigpy.mri.app import L1WaveletRecon  # slow to import (numba)
 
+        if batch["sens_maps"].ndim == 5:
+            raise ValueError("wavelet: sigpy's solver takes one map set, and these pairs have two; use cg-sense")
+
         count, images = len(batch["masked_kspace"]), []
         masks = batch["mask"].expand(count, *batch["mask"].shape[1:]).cpu().numpy().astype(np.float32)
         starts = ZeroFilled()(batch).abs().amax(dim=(-2, -1)).tolist()
@@ -149,4 +153,5 @@ class Grappa:
             for kspace in batch["masked_kspace"].cpu().numpy()
         ]
         images = torch.from_numpy(ifft2c(np.stack(filled).astype(np.complex64))).to(batch["sens_maps"])
-        return (batch["sens_maps"].expand(count, -1, -1, -1).conj() * images).sum(1)
+        maps = batch["sens_maps"]
+        return coil_combine(images, maps.expand(count, *maps.shape[1:]), sets=maps.ndim == 5)

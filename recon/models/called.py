@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.packed_batch import Batch
+from ..data.packed_batch import Batch, image_shape
 from ..errors import ModelError
 from .catalogue import Reconstruction
 
@@ -32,8 +32,7 @@ def image_by(model: Reconstruction, batch: Batch) -> Tensor:
         given = torch.from_numpy(given)
     if not isinstance(given, Tensor):
         raise ModelError(f"the model gives {type(given).__name__}; give a torch tensor of images [batch y x]")
-    shown = batch.get("target", batch["masked_kspace"][:, 0])  # scans have no target
-    wanted, device = shown.shape, shown.device
+    wanted, device = image_shape(batch), batch["masked_kspace"].device
     if given.shape != wanted:
         raise ModelError(
             f"the model gives shape {tuple(given.shape)}, but the batch's images [batch y x] have {tuple(wanted)}"

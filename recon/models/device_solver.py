@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synth.physics import coil_expand
+
 from .cuda_graphs import REPEATS, graphs_wanted, record
 from .operators import GOING, LEFT, LIVE, RZ, cg_advance, cg_products, cg_turn, coil_combine, groups_of
 
@@ -39,15 +41,20 @@ class System:
     @property
     def block(self) -> int:
         """Iterations per block."""
-        coils = self.image.numel() * self.maps[1] * self.dtype.itemsize
+        coils = self.image.numel() * self.maps[-3] * self.dtype.itemsize
         return 1 if coils > LARGE else 2
 
 
 def normal(x: Tensor, maps: Tensor, weight: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """A x [batch y x]; `weight` holds R / N on sampled positions, in the order of the uncentred transform."""
-    spectrum = torch.fft.fftn(maps * x[:, None], dim=axes)
+    """A x [batch y x]; `weight` holds R / N on sampled positions, in the order of the uncentred transform.
+
+    With maps [batch set coil y x], x is [batch set y x].
+    """
+    sets = maps.ndim == 5
+    spectrum = torch.fft.fftn(coil_expand(x, maps, sets=True) if sets else maps * x[:, None], dim=axes)
     spectrum *= weight
-    return coil_combine(torch.fft.ifftn(spectrum, dim=axes, norm="forward"), maps)
+    seen = torch.fft.ifftn(spectrum, dim=axes, norm="forward")
+    return (seen[:, None] * maps.conj()).sum(2) if sets else coil_combine(seen, maps)
 
 
 @dataclass(eq=False)
@@ -104,7 +111,8 @@ class Workspace:
     def begin_from_start(self) -> None:
         """Set r, p and the state for right-hand sides in r, with images in x."""
         self._set_limit()
-        self.r -= normal(self.x, self.maps, self.weight, self.system.axes) + self.shift[:, None, None] * self.x
+        shift = self.shift.view(-1, *[1] * (self.x.ndim - 1))
+        self.r -= normal(self.x, self.maps, self.weight, self.system.axes) + shift * self.x
         self._set_state()
 
     def _set_limit(self) -> None:
@@ -164,7 +172,7 @@ def solve(
     iterations: int,
     tolerance: float,
 ) -> Tensor:
-    """X [batch y x] of (A + shift) x = right, with shift [batch]; all samples end as on a CPU.
+    """X [batch y x] (or [batch set y x]) of (A + shift) x = right, with shift [batch]; all samples end as on a CPU.
 
     `owner` is the model whose maps and weight these are: they are copied once per owner and shape.
     """

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from synth.physics import ifft2c, sense_adjoint
 
-from ..data.packed_batch import Batch
+from ..data.packed_batch import Batch, image_shape
 from ..errors import ModelError
 
 CLIPPED = 6.0  # standard deviations; as in fastmri.data.transforms.UnetDataTransform
@@ -173,9 +173,11 @@ def _centre_widths(mask: Tensor) -> Tensor:
 
 
 def _kspace_of(batch: Batch) -> Tensor:
-    """K-space [batch coil y x]; raises ModelError if it keeps the readout's oversampling."""
+    """K-space [batch coil y x]; raises ModelError for several map sets, and if it keeps the readout's oversampling."""
     kspace = batch["masked_kspace"]
-    if kspace.shape[-2:] != batch["target"].shape[-2:]:
+    if len(image_shape(batch)) == 4:
+        raise ModelError("other projects' networks take pairs with one map set; set coils.espirit_sets = 1")
+    if kspace.shape[-2:] != image_shape(batch)[-2:]:
         raise ModelError(
             "other projects' networks take pairs without the readout's oversampling; set oversampled=False"
         )

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from synth.physics import sense_adjoint, sense_forward
+from synth.physics import coil_expand, sense_adjoint, sense_forward
 
 from .device_solver import normal as device_normal
 from .device_solver import solve as device_solve
@@ -51,6 +51,7 @@ def opposite_lambda(lam: float, acceleration: float, convention: Convention = "A
 class Sense:
     """The model E of a batch: maps [batch coil y x] (batch may be 1), mask [batch 1 y x] or [batch 1 1 x] of bool.
 
+    With maps [batch set coil y x], images are [batch set y x], and coils see their sum (`synth.physics`).
     If whole lines are sampled, A needs the Fourier transform along x alone; on a CPU it is then applied to as many rows
     at a time as fit into the cache.
     """
@@ -63,10 +64,15 @@ class Sense:
         """Whether the mask is of whole lines."""
         return self.mask.shape[-2] == 1
 
+    @property
+    def sets(self) -> bool:
+        """Whether the maps have an axis of sets."""
+        return self.maps.ndim == 5
+
     @cached_property
     def acceleration(self) -> Tensor:
-        """R [batch 1 1]: positions over sampled positions."""
-        return 1 / self.mask.to(self.maps.real.dtype).mean(dim=(-3, -2, -1))[:, None, None]
+        """R [batch 1 1], or [batch 1 1 1] with sets: positions over sampled positions."""
+        return _wide(1 / self.mask.to(self.maps.real.dtype).mean(dim=(-3, -2, -1)), self.maps.ndim - 1)
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:
@@ -76,16 +82,16 @@ class Sense:
     def _weight(self) -> Tensor:
         """R / N on sampled positions, else 0, in the order of the uncentred transform; 1 / N is the inverse's."""
         count = math.prod(self.maps.shape[axis] for axis in self._axes)
-        weight = self.acceleration[:, None] / count * self.mask.to(self.maps.real.dtype)
+        weight = _wide(self.acceleration, 4) / count * self.mask.to(self.maps.real.dtype)
         return torch.fft.ifftshift(weight, dim=self._axes)
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """E^H y [batch y x] of measured k-space [batch coil y x], which is scaled by sqrt(R) as the model is."""
-        return self.acceleration * sense_adjoint(kspace, self.maps, self.mask)
+        return self.acceleration * sense_adjoint(kspace, self.maps, self.mask, sets=self.sets)
 
     def forward(self, x: Tensor) -> Tensor:
         """E x / sqrt(R) [batch coil y x] of images [batch y x]: k-space as it is measured."""
-        return sense_forward(x, self.maps, self.mask)
+        return sense_forward(x, self.maps, self.mask, sets=self.sets)
 
     def normal(self, x: Tensor) -> Tensor:
         """A x = E^H E x [batch y x]; its derivative is A as well, so that nothing is stored for the backward pass."""
@@ -96,7 +102,7 @@ class Sense:
             return device_normal(x, self.maps, self._weight, self._axes)
         if not self.lines:
             return self._normal(self.maps, self._conjugate, x)
-        rows = max(1, CACHE_BYTES // (self.maps.shape[1] * x.shape[-1] * x.element_size()))
+        rows = max(1, CACHE_BYTES // (self.maps.shape[1:-2].numel() * x.shape[-1] * x.element_size()))
         pieces = zip(*(part.split(rows, dim=-2) for part in (self.maps, self._conjugate, x)), strict=True)
         return torch.cat([self._normal(*piece) for piece in pieces], dim=-2)
 
@@ -106,14 +112,18 @@ class Sense:
 
     def _normal(self, maps: Tensor, conjugate: Tensor, x: Tensor) -> Tensor:
         # Centring the image is a shift of both sides, which cancels; the weight is shifted instead of k-space.
-        spectrum = torch.fft.fftn(maps * x[:, None], dim=self._axes)
+        spectrum = torch.fft.fftn(coil_expand(x, maps, sets=True) if self.sets else maps * x[:, None], dim=self._axes)
         spectrum *= self._weight
-        return torch.fft.ifftn(spectrum, dim=self._axes, norm="forward").mul_(conjugate).sum(1)
+        seen = torch.fft.ifftn(spectrum, dim=self._axes, norm="forward")
+        return (seen[:, None] * conjugate).sum(2) if self.sets else seen.mul_(conjugate).sum(1)
 
     def solve(
         self, right: Tensor, mu: Tensor | None, start: Tensor | None, iterations: int, tolerance: float
     ) -> Tensor:
-        """(A + mu)^-1 right [batch y x], with mu [batch 1 1] (None is 0), by conjugate gradients without gradients."""
+        """(A + mu)^-1 right [batch y x], with mu [batch 1 1] (None is 0), by conjugate gradients without gradients.
+
+        With sets, right is [batch set y x] and mu [batch 1 1 1].
+        """
         with torch.no_grad():
             if right.device.type != "cpu":
                 shift = right.real.new_zeros(len(right)) if mu is None else mu.reshape(-1).expand(len(right))
@@ -121,6 +131,11 @@ class Sense:
                 return device_solve(self, self.maps, self._weight, self._axes, *given)
             shifted = self.normal if mu is None else lambda p: self.normal(p) + mu * p
             return conjugate_gradient(shifted, right, start, iterations=iterations, tolerance=tolerance).x
+
+
+def _wide(values: Tensor, ndim: int) -> Tensor:
+    """One value per sample as [batch 1 ...] with `ndim` axes."""
+    return values.reshape(-1, *[1] * (ndim - 1))
 
 
 class _Normal(torch.autograd.Function):
@@ -178,10 +193,11 @@ def regularised_sense(
     """Regularised SENSE [batch y x] of k-space [batch coil y x] with maps [batch coil y x] and mask [batch 1 y|1 x].
 
     `prior` is [batch y x] (default 0); `lam` is one number, or one per image [batch] (see the module for its meaning).
-    The result is differentiable in `prior`, `lam` and `kspace`, not in `maps`. ``implicit`` gradients are those of the
-    exact solution, if both the forward and the backward system are solved to `tolerance`. For a large lam the backward
-    system needs many more iterations, because its right-hand side is all detail. ``iterations`` gives exactly the
-    gradients of the iterations that were made, at the same cost. Raises ValueError for lam <= 0.
+    With maps [batch set coil y x], the image and the prior are [batch set y x]. The result is differentiable in
+    `prior`, `lam` and `kspace`, not in `maps`. ``implicit`` gradients are those of the exact solution, if both the
+    forward and the backward system are solved to `tolerance`. For a large lam the backward system needs many more
+    iterations, because its right-hand side is all detail. ``iterations`` gives exactly the gradients of the iterations
+    that were made, at the same cost. Raises ValueError for lam <= 0.
     """
     level = torch.as_tensor(lam, dtype=maps.real.dtype, device=maps.device)
     if not bool((level > 0).all()):
@@ -202,7 +218,7 @@ def towards(
     gradients: Gradients,
 ) -> Tensor:
     """The image [batch y x] that `regularised_sense` gives, from data E^H y [batch y x] and mu > 0, [] or [batch]."""
-    mu = mu.reshape(-1, 1, 1)
+    mu = _wide(mu, data.ndim)
     if gradients == "iterations":
         right = data if prior is None else data + mu * prior
         return conjugate_gradient(
@@ -218,14 +234,16 @@ def towards(
 
 def residual_of(x: Tensor, prior: Tensor | None, model: Sense, data: Tensor, mu: Tensor) -> float:
     """||b - (A + mu) x|| / ||b|| with b = data + mu prior, for x of `towards`; the largest of the batch."""
-    mu = mu.reshape(-1, 1, 1)
+    mu, axes = _wide(mu, data.ndim), tuple(range(1, data.ndim))
     right = data if prior is None else data + mu * prior
-    left = torch.linalg.vector_norm(right - model.normal(x) - mu * x, dim=(-2, -1))
-    return float((left / torch.linalg.vector_norm(right, dim=(-2, -1)).clamp_min(1e-30)).max())
+    left = torch.linalg.vector_norm(right - model.normal(x) - mu * x, dim=axes)
+    return float((left / torch.linalg.vector_norm(right, dim=axes).clamp_min(1e-30)).max())
 
 
 def cg_sense(kspace: Tensor, maps: Tensor, mask: Tensor, *, iterations: int = 30, tolerance: float = 1e-5) -> Tensor:
     """Unregularised SENSE [batch y x] by at most `iterations` of conjugate gradients from 0.
+
+    With maps [batch set coil y x], the image is [batch set y x].
 
     Stopping early regularises. A sample ends when its residual is `tolerance` times the right-hand side: further
     iterations would not improve the image, but amplify rounding errors in A's null space, which exists if there are

@@ -17,7 +17,8 @@ trained, and so is m_n, which starts at 1.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -117,8 +118,24 @@ class DenoiserSpec(Spec):
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
 
 
+def largest_of(image: Tensor) -> Tensor:
+    """Largest magnitude of each sample of images [batch y x] or [batch set y x], as [batch 1 1] or [batch 1 1 1]."""
+    return image.abs().amax(dim=tuple(range(1, image.ndim)), keepdim=True).clamp_min(1e-30)
+
+
+def each_set(net: Callable[..., Tensor], image: Tensor, conditions: Tensor | None = None) -> Tensor:
+    """A net's images of images [batch y x] or [batch set y x]; the net sees each set's image alone.
+
+    It is called with images [batch y x] and, unless they are None, `conditions` [batch condition].
+    """
+    if image.ndim == 4 and conditions is not None:
+        conditions = conditions.repeat_interleave(image.shape[1], dim=0)
+    given = image.flatten(0, -3)
+    return (net(given) if conditions is None else net(given, conditions)).view_as(image)
+
+
 class UnrolledSense(nn.Module):
-    """Nickel's network; called as ``model(batch) -> image`` [batch y x].
+    """Nickel's network; called as ``model(batch) -> image`` [batch y x], or [batch set y x] with map sets.
 
     A noise-aware network is one model for every SNR. Sigma is an input of each U-net, and the lam of step n is
     lam_n u (s / u)^(p_n). Here s = SNR / (2 sqrt(R)) is the optimum for a white prior, with SNR = 1 / sigma in units of
@@ -179,9 +196,9 @@ class UnrolledSense(nn.Module):
     def _steps(self, batch: Batch, residuals: list[float] | None) -> list[Tensor]:
         model = Sense(batch["sens_maps"], batch["mask"])
         start = model.adjoint(batch["masked_kspace"]) / model.acceleration
-        scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
+        scale = largest_of(start)
         data = start * (model.acceleration / scale)
-        lams, conditions = self._noise(batch, scale[:, 0, 0], model.acceleration[:, 0, 0])
+        lams, conditions = self._noise(batch, scale.flatten(), model.acceleration.flatten())
         made: list[Tensor] = []
         prior: Tensor | None = None
         multiplier = torch.zeros_like(start)
@@ -207,11 +224,10 @@ class UnrolledSense(nn.Module):
 
     def _corrected(self, number: int, image: Tensor, conditions: Tensor | None) -> Tensor:
         """The image after the net of step `number`."""
-        given = (image,) if conditions is None else (image, conditions)
-        if self.checkpointing and torch.is_grad_enabled():
-            made: Tensor = checkpoint(self.nets[number], *given, use_reentrant=False, preserve_rng_state=False)
-            return made  # the nets draw nothing
-        return self._graphed[number](*given)
+        if self.checkpointing and torch.is_grad_enabled():  # the nets draw nothing
+            net = partial(checkpoint, self.nets[number], use_reentrant=False, preserve_rng_state=False)
+            return each_set(net, image, conditions)
+        return each_set(self._graphed[number], image, conditions)
 
     @cached_property
     def _graphed(self) -> list[Graphed]:
@@ -250,11 +266,9 @@ class Denoiser(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
         image = cg_sense(batch["masked_kspace"], batch["sens_maps"], batch["mask"], iterations=self.spec.cg_iterations)
-        scale = image.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-        given = [image / scale]
-        if self.spec.noise_aware:
-            given.append((known_sigma(batch) / scale[:, 0, 0])[:, None])
-        return self._graphed(*given) * scale
+        scale = largest_of(image)
+        noise = (known_sigma(batch) / scale.flatten())[:, None] if self.spec.noise_aware else None
+        return each_set(self._graphed, image / scale, noise) * scale
 
     @cached_property
     def _graphed(self) -> Graphed:

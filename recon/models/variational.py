@@ -81,7 +81,9 @@ class VariationalStage(nn.Module):
         self.project()
 
     def regulariser(self, u: Tensor) -> Tensor:
-        """(1 / N_k) sum_i K_i^H phi_i(K_i u) of images [batch y x]."""
+        """(1 / N_k) sum_i K_i^H phi_i(K_i u) of images [batch y x], or of each set of [batch set y x]."""
+        if u.ndim == 4:
+            return self.regulariser(u.flatten(0, 1)).view_as(u)
         filters, _, size, _ = self.kernels.shape
         parts = symmetric_pad(torch.stack([u.real, u.imag], dim=1), size - 1)
         activated = rbf(correlate(parts, self.kernels), self.weights, self.table)
@@ -92,7 +94,8 @@ class VariationalStage(nn.Module):
         """The next image; `gradient` is u -> A^H (A u - f), `noise` [batch] the noise level over `USUAL_NOISE`."""
         if self.powers is None or noise is None:
             return u - self.regulariser(u) - self.lam * gradient(u)
-        regulariser, data = (noise[:, None, None] ** power for power in self.powers)
+        level = noise.view(-1, *[1] * (u.ndim - 1))
+        regulariser, data = (level**power for power in self.powers)
         return u - regulariser * self.regulariser(u) - self.lam * data * gradient(u)
 
     @torch.no_grad()
@@ -103,7 +106,7 @@ class VariationalStage(nn.Module):
 
 
 class VariationalNetwork(nn.Module):
-    """Knoll's variational network; called as ``model(batch) -> image`` [batch y x].
+    """Knoll's variational network; called as ``model(batch) -> image`` [batch y x], or [batch set y x] with map sets.
 
     Parameters
     ----------
@@ -135,13 +138,13 @@ class VariationalNetwork(nn.Module):
     def _reconstruct(self, kspace: Tensor, maps: Tensor, mask: Tensor, sigma: Tensor | None = None) -> Tensor:
         model = Sense(maps, mask)
         start = model.adjoint(kspace) / model.acceleration
-        scale = start.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
+        scale = start.abs().amax(dim=tuple(range(1, start.ndim)), keepdim=True).clamp_min(1e-30)
         data = start / scale
 
         def gradient(u: Tensor) -> Tensor:
             return model.normal(u) / model.acceleration - data
 
-        noise = None if sigma is None else sigma / scale[:, 0, 0] / USUAL_NOISE
+        noise = None if sigma is None else sigma / scale.flatten() / USUAL_NOISE
         u = data
         for stage in self.stages:
             given = u, gradient, noise

@@ -12,7 +12,6 @@ which start from them, on a grid that is fine enough; and quintic splines from t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,43 +20,18 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from ..physics import centre_block, rss
+from ..physics import rss
 from ..version import SCAN_STAGES
+from .espirit_maps import EspiritMaps
 from .map_phase import TINY, phasor, principal, referenced, smooth_phase
 from .noise_profile import NoiseProfile, whiten, whitening_matrix
+from .patches import reference_block, signal_space
 
 Complex = NDArray[np.complex64]
 SPACING = (8, 4)  # approximate pixels between the positions of the coarse and of the fine grid
 LEAST = (12, 24)  # fewest positions along an axis; the matrices are trigonometric polynomials of degree kernel - 1
 ITERATIONS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class EspiritMaps:
-    """Coil maps, and how well the reference lines agree with them at each pixel.
-
-    Attributes
-    ----------
-    maps
-        [set coil y x] with sum |map|^2 = 1 over the coils of each set.
-    eigenvalues
-        [set y x]: near 1 in the object, lower in the air.
-    notes
-        What limits the maps: a vortex of the phase in the object that no reference avoids.
-    """
-
-    maps: Complex
-    eigenvalues: NDArray[np.float32]
-    notes: tuple[str, ...] = ()
-
-    def cropped(self, threshold: float) -> Complex:
-        """First set [coil y x], zero where its eigenvalue is below the threshold."""
-        return np.where(self.eigenvalues[0] >= threshold, self.maps[0], np.complex64(0))
-
-    def soft(self, threshold: float) -> Complex:
-        """First set [coil y x] times a weight that falls from 1 at the threshold to 0 at half of it, as sin^2."""
-        ramp = np.clip(2 * self.eigenvalues[0] / threshold - 1, 0, 1)
-        return np.asarray(self.maps[0] * np.sin(ramp * np.float32(np.pi / 2)) ** 2, np.complex64)
+NOISE_ALONE = "the reference lines hold nothing above the noise: there are no coil maps"
 
 
 def espirit(
@@ -69,6 +43,7 @@ def espirit(
     threshold: float = 0.02,
     sets: int = 1,
     extend: bool = False,
+    sigma: float = 0.0,
     version: int = SCAN_STAGES["maps"],
 ) -> EspiritMaps:
     """Coil maps from the fully sampled centre of k-space: ESPIRiT (Uecker et al., Magn Reson Med 71:990, 2014).
@@ -90,8 +65,13 @@ def espirit(
         Number of map sets; a second one describes signal that wraps around.
     extend
         Continue the maps smoothly beyond the object, for images that fill the field of view.
+    sigma
+        Standard deviation of the real part of the noise in k-space, and of its imaginary part; 0 where it is not known.
+        Singular vectors are then also left out where noise alone has their values (`noise_edge`): noise alone gives
+        no maps, and the maps of weak signals are less noisy.
     version
-        1 gives the maps of corpora that have no version of the stage "maps", whose phase may have vortices.
+        1 gives the maps of corpora that have no version of the stage "maps", whose phase may have vortices; 1 and 2
+        ignore `sigma`.
 
     Returns
     -------
@@ -101,11 +81,16 @@ def espirit(
     Raises
     ------
     ValueError
-        The reference is too small for the kernel, or not fully sampled.
+        The reference is too small for the kernel, or not fully sampled; or there are fewer coils than sets.
     """
+    if sets > len(kspace):
+        raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {len(kspace)}; ask for 1 set")
     shape = shape or (kspace.shape[1], kspace.shape[2])
-    block = _reference_block(kspace, reference, kernel)
-    signal = signal_space(block, kernel, threshold)
+    block = reference_block(kspace, reference, kernel)
+    signal = signal_space(block, kernel, threshold, sigma if version >= 3 else 0.0)
+    maps, eigenvalues = np.zeros((sets, len(kspace), *shape), np.complex64), np.zeros((sets, *shape), np.float32)
+    if not signal.size:
+        return EspiritMaps(maps, eigenvalues, (NOISE_ALONE,))
     lags = lag_coefficients(signal, len(kspace), kernel)
     grids = [tuple(max(n // spacing, least) for n in shape) for spacing, least in zip(SPACING, LEAST, strict=True)]
     coarse = matrices_at(lags, _positions(shape, grids[0]))
@@ -115,8 +100,6 @@ def espirit(
     to_pixels = [_spline(a, n, around=not extend) for a, n in zip(grids[1], shape, strict=True)]
     objects = [_object(block, _positions(shape, grid)) for grid in grids[: 1 + extend]]
     notes: list[str] = []
-    maps = np.empty((sets, len(kspace), *shape), np.complex64)
-    eigenvalues = np.empty((sets, *shape), np.float32)
     found: list[Complex] = []
     for k in range(sets):
         start, left = _start(values[..., -1 - k], vectors[..., -1 - k], objects[0], version)
@@ -128,7 +111,7 @@ def espirit(
             beyond = _normalised(_interpolated(_extended(start, known), to_fine))
             trust = (_trust(value) * objects[1])[..., None]
             refined = _normalised(trust * refined + (1 - trust) * beyond)
-        maps[k] = np.moveaxis(_normalised(_interpolated(refined, to_pixels)), -1, 0)
+        maps[k] = np.moveaxis(_orthonormal(_interpolated(refined, to_pixels), maps[:k]), -1, 0)
         eigenvalues[k] = np.clip(_interpolated(value[..., None], to_pixels)[..., 0].real, 0, None)
     return EspiritMaps(maps, eigenvalues, tuple(notes))
 
@@ -141,35 +124,9 @@ def _start(
     if version == 1:
         return smooth_phase(vectors, certainty, principal(vectors, certainty)), 0
     inside = (signal > 0) & (_trust(values) > 0)
-    return referenced(vectors, certainty, inside if inside.any() else np.ones_like(inside))
-
-
-def _reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) -> Complex:
-    size = [min(r, n) for r, n in zip(reference, kspace.shape[1:], strict=True)]
-    if min(size) <= kernel:
-        raise ValueError(
-            f"maps cannot be computed from {size[0]}x{size[1]} reference samples with kernels of {kernel}x{kernel}; "
-            "sample more reference lines"
-        )
-    block = kspace[(slice(None), *(centre_block(n, r) for n, r in zip(kspace.shape[1:], size, strict=True)))]
-    if not block.any(axis=(0, 1)).all():
-        raise ValueError(f"the centre {size[0]}x{size[1]} of k-space is not fully sampled; lower the reference")
-    return block
-
-
-def signal_space(block: Complex, kernel: int, threshold: float) -> Complex:
-    """Orthonormal basis [coil*kernel*kernel rank] of the patches of a reference block [coil y x]."""
-    windows = np.lib.stride_tricks.sliding_window_view(block, (kernel, kernel), axis=(1, 2))
-    patches = np.moveaxis(windows, 0, 2).reshape(-1, len(block) * kernel**2).astype(np.complex64)  # [patch, value]
-    patches /= max(float(np.abs(patches).max()), 1e-30)
-    wide = len(patches) < patches.shape[1]
-    gram = patches.conj() @ patches.T if wide else patches.T @ patches.conj()
-    squares, vectors = np.linalg.eigh(gram)
-    kept = squares > threshold**2 * squares[-1]
-    basis = vectors[:, kept]
-    if wide:  # singular vectors of the patches from those of their transpose
-        basis = (patches.T @ basis) / np.sqrt(squares[kept])
-    return np.asarray(basis, np.complex64)
+    if inside.any():
+        return referenced(vectors, certainty, inside)
+    return referenced(vectors, certainty, np.ones_like(inside))[0], 0
 
 
 def lag_coefficients(signal: Complex, coils: int, kernel: int) -> Complex:
@@ -214,6 +171,14 @@ def _refined(matrices: Complex, start: Complex, others: list[Complex]) -> tuple[
     value = np.sum(vector.conj() * (matrices @ vector[..., None])[..., 0], axis=-1).real
     aligned = vector * phasor(np.sum(vector.conj() * start, axis=-1))[..., None]
     return np.asarray(aligned, np.complex64), np.asarray(value, np.float32)
+
+
+def _orthonormal(vectors: Complex, maps: Complex) -> Complex:
+    """Vectors [y x coil] of norm 1, without their parts along maps [set coil y x], which interpolation adds to them."""
+    vectors = _normalised(vectors)
+    for one in np.moveaxis(maps, 1, -1):
+        vectors = _normalised(vectors - one * np.sum(one.conj() * vectors, axis=-1, keepdims=True))
+    return vectors
 
 
 def _normalised(vectors: Complex) -> Complex:
@@ -278,12 +243,18 @@ def _interpolated(values: NDArray[np.inexact], matrices: list[NDArray[np.float32
 
 
 def maps_of_coils(
-    kspace: NDArray[np.complex64], profile: NoiseProfile | None, version: int = SCAN_STAGES["maps"]
-) -> NDArray[np.complex64]:
-    """Maps [coil y x] of the coils themselves: whiten k-space, compute maps by ESPIRiT, and undo the whitening."""
+    kspace: Complex, profile: NoiseProfile | None, version: int = SCAN_STAGES["maps"]
+) -> tuple[Complex, tuple[str, ...]]:
+    """Maps [coil y x] of the coils themselves, and notes: whiten k-space, compute maps by ESPIRiT, undo the whitening.
+
+    Raises ValueError where the reference lines hold nothing above the noise.
+    """
     reference = (min(24, kspace.shape[1]), min(24, kspace.shape[2]))
     if profile is None:
-        return espirit(kspace, reference=reference, extend=True, version=version).maps[0]
-    white = espirit(whiten(kspace, profile), reference=reference, extend=True, version=version).maps[0]
-    maps = np.tensordot(np.linalg.inv(whitening_matrix(profile)), white, axes=1)
-    return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64)
+        plain = espirit(kspace, reference=reference, extend=True, version=version)
+        return plain.maps[0], plain.notes
+    white = espirit(whiten(kspace, profile), reference=reference, extend=True, sigma=1.0, version=version)
+    if not white.maps.any():
+        raise ValueError(NOISE_ALONE)
+    maps = np.tensordot(np.linalg.inv(whitening_matrix(profile)), white.maps[0], axes=1)
+    return np.asarray(maps / np.maximum(rss(maps), 1e-30), np.complex64), white.notes

@@ -5,7 +5,8 @@ holds the arrays ``kspace``, ``mask``, ``target`` (first axis: pair) and ``maps`
 one pair or map set; one shard is one file, which one task writes. Every drawn or measured number has an array with the
 same first axis, and with further axes where it has several values per pair. In a group, an axis of one name has one
 size. Chunks are uncompressed (noise does not compress) and carry a crc32c; a missing chunk of complex numbers reads as
-NaN.
+NaN. Pairs with several map sets (`coils.espirit_sets`) have targets [pair map_set y x] and maps [pair map_set coil y
+x].
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
         group = root.create_group(bucket.name)
         pairs, step = len(bucket.indices), plan.shard_pairs
         kspace = ("pair", "coil", "readout", "line") if bucket.lines else ("pair", "coil", "point")
+        several = ("map_set",) * (len(bucket.maps_shape) - 3)
         mask = ("pair", "x") if bucket.lines else ("pair", "y", "x")  # there, y is a phase encoding, too
         _create(group, "kspace", (pairs, *bucket.kspace_shape), step, "complex64", NAN, kspace)
         _create(group, "mask", (pairs, *bucket.mask_shape), step, "bool", False, mask)
-        _create(group, "target", (pairs, *bucket.matrix), step, "complex64", NAN, ("pair", "y", "x"))
+        _create(group, "target", (pairs, *bucket.target_shape), step, "complex64", NAN, ("pair", *several, "y", "x"))
         own = plan.recipe.own_maps
         sets, step = (pairs, step) if own else (plan.recipe.coils.sets, map_shard_sets(bucket))
-        maps = ("pair" if own else "set", "coil", "y", "x")
+        maps = ("pair" if own else "set", *several, "coil", "y", "x")
         _create(group, "maps", (sets, *bucket.maps_shape), step, "complex64", NAN, maps)
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
 

@@ -85,6 +85,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
             else:
                 row |= {"source_sha256": pair.source_sha256, "digest": pair.digest(), "numbers": pair.numbers}
                 row["findings"] = list(pair.findings)
+                row |= {"notes": list(pair.notes)} if pair.notes else {}
                 arrays = padded(pair.kspace, bucket.capacity), *pair.arrays[1:]
             row["crc32c"] = {n: w.append(array) for n, w, array in zip(names, writers, arrays, strict=True)}
             rows.append(row)
@@ -93,7 +94,7 @@ def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict
 
 def hole(bucket: BucketPlan) -> tuple[NDArray[Any], ...]:
     """The arrays that are stored where a source was rejected: NaN, and an empty mask."""
-    shapes = (bucket.kspace_shape, bucket.matrix, bucket.maps_shape)
+    shapes = (bucket.kspace_shape, bucket.target_shape, bucket.maps_shape)
     kspace, target, maps = (np.full(shape, NAN, np.complex64) for shape in shapes)
     return (kspace, np.zeros(bucket.mask_shape, bool), target, *((maps,) if bucket.own_maps else ()))
 
@@ -138,6 +139,7 @@ def arrays_of(task: Task, bucket: BucketPlan) -> tuple[str, ...]:
 
 def shard_files(root: Path, bucket: BucketPlan, task: Task) -> list[Path]:
     """The files that a task writes."""
-    ndims = {"kspace": 1 + len(bucket.kspace_shape), "mask": 1 + len(bucket.mask_shape), "target": 3, "maps": 4}
+    shapes = {"kspace": bucket.kspace_shape, "mask": bucket.mask_shape}
+    shapes |= {"target": bucket.target_shape, "maps": bucket.maps_shape}
     names = arrays_of(task, bucket)
-    return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * (ndims[n] - 1)) for n in names]
+    return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * len(shapes[n])) for n in names]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..rng import rng
 from ..settings.spec import PositiveRange, Range, Spec, draw_uniform
@@ -175,6 +175,9 @@ class EspiritSpec(Spec):
     Coils are compressed to `count` virtual coils by the method `compression`; without `count`, a scan keeps its own
     coils. Maps are zero where their eigenvalue is below `crop`, or fade out with `soft`; `crop = 0` keeps them
     everywhere.
+
+    With `espirit_sets = 2`, pairs have two map sets, for objects that are wider than the field of view: the second set
+    describes the signal that wraps around. Maps are then [set coil y x], and references [set y x].
     """
 
     kind: Literal["espirit"] = "espirit"
@@ -186,6 +189,21 @@ class EspiritSpec(Spec):
     crop: float = Field(default=0.0, ge=0, lt=1)
     soft: bool = Field(default=False, description="fade maps out below the eigenvalue crop instead of cutting them")
     extend: bool = Field(default=False, description="continue the maps beyond the object")
+    espirit_sets: int = Field(  # left out where it is 1, so that earlier recipes keep their hashes
+        default=1,
+        ge=1,
+        le=2,
+        exclude_if=lambda sets: sets == 1,
+        description="map sets of a pair; 2 for objects that are wider than the field of view",
+    )
+
+    @model_validator(mode="after")
+    def _no_two_extended_sets(self) -> EspiritSpec:
+        if self.espirit_sets > 1 and self.extend:
+            raise ValueError("extend = true continues one map set; leave it out, or write espirit_sets = 1")
+        if self.count is not None and self.count < self.espirit_sets:
+            raise ValueError(f"espirit_sets = {self.espirit_sets} needs as many coils or more; raise count")
+        return self
 
     @property
     def sets(self) -> int:

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..physics import rss
 from ..stages.mask import Mask
 from ..stages.readout import Readout
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """A pair in full: k-space [coil y x] as acquired, zero where not sampled; mask [x] or [y x]; maps; target [y x]."""
+    """A pair in full: k-space [coil y x] as acquired, zero where not sampled; mask [x] or [y x]; maps; target [y x].
+
+    Pairs with several map sets have maps [set coil y x] and a target [set y x].
+    """
 
     name: str
     index: int
@@ -26,9 +30,14 @@ class Content:
     full: bool = False  # all of k-space is stored, and the mask says which part is to be used
 
     @property
+    def magnitude(self) -> NDArray[np.float32]:
+        """The target's magnitude [y x]: the root of the sum of squares over its sets, where it has several."""
+        return np.asarray(np.abs(self.target) if self.target.ndim == 2 else rss(self.target))
+
+    @property
     def readout(self) -> Readout:
         """Rows of the image among those acquired."""
-        return Readout(self.target.shape[0], self.kspace.shape[1])
+        return Readout(self.target.shape[-2], self.kspace.shape[1])
 
     @property
     def mask(self) -> Mask:
@@ -38,7 +47,7 @@ class Content:
 
 def header_xml(content: Content, rows: int, oversampled: int) -> str:
     """An MRD header for k-space of `oversampled` readout samples and an image of `rows`; a pixel is taken as 1 mm."""
-    columns, coils = content.target.shape[1], len(content.kspace)
+    columns, coils = content.target.shape[-1], len(content.kspace)
 
     def space(name: str, samples: int) -> str:
         sizes = f"<x>{samples}</x><y>{columns}</y><z>1</z>"

@@ -31,10 +31,10 @@ def write(content: Content, folder: Path) -> None:
     with h5py.File(folder / f"{content.name}{SUFFIX}", "x") as file:
         file["kspace"] = kspace[None].astype(np.complex64)
         file["mask"] = content.sampled.astype(np.float32)
-        file["reconstruction_rss"] = np.abs(content.target)[None]
+        file["reconstruction_rss"] = content.magnitude[None]
         file["ismrmrd_header"] = header_xml(content, rows, rows)
         file["target"], file["sens_maps"] = content.target, content.maps
-        magnitude = np.abs(content.target)
+        magnitude = content.magnitude
         file.attrs.update(
             {
                 "max": float(magnitude.max()),

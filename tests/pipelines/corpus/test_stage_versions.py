@@ -75,7 +75,7 @@ def damage(corpus):
 
 
 def test_versions_are_stored_where_they_are_above_1(new, old, corpus):
-    assert stages(new) == [{"maps": 2}, {"maps": 2}]
+    assert stages(new) == [{"maps": 3}, {"maps": 3}]
     assert stages(old) == stages(corpus) == [None, None]
     assert open_corpus(old).attributes["recipe_hash"] == open_corpus(new).attributes["recipe_hash"]
     assert open_corpus(old).content_hash != open_corpus(new).content_hash
@@ -120,11 +120,11 @@ def test_an_export_keeps_the_versions(new, old, tmp_path):
 
 def test_later_versions_are_named(new, recipe, tmp_path):
     corpus = copied(new, tmp_path)
-    restage(corpus, {"maps": 3})
+    restage(corpus, {"maps": 4})
     assert verify(corpus).intact
     assert iterate(corpus, 1)["pairs"] == 4
     assert build(recipe, corpus, SYNC).status == "already there"
-    wanted = r"c\.zarr: its pairs need version 3 of the stage 'maps', and this Fathom .* makes versions up to 2"
+    wanted = r"c\.zarr: its pairs need version 4 of the stage 'maps', and this Fathom .* makes versions up to 3"
     with pytest.raises(StageVersionError, match=wanted):
         verify(corpus, replay=1)
     damage(corpus)
