@@ -101,7 +101,9 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
     target = np.asarray(bucket.arrays["target"][row])
     sampled = np.asarray(bucket.arrays["mask"][row])
     maps = np.asarray(bucket.arrays["maps"][int(bucket.map_rows[row])])
-    numbers = {n: float(bucket.numbers(n)[row]) for n in ("snr_wanted", "sigma", "acceleration_net")}
+    net = float(bucket.numbers("acceleration_net")[row])
+    known = "snr_wanted" in bucket.arrays  # absent where the noise of no scan is known
+    snr = f"{bucket.numbers('snr_wanted')[row]:.0f}" if known else "unknown"
     size = (np.asarray(bucket.arrays["kspace"].shape)[2] if sampled.ndim == 1 else sampled.shape[0], sampled.shape[-1])
     zero_filled = zero_filled_image(corpus, bucket, row, maps)
     first, shown = (maps, np.abs(target)) if target.ndim == 2 else (maps[0], rss(target))  # first of several sets
@@ -120,12 +122,12 @@ def _draw_pair(axes: Any, corpus: Corpus, bucket: Bucket, row: int) -> None:
         ),
         (
             np.broadcast_to(sampled, size),
-            f"mask, net R = {numbers['acceleration_net']:.2f}",
+            f"mask, net R = {net:.2f}",
             {"cmap": "gray", "vmin": 0, "vmax": 1},
         ),
         (
             zero_filled,
-            f"zero-filled; SNR ({corpus.recipe.noise.definition}) {numbers['snr_wanted']:.0f}",
+            f"zero-filled; SNR ({corpus.recipe.noise.definition}) {snr}",
             {"cmap": "gray", "vmin": 0},
         ),
     ]
