@@ -100,7 +100,7 @@ def evaluate_command(
         say_notes(runs_code(list(named.values())))
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
-        measured = Probes(without, replicas, probes if noise_map else 0)
+        measured = Probes(without, replicas, noise_map=probes if noise_map else 0)
         summary = evaluate(named, Path(corpus), out, device, batch_size, measured)
     failed = summary.get("failed", {})
     for name, why in failed.items():

@@ -73,8 +73,7 @@ def evaluate(
     """Test models on the pairs of a corpus; write ``rows.csv``, ``summary.json`` and ``images.png`` into `out`.
 
     With replicas of noise, it also writes ``noise.png``; with `Probes.noise_map`, ``noise_map.png``. Intervals are over
-    sources, or within few of them; see `recon.evaluation.units`. A note tells if a network was trained on sources of the
-    corpus.
+    sources, or within few of them; see `recon.evaluation.units`. A note tells if a network was trained on some of them.
 
     `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
     with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
