@@ -61,9 +61,8 @@ def reconstruct(
     if len(scan) == 0:
         raise ScanError(f"{path} holds only noise; give a scan with images")
     profile, notes = noise_of(scan)
-    needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
-    if profile is None and needs:
-        raise ScanError(f"{path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
+    if profile is None:
+        _refuse_unknown_noise(path, "noise maps" if probes else model, card, notes, probes)
     images, rows, drawn, maps = [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
@@ -91,6 +90,11 @@ def reconstruct(
     draw_rows(drawn, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _refuse_unknown_noise(path: Path, what: str, card: dict[str, Any], notes: list[str], probes: int) -> None:
+    if probes or card.get("model", {}).get("noise_aware"):
+        raise ScanError(f"{path}: {what} need the noise level, which cannot be learnt from this scan ({notes[0]})")
 
 
 def _image(network: Reconstruction, batch: Batch) -> Image:
