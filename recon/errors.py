@@ -19,7 +19,3 @@ class TrainingError(FathomError, RuntimeError):
 
 class UnmeasurableError(FathomError, ValueError):
     """The noise of a corpus cannot be distinguished from its signal; the message says why."""
-
-
-class UncheckedWarning(UserWarning):
-    """A file of an earlier version is used, which has no checksum: damage in it would not be noticed."""

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from recon.errors import UncheckedWarning
 from synth.errors import FathomError
 from synth.storage.place import local_path
+from synth.storage.whole import UncheckedWarning
 
 from ..display.terminal import say, shown
 from .interrupt import stopped

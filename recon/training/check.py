@@ -40,6 +40,8 @@ def check_training(folder: Path) -> tuple[list[str], dict[str, str]]:
             problems.append(str(error))
             continue
         card = facts if name == WEIGHTS else card
+        if card and not _is_of_this_training(name, facts, card):
+            problems.append(f"{folder / name} belongs elsewhere; restore it")
         if not has_sum(folder / name):
             not_covered[name] = "an earlier version of Fathom wrote it, without a checksum"
     if card and not _is(folder / CARD, card_document(card)):
@@ -47,6 +49,14 @@ def check_training(folder: Path) -> tuple[list[str], dict[str, str]]:
     if card and not _agrees(folder / NOTE, card):
         problems.append(f"{folder / NOTE} does not say what is in {WEIGHTS}; restore it")
     return problems, not_covered
+
+
+def _is_of_this_training(name: str, facts: dict[str, Any], card: dict[str, Any]) -> bool:
+    """Whether the facts in a file of tensors are those of its kind, and of the same training as the card."""
+    if name == "best.safetensors":
+        return facts.keys() == {"step"}
+    kind = "model" if name == WEIGHTS else "state"
+    return kind in facts and "identity" in facts and facts["identity"] == card.get("identity")
 
 
 def _is(file: Path, document: bytes) -> bool:

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from synth.storage.whole import write_whole
+from synth.storage.whole import UncheckedWarning, write_whole
 
-from ..errors import CheckpointError, UncheckedWarning
+from ..errors import CheckpointError
 
 SCHEMA = "2"  # raise it with every change of what is stored
 EARLIER = "1"  # had no sum

@@ -40,6 +40,10 @@ def read_document(path: Path, most: int = LARGEST_DOCUMENT) -> bytes:
         return file.read()
 
 
+class UncheckedWarning(UserWarning):
+    """A file of an earlier version is used, which has no checksum: damage in it would not be noticed."""
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file whole or not at all, and durably; raises OSError that names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,15 +5,17 @@ import warnings
 
 import pytest
 import torch
+from corpus_forms import exchange
 from safetensors import safe_open
 from safetensors.torch import save_file
 from trainings import NETWORKS, Stopped, settings, stop_at, weights
 
-from recon.errors import CheckpointError, UncheckedWarning
+from recon.errors import CheckpointError
 from recon.training.check import check_training
 from recon.training.checkpoint import load_tensors, save_tensors
 from recon.training.loop import train
 from recon.training.model_files import load_model
+from synth.storage.whole import UncheckedWarning
 
 
 def test_bad_checkpoints_are_refused(corpus, tmp_path):
@@ -134,6 +136,10 @@ def test_a_finished_training_is_checked_file_by_file(corpus, tmp_path):
         (problem,) = check_training(out)[0]
         assert name in problem
         (out / name).write_bytes(whole)
+    one, other = out / "best.safetensors", out / "checkpoint.safetensors"
+    exchange(one, other)
+    assert ["belongs elsewhere" in problem for problem in check_training(out)[0]] == [True, True]
+    exchange(one, other)
     (out / "notes.txt").write_text("mine")
     assert check_training(out)[1]["notes.txt"] == "is not part of the training"
     told = json.loads((out / "settings.json").read_text())
