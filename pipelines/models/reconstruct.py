@@ -26,6 +26,7 @@ from ..display.progress import Meter
 from .named_models import model_named
 
 SHOWN = 4  # slices in the picture
+UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 FILES = ("images.npy", "images.png", "noise_map.npy", "noise_map.png", "summary.json")
 
 
@@ -61,8 +62,7 @@ def reconstruct(
     if len(scan) == 0:
         raise ScanError(f"{path} holds only noise; give a scan with images")
     profile, notes = noise_of(scan)
-    if profile is None:
-        _refuse_unknown_noise(path, "noise maps" if probes else model, card, notes, probes)
+    _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
     images, rows, drawn, maps = [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
@@ -71,30 +71,34 @@ def reconstruct(
             notes += [f"slice {number}: {limit}" for limit in limits]
             on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
             images.append(image := _image(network, on_device))
-            if probes and not bool(batch["sens_maps"].any()):
-                raise ScanError(f"{path}, slice {number}: {limits[0]}; leave out --noise-map")
             if probes:
+                _refuse_empty(batch, f"{path}, slice {number}", limits)
                 maps.append(noise_map(network, on_device, probes))
-            title = model if card == {} else str(card["name"])
+            title = str(card.get("name", model))
             if reference is not None and reference.any():
                 rows.append({"slice": number, **slice_metrics(image, reference)})
-                title = f"{title}, {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
+                title += f", {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
             if number in shown:
                 drawn.append(_panels(title, image, reference))
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
-    summary |= {"map_sets": sets} if sets > 1 else {}
-    summary["unit"] = "of the file" if profile is None else "noise: sigma is 1 in k-space's real and imaginary parts"
-    _write_array(np.stack(images), out / "images.npy")
+    summary |= {"unit": UNITS[profile is not None], **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
+    _write_array(np.stack(images), out / "images.npy")
     draw_rows(drawn, out / "images.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 
-def _refuse_unknown_noise(path: Path, what: str, card: dict[str, Any], notes: list[str], probes: int) -> None:
-    if probes or card.get("model", {}).get("noise_aware"):
-        raise ScanError(f"{path}: {what} need the noise level, which cannot be learnt from this scan ({notes[0]})")
+def _refuse_empty(batch: Batch, where: str, limits: tuple[str, ...]) -> None:
+    if not bool(batch["sens_maps"].any()):
+        raise ScanError(f"{where}: {limits[0]}; leave out --noise-map")
+
+
+def _refuse_unknown_noise(path: Path, model: str, card: dict[str, Any], notes: list[str], probes: int) -> None:
+    needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
+    if needs and notes:
+        raise ScanError(f"{path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
 
 
 def _image(network: Reconstruction, batch: Batch) -> Image:
