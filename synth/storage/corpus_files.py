@@ -194,6 +194,7 @@ def maps_of_corpus(path: Path) -> list[zarr.Array[Any]]:
 
 def damaged_metadata(path: Path, error: Exception) -> CorpusError:
     """The error of a corpus whose arrays cannot be opened."""
+    refuse_shortage(error)
     return CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it")
 
 

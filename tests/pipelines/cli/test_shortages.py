@@ -119,7 +119,7 @@ def test_a_damaged_checksum_names_its_file(corpus, tmp_path):
     copy = shutil.copytree(corpus, tmp_path / "c.zarr")
     chunk = copy / "c4-y48-x56/sigma/c/0"
     chunk.write_bytes(b"?" + chunk.read_bytes()[1:])
-    refused(run("iterate", copy), "c4-y48-x56/sigma", "checksum", "the same `fathom build` mends it")
+    refused(run("iterate", copy), "c4-y48-x56/sigma", "checksum", "the same `fathom build` mends the corpus")
 
 
 def test_certificates_that_are_missing(file, tmp_path):
