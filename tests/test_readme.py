@@ -70,7 +70,7 @@ def test_toml_blocks_are_recipes_trainings_and_a_study_that_runs(tmp_path):
     for k, block in enumerate(blocks("toml")):
         (tmp_path / f"{k}.toml").write_text(block)
         if "[tests]" in block:
-            words = ["study", str(tmp_path / f"{k}.toml"), "--out", str(tmp_path / "study")]
+            words = ["study", str(tmp_path / f"{k}.toml"), "--scale", "smoke", "--out", str(tmp_path / "study")]
             made = CliRunner().invoke(app, words)
             assert made.exit_code == 0, made.output
             rows = (tmp_path / "study" / "rows.csv").read_text().splitlines()

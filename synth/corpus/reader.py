@@ -127,7 +127,12 @@ def open_corpus(path: str | Path) -> Corpus:
 
 def _opened(path: Path, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:
     bucket = open_bucket(path, plan.name, own_maps=plan.own_maps, sums=sealed_sums(attributes, plan.name))
-    shapes = {"kspace": plan.kspace_shape, "mask": plan.mask_shape, "target": plan.target_shape, "maps": plan.maps_shape}
+    shapes = {
+        "kspace": plan.kspace_shape,
+        "mask": plan.mask_shape,
+        "target": plan.target_shape,
+        "maps": plan.maps_shape,
+    }
     for name, shape in shapes.items():
         if bucket.arrays[name].shape[1:] != shape:
             raise ValueError(f"{plan.name}/{name} has rows of shape {bucket.arrays[name].shape[1:]} instead of {shape}")

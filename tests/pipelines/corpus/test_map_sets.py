@@ -112,8 +112,8 @@ def test_the_corpus_is_verified_read_and_batched(wide, folder):
     assert batch["sens_maps"].shape == (2, 2, COILS, ROWS, FIELD)
     assert batch["target"].shape == (2, *TWO)
     arrays = open_corpus(wide).buckets[0].arrays
-    assert arrays["maps"].metadata.dimension_names == ("pair", "set", "coil", "y", "x")
-    assert arrays["target"].metadata.dimension_names == ("pair", "set", "y", "x")
+    assert arrays["maps"].metadata.dimension_names == ("pair", "map_set", "coil", "y", "x")
+    assert arrays["target"].metadata.dimension_names == ("pair", "map_set", "y", "x")
 
 
 def test_two_sets_reconstruct_what_one_cannot(wide, folder, tmp_path):
