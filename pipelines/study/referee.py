@@ -20,7 +20,13 @@ from .folder import Row, StudyFolder
 from .settings import ExpectedSpec, MeasureSpec, Study
 
 VERSION = 1  # of the card
-PARTS = {"keeps": "What it keeps", "invents": "What it invents", "breaks": "Where it breaks"}
+PARTS = {
+    "keeps": "What it keeps",
+    "invents": "What it invents",
+    "snr": "What happens at another SNR",
+    "breaks": "Where it breaks",
+}
+SENTENCES = 3  # at most, of one part, in the answer to a question
 PICTURES = ("heads", "bright-4")  # corpora whose pictures are shown, if the study has them
 
 
@@ -89,9 +95,10 @@ def answers(study: Study, table: dict[str, dict[str, Interval | None]], rows: Se
             told = "Yes: the interval does not hold 0." if sure else "Undecided: the interval holds 0, or is not known."
             found.append(("By how much?", f"{_number(gap)} {unit} {second}, the second."))
             found.append(("Is it sure?", f"{told} It is over {gap.over}."))
-    for question, part, most in (("What does it invent?", "invents", 3), ("What happens at another SNR?", "breaks", 2)):
+    for part in ("invents", "snr"):
+        question = {"invents": "What does it invent?", "snr": "What happens at another SNR?"}[part]
         lines = [(m, table[m.name].get(best)) for m in study.measures if m.part == part]
-        numbers = [f"{m.says}: {_number(value)}" for m, value in lines if value][:most]
+        numbers = [f"{m.says}: {_number(value)}" for m, value in lines if value][:SENTENCES]
         found.append((question, f"{best}: {'; '.join(numbers)}." if numbers else "Not measured."))
     return found
 

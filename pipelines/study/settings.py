@@ -123,7 +123,7 @@ class MeasureSpec(Spec):
     corpus: str
     metric: Metric
     minus: str | None = Field(default=None, description="of the same pairs, for a change from this corpus")
-    part: Literal["keeps", "invents", "breaks"]
+    part: Literal["keeps", "invents", "snr", "breaks"]
     better: Literal["more", "less"] | None = None
 
 
