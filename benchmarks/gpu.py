@@ -306,7 +306,7 @@ def _():
         how = {"name": "check", "data": {"corpora": (str(corpus),)}, "model": model, "optimiser": optimiser}
         settings = Training.model_validate({**how, "training": {**length, "loss": loss}})
         stamps, losses, waited = [], [], []
-        real = recon.data.loader.PairLoader.__iter__
+        real = recon.data.loader.PairLoader.endless
 
         def timed_batches(self, real=real, waited=waited):
             batches = real(self)
@@ -322,11 +322,11 @@ def _():
             stamps.append(time.perf_counter())
             losses.append(value)
 
-        recon.data.loader.PairLoader.__iter__ = timed_batches
+        recon.data.loader.PairLoader.endless = timed_batches
         try:
             train(settings, WORK / "training", device=str(DEVICE), tell=tell)
         finally:
-            recon.data.loader.PairLoader.__iter__ = real
+            recon.data.loader.PairLoader.endless = real
             shutil.rmtree(WORK / "training", ignore_errors=True)
         last = len(stamps) // 2
         each = (stamps[-2] - stamps[last - 1]) / (len(stamps) - 1 - last)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -106,15 +106,32 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the next epoch, or, after `load_state_dict`, over the rest of the epoch of that state."""
-        if self._given and not self._resumed:  # the last iterator was left before its end
-            self._epoch, self._given = self._epoch + 1, 0
-        self._resumed = False
+        self._begin()
         batches = self.order.epoch(self._epoch)[self._given :]
         read = self._by_processes(batches) if self._workers else self._by_threads(batches)
         for packed in read:
             self._given += 1
             yield self.order.pairs.unpacked(packed.to(self.device))
         self._epoch, self._given = self._epoch + 1, 0
+
+    def endless(self) -> Iterator[dict[str, Tensor]]:
+        """Iterate over epoch after epoch, as repeated ``iter`` does; threads also read ahead across ends of epochs."""
+        size = len(self)
+        while self._workers and size:
+            yield from self
+        self._begin()
+        first, given = self._epoch, self._given
+        batches = (b for n in count(first) for b in self.order.epoch(n)[given if n == first else 0 :])
+        for packed in self._by_threads(batches if size else ()):
+            if self._given == size:
+                self._epoch, self._given = self._epoch + 1, 0
+            self._given += 1
+            yield self.order.pairs.unpacked(packed.to(self.device))
+
+    def _begin(self) -> None:
+        if self._given and not self._resumed:  # the last iterator was left before its end
+            self._epoch, self._given = self._epoch + 1, 0
+        self._resumed = False
 
     def state_dict(self) -> dict[str, int | str]:
         """The loader's place (the epoch, and how many of its batches have been given), and the order's state."""
@@ -133,7 +150,7 @@ class PairLoader:
         if not (self._epoch >= 0 and 0 <= self._given <= len(self)):
             raise ValueError(f"the state says epoch {self._epoch}, batch {self._given} of {len(self)}; it is damaged")
 
-    def _by_threads(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
+    def _by_threads(self, batches: Iterable[list[int]]) -> Iterator[PackedBatch]:
         on_gpu = self.device.type == "cuda"
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fathom-read") as pool:
 
@@ -246,7 +263,8 @@ def make_loader(
 
     Returns
     -------
-    The loader. Iterating over it gives one epoch; ``state_dict`` and ``load_state_dict`` save and restore its place.
+    The loader. Iterating over it gives one epoch, and over ``endless()`` one after the other; ``state_dict`` and
+    ``load_state_dict`` save and restore its place.
 
     Raises
     ------
@@ -256,7 +274,7 @@ def make_loader(
     for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    count = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
+    readers = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
     order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return PairLoader(order, chosen, count, workers, ahead or 2 * (workers or count), context)
+    return PairLoader(order, chosen, readers, workers, ahead or 2 * (workers or readers), context)

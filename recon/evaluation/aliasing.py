@@ -34,8 +34,10 @@ that fill the image.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,13 +101,9 @@ def aliasing(image: Image, reference: Image, aliases: Aliases) -> dict[str, floa
     if total <= ROUNDING * np.linalg.norm(found):
         return {"aliasing_energy": 0.0, "aliasing_nmse": 0.0}
     copies = np.stack([ifft2c(detail * _moved(detail.shape, shift)) for shift in aliases.shifts])
-    around = [(y, x) for y in (-AWAY, 0, AWAY) for x in (-AWAY, 0, AWAY) if (y, x) != (0, 0)]
-    elsewhere = np.concatenate([np.roll(copies, shift, (1, 2)) for shift in around])
-    error, own = ifft2c(left), ifft2c(detail)[None]
-    energy = sum(
-        _explained(error[block].ravel(), *(part[:, *block].reshape(len(part), -1) for part in (own, copies, elsewhere)))
-        for block in _blocks(error.shape)
-    )
+    away = [(y, x) for y in (-AWAY, 0, AWAY) for x in (-AWAY, 0, AWAY) if (y, x) != (0, 0)]
+    known, error = _in_blocks(np.concatenate([ifft2c(detail)[None], copies])), _in_blocks(ifft2c(left)[None])
+    energy = float(_explained(error, known, [_in_blocks(copies, by) for by in away]).sum())
     return {"aliasing_energy": energy / total**2, "aliasing_nmse": energy / float(np.linalg.norm(reference) ** 2)}
 
 
@@ -115,36 +113,63 @@ def _moved(shape: tuple[int, ...], shift: tuple[float, float]) -> Image:
     return np.asarray(y[:, None] * x)
 
 
-def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Blocks of nearly equal sides that fill an image [y x]."""
-    edges = [np.linspace(0, n, max(1, round(n / SIDE)) + 1).round().astype(int).tolist() for n in shape]
-    rows, columns = ([slice(*ends) for ends in pairwise(e)] for e in edges)
-    return [(row, column) for row in rows for column in columns]
+def _in_blocks(images: Image, by: tuple[int, int] = (0, 0)) -> Image:
+    """Images [image y x], moved by some pixels, in blocks of nearly equal sides [block image pixel].
+
+    Smaller blocks end with zeros, which change no inner product.
+    """
+    nothing = np.zeros((len(images), 1), images.dtype)
+    flat = np.concatenate([images.reshape(len(images), -1), nothing], axis=1)
+    return np.take(flat, _places(images.shape[1:], by), axis=1).swapaxes(0, 1)
 
 
-def _explained(error: Image, own: Image, copies: Image, elsewhere: Image) -> float:
-    """Energy of a block's error [pixel] that the copies [copy pixel] explain beyond `own` and beyond chance."""
-    basis = _orthonormal(own, np.empty((0, error.size), np.complex128))
-    known = _orthonormal(copies, basis)
-    found = np.abs(known[len(basis) :].conj() @ error) ** 2
-    chance = _apart(elsewhere, known)
-    if not len(chance) or not len(found):
-        return 0.0
-    return float(found.sum() - len(found) * np.mean(np.abs(chance.conj() @ error) ** 2))
+@lru_cache(maxsize=32)
+def _places(shape: tuple[int, ...], by: tuple[int, int]) -> NDArray[np.intp]:
+    """Where the pixels of each block [block pixel] lie in a moved image; the index past its end where there is none."""
+    rows, columns = (_cut(length, move) for length, move in zip(shape, by, strict=True))
+    y, x = rows[:, None, :, None], columns[None, :, None, :]
+    found = np.where((y < 0) | (x < 0), math.prod(shape), y * shape[1] + x)
+    return found.reshape(len(rows) * len(columns), -1)
 
 
-def _orthonormal(vectors: Image, basis: Image) -> Image:
-    """The basis [vector pixel] with an orthonormal one of what `vectors` add to it (Gram and Schmidt)."""
-    for vector in vectors:
-        basis = np.concatenate([basis, _apart(vector[None], basis)])
-    return basis
+def _cut(length: int, move: int) -> NDArray[np.intp]:
+    """An axis, rolled by `move`, in parts [part pixel]; -1 after the end of shorter parts."""
+    edges = np.linspace(0, length, max(1, round(length / SIDE)) + 1).round().astype(int)
+    pixel = np.arange(np.diff(edges).max())
+    return np.where(pixel < np.diff(edges)[:, None], (edges[:-1, None] + pixel - move) % length, -1)
 
 
-def _apart(vectors: Image, basis: Image) -> Image:
-    """The parts of vectors [vector pixel] that are orthogonal to a basis, with norm 1; without those near its span."""
-    left = vectors
-    for _ in range(2):  # twice, against rounding
-        left = left - (left @ basis.conj().T) @ basis
-    norm, before = np.linalg.norm(left, axis=1), np.linalg.norm(vectors, axis=1)
-    kept = norm > np.maximum(SAME * before, np.finfo(np.float64).tiny)
-    return np.asarray(left[kept] / norm[kept, None])
+def _explained(error: Image, known: Image, elsewhere: Sequence[Image]) -> NDArray[np.float64]:
+    """Energy [block] of each block's error that the copies explain beyond the object's detail and beyond chance.
+
+    `error` is [block 1 pixel]; `known` [block vector pixel] is the detail, followed by the copies. Gram and Schmidt's
+    orthogonal vectors are not made: their inner products follow from those of the vectors, one known vector k after the
+    other, by <v, w> - <v, k> <k, w> / <k, k>.
+    """
+    ours = np.concatenate([known, error], axis=1).conj()
+    every = (known, *elsewhere)
+    products = np.concatenate([ours @ vectors.swapaxes(1, 2) for vectors in every], axis=2)
+    with_known, with_error = products[:, :-1], products[:, -1].conj()  # <k, v> [block known vector], <v, e>
+    square = np.concatenate([np.linalg.norm(vectors, axis=2) for vectors in every], axis=1) ** 2
+    least = np.maximum(SAME**2 * square, np.finfo(np.float64).tiny)
+    found, count = np.zeros(len(error)), np.zeros(len(error))
+    for k in range(known.shape[1]):
+        inverse = _inverse(square[:, k], least[:, k])
+        if k > 0:
+            found += np.abs(with_error[:, k]) ** 2 * inverse
+            count += inverse > 0
+        row = with_known[:, k].copy()
+        share = row.conj() * inverse[:, None]
+        with_error -= share * with_error[:, k, None]
+        square -= np.abs(row) ** 2 * inverse[:, None]
+        with_known -= share[:, : known.shape[1], None] * row[:, None]
+    rest = slice(known.shape[1], None)
+    inverse = _inverse(square[:, rest], least[:, rest])
+    others = (inverse > 0).sum(1)
+    chance = (np.abs(with_error[:, rest]) ** 2 * inverse).sum(1) / np.maximum(others, 1)
+    return np.where(others > 0, found - count * chance, 0.0)
+
+
+def _inverse(square: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / square; 0 where too little of a vector is left after projection."""
+    return np.where(square > least, 1 / np.where(square > least, square, 1), 0.0)

@@ -103,25 +103,26 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
     state, seconds = run.state, run.settings.training.checkpoint_seconds
     clock = saved = time.monotonic()
     run.model.train()
-    while state.step < run.steps and not run.patience_is_over():
-        for batch in run.loader:
-            run.advance(batch)
-            state.step += 1
-            now = time.monotonic()
-            state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
-            validated = run.validation_is_due()
-            due = validated or now - saved >= seconds
-            for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
-                journal.write(step, loss=loss, seconds=round(state.seconds, 3))
-                tell(step, run.steps, loss)
-            if validated:
-                journal.write(state.step, validation=run.validate())
-            if due:
-                journal.flush()
-                run.save()
-                saved = time.monotonic()
-            if state.step == run.steps or run.patience_is_over():
-                break
+    if state.step == run.steps or run.patience_is_over():
+        return
+    for batch in run.loader.endless():
+        run.advance(batch)
+        state.step += 1
+        now = time.monotonic()
+        state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
+        validated = run.validation_is_due()
+        due = validated or now - saved >= seconds
+        for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
+            journal.write(step, loss=loss, seconds=round(state.seconds, 3))
+            tell(step, run.steps, loss)
+        if validated:
+            journal.write(state.step, validation=run.validate())
+        if due:
+            journal.flush()
+            run.save()
+            saved = time.monotonic()
+        if state.step == run.steps or run.patience_is_over():
+            return
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 import multiprocessing
 import pickle
 import shutil
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -159,6 +160,26 @@ def test_resuming_in_mid_epoch(corpus, options):
         other = make_loader(stored, **{"batch_size": 2, "seed": 1, **options})
         with pytest.raises(ValueError, match="the state has"):
             other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("options", [{"threads": 2}, {"workers": 2}], ids=str)
+def test_endless_batches_are_those_of_the_epochs_and_resume_at_every_place(corpus, options):
+    stored = PairDataset(corpus)
+    size = len(make_loader(stored, 4))
+    reference = make_loader(stored, 4, seed=1)
+    expected = [batch for _ in range(4) for batch in ids(reference)]
+    loader = make_loader(stored, 4, seed=1, **options)
+    given, states = [], []
+    for batch in islice(loader.endless(), 2 * size + 1):
+        given.append(batch["pair_id"].tolist())
+        states.append(loader.state_dict())
+    assert given == expected[: 2 * size + 1]
+    assert [(s["epoch"], s["given"]) for s in states] == [(k // size, k % size + 1) for k in range(2 * size + 1)]
+    for k in (0, size - 1, 2 * size):
+        resumed = make_loader(stored, 4, seed=1, **options)
+        resumed.load_state_dict(states[k])
+        rest = [batch["pair_id"].tolist() for batch in islice(resumed.endless(), size)]
+        assert rest == expected[k + 1 : k + 1 + size]
 
 
 def test_an_epoch_left_early_is_not_taken_up_again(corpus):

@@ -4,7 +4,7 @@ from properties import complex_normal
 from scipy.ndimage import gaussian_filter
 from skimage import data, transform
 
-from recon.evaluation.aliasing import SIDE, _blocks, _moved, aliases_of, aliasing
+from recon.evaluation.aliasing import SIDE, _explained, _in_blocks, _moved, aliases_of, aliasing
 from synth.physics import centre_block, coil_combine, fft2c, ifft2c
 from synth.stages.coils import LoopsSpec
 from synth.stages.mask_lines import FastmriSpec, RegularSpec, UniformSpec, VariableDensitySpec
@@ -202,8 +202,21 @@ def test_small_and_perfect_images(rng):
 
 def test_blocks_fill_an_image():
     for shape in ((128, 100), (5, 61)):
-        count = np.zeros(shape, int)
-        for block in _blocks(shape):
-            count[block] += 1
-            assert max(count[block].shape) <= 1.5 * SIDE
-        assert (count == 1).all()
+        image = 1.0 + np.arange(np.prod(shape)).reshape(1, *shape)
+        blocks = _in_blocks(image)[:, 0]
+        assert np.array_equal(np.sort(blocks[blocks > 0]), image.ravel())
+        assert blocks.shape[1] <= (1.5 * SIDE) ** 2
+        assert np.array_equal(_in_blocks(image, (6, -6)), _in_blocks(np.roll(image, (6, -6), (1, 2))))
+
+
+def test_energy_beyond_chance_of_one_block():
+    draw = np.random.default_rng(0).standard_normal
+    error, known, elsewhere = (draw((1, n, 40)) + 1j * draw((1, n, 40)) for n in (1, 4, 9))
+    q = np.linalg.qr(known[0].T)[0]
+    others = elsewhere[0] - elsewhere[0] @ q.conj() @ q.T
+    chance = np.abs(others.conj() @ error[0, 0]) ** 2 / np.linalg.norm(others, axis=1) ** 2
+    by_hand = np.sum(np.abs(q[:, 1:].conj().T @ error[0, 0]) ** 2) - 3 * chance.mean()
+    assert _explained(error, known, [elsewhere[:, :5], elsewhere[:, 5:]]) == pytest.approx([by_hand], rel=1e-12)
+    twice = np.concatenate([known, known[:, 1:2]], axis=1)  # what adds nothing counts for nothing
+    assert _explained(error, twice, [elsewhere, known]) == pytest.approx([by_hand], rel=1e-12)
+    assert _explained(error, known, [known]) == 0  # nothing to measure chance with
