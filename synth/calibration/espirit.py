@@ -93,12 +93,12 @@ def espirit(
         return EspiritMaps(maps, eigenvalues, (NOISE_ALONE,))
     lags = lag_coefficients(signal, len(kspace), kernel)
     grids = [tuple(max(n // spacing, least) for n in shape) for spacing, least in zip(SPACING, LEAST, strict=True)]
-    coarse = matrices_at(lags, _positions(shape, grids[0]))
-    fine = matrices_at(lags, _positions(shape, grids[1]))
+    coarse = matrices_at(lags, positions_of(shape, grids[0]))
+    fine = matrices_at(lags, positions_of(shape, grids[1]))
     values, vectors = np.linalg.eigh(coarse)  # [y x coil], [y x coil coil], ascending
-    to_fine = [_spline(a, b, around=not extend) for a, b in zip(grids[0], grids[1], strict=True)]
-    to_pixels = [_spline(a, n, around=not extend) for a, n in zip(grids[1], shape, strict=True)]
-    objects = [_object(block, _positions(shape, grid)) for grid in grids[: 1 + extend]]
+    to_fine = [spline(a, b, around=not extend) for a, b in zip(grids[0], grids[1], strict=True)]
+    to_pixels = [spline(a, n, around=not extend) for a, n in zip(grids[1], shape, strict=True)]
+    objects = [_object(block, positions_of(shape, grid)) for grid in grids[: 1 + extend]]
     notes: list[str] = []
     found: list[Complex] = []
     for k in range(sets):
@@ -155,7 +155,8 @@ def matrices_at(lags: Complex, positions: tuple[NDArray[np.float64], NDArray[np.
     return (along_y @ half).reshape(len(along_y), len(along_x), coils, coils)
 
 
-def _positions(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def positions_of(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The places y, x of a grid's positions in an image, in fields of view; 0 is the image's centre."""
     y, x = (np.arange(g) / g - (n // 2) / n for n, g in zip(shape, grid, strict=True))
     return y, x
 
@@ -224,7 +225,7 @@ def _extended(vectors: Complex, trust: NDArray[np.float32]) -> Complex:
 
 
 @lru_cache(maxsize=16)
-def _spline(grid: int, n: int, *, around: bool) -> NDArray[np.float32]:
+def spline(grid: int, n: int, *, around: bool) -> NDArray[np.float32]:
     """Matrix [n grid] of splines from `grid` positions to n: quintic and periodic with `around`, else cubic."""
     if around:
         values = np.vstack([np.eye(grid), np.eye(grid)[:1]])

@@ -6,7 +6,7 @@ from conftest import shared
 from properties import complex_normal
 
 from synth.calibration import espirit as module
-from synth.calibration.espirit import _positions, espirit, lag_coefficients, matrices_at, signal_space
+from synth.calibration.espirit import espirit, lag_coefficients, matrices_at, positions_of, signal_space
 from synth.calibration.map_phase import (
     _references,
     object_where_defined,
@@ -144,7 +144,7 @@ def test_the_vortex_of_version_1_is_gone_and_the_map_is_right_there():
     assert measured(kspace, image).largest < 0.05
     pixel = ifft2c(kspace)[:, 111, 94]
     block = kspace[(slice(None), *(centre_block(n, 24) for n in kspace.shape[1:]))]
-    y, x = (p[k : k + 1] for p, k in zip(_positions(image.shape, image.shape), (111, 94), strict=True))
+    y, x = (p[k : k + 1] for p, k in zip(positions_of(image.shape, image.shape), (111, 94), strict=True))
     matrix = matrices_at(lag_coefficients(signal_space(block, 6, 0.02), 8, 6), (y, x))[0, 0]
     best = np.linalg.eigh(matrix)[1][:, -1]
     before, after, least = (
