@@ -1,5 +1,6 @@
 from .data.adapters import as_deepinv, as_direct, as_fastmri
 from .data.datasets import PairDataset, VirtualPairs
+from .data.device_espirit import device_espirit
 from .data.device_pairs import DevicePairs
 from .data.loader import PairLoader, make_loader
 from .errors import CheckpointError, ModelError, TrainingError, UnmeasurableError
@@ -38,6 +39,7 @@ __all__ = [
     "as_deepinv",
     "as_direct",
     "as_fastmri",
+    "device_espirit",
     "evaluate",
     "from_deepinv",
     "from_fastmri",
