@@ -52,8 +52,33 @@ def device_espirit(
 ) -> DeviceMaps:
     """Coil maps of every slice of k-space [slice coil y x], on the device where it lies.
 
-    The parameters are those of `synth.calibration.espirit.espirit`, whose `extend` is made on the host alone. Raises
-    ValueError as that does.
+    The parameters are those of `synth.calibration.espirit.espirit`, whose `extend` is made on the host alone.
+
+    Parameters
+    ----------
+    kspace
+        Complex [slice coil y x], preferably whitened; outside of the reference it may be zero.
+    shape
+        y, x of the maps; by default those of the k-space.
+    reference
+        y, x of the fully sampled block at k-space's centre.
+    kernel
+        Side of the patches, in samples.
+    threshold
+        Singular vectors of the patches are kept if their singular value is above this fraction of the largest one.
+    sets
+        Number of map sets.
+    sigma
+        Standard deviation of each part of the noise in k-space; 0 where it is not known.
+
+    Returns
+    -------
+    Maps [slice set coil y x], eigenvalues [slice set y x], and each slice's notes.
+
+    Raises
+    ------
+    ValueError
+        The reference is too small for the kernel, or not fully sampled; or there are fewer coils than sets.
     """
     if sets > kspace.shape[1]:
         raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {kspace.shape[1]}; ask for 1 set")
