@@ -208,6 +208,21 @@ def _sampled_noise(
     return sampled, combined
 
 
+def unit_noise(
+    recipe: Recipe, draw: np.random.Generator, shape: tuple[int, int, int], mask: Mask
+) -> NDArray[np.complex64]:
+    """Noise of sigma 1 as it lies in a pair's k-space, for acquired k-space of a shape [coil y x].
+
+    With the generator ``rng(seed, "noise", index)`` and a pair's own mask (all positions, where k-space is kept in
+    full), it is that pair's noise over its sigma.
+    """
+    sampled = np.empty(mask.sampled_shape(*shape[:2]), np.complex64)
+    with one_blas_thread():
+        for spectrum, out in zip(recipe.noise.draw_unit(shape, draw), sampled, strict=True):
+            mask.sample(spectrum, out)
+        return mask.finish(sampled)
+
+
 def _mean_power(x: NDArray[np.complex64]) -> float:
     """Mean of |x|^2."""
     parts = np.ascontiguousarray(x).view(np.float32).ravel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from synth.storage.shard import ShardedArray
 
 from .packed_batch import Geometry, PackedBatch
 from .pairs import Pairs
+from .redrawn import redraw_of
 from .shared_memory import Empty
 
 NUMBERS = ("max_value", "scale", "sigma", "acceleration", "acceleration_net")  # the corpus uses the same names
@@ -42,17 +44,25 @@ class PairDataset(Pairs):
         False leaves ``sens_maps`` out.
     oversampled
         True keeps the readout's oversampling, and pads the maps with zeros to its rows.
+    redraw
+        "mask" and "noise" are drawn anew in every epoch of a loader, from k-space that is kept in full (`Redraw`);
+        items that are read without a loader are those of epoch 0.
 
     Raises
     ------
     CorpusError
         The path is not a finished corpus, or the corpus is damaged.
+    ValueError
+        What `redraw` names cannot be drawn anew.
     """
 
-    def __init__(self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False, redraw: Sequence[str] = ()
+    ) -> None:
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
+        self._redraw, self._epoch = redraw_of(self.recipe, redraw), 0
         buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
         index = [b.numbers("index") for b, _ in buckets]
         where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
@@ -103,8 +113,16 @@ class PairDataset(Pairs):
 
     @property
     def identity(self) -> str:
-        """The corpus's content hash."""
-        return self.content_hash
+        """The corpus's content hash, and what is drawn anew."""
+        return " ".join((self.content_hash, *(self._redraw.parts if self._redraw else ())))
+
+    def of_epoch(self, epoch: int) -> PairDataset:
+        """The pairs with what is drawn anew in that epoch; the same corpus and the same cached maps."""
+        if self._redraw is None or epoch == self._epoch:
+            return self
+        other = copy(self)
+        other._epoch = epoch
+        return other
 
     def name_of(self, position: int) -> str:
         """The name of the pair at a position, for messages."""
@@ -139,13 +157,14 @@ class PairDataset(Pairs):
                 arrays[name].read_into(row, place)
             tensors[name] = torch.from_numpy(out)
         floats = {name: torch.tensor(numbers[name][rows], dtype=torch.float32) for name in NUMBERS}
-        return PackedBatch(
+        batch = PackedBatch(
             geometry=self._geometries[bucket],
             **tensors,
             **floats,
             maps_index=torch.tensor(numbers["maps_index"][rows], dtype=torch.int64),
             pair_id=torch.tensor(numbers["pair_id"][rows], dtype=torch.int64),
         )
+        return batch if self._redraw is None else self._redraw.of(batch, self._epoch)
 
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""

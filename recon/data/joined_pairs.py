@@ -53,6 +53,11 @@ class JoinedPairs(Pairs):
         geometry = batch.geometry
         return replace(batch, geometry=replace(geometry, bucket=geometry.bucket + self._buckets[part]))
 
+    def of_epoch(self, epoch: int) -> Pairs:
+        """The parts, as that epoch sees each."""
+        parts = [part.of_epoch(epoch) for part in self.parts]
+        return self if all(a is b for a, b in zip(parts, self.parts, strict=True)) else JoinedPairs(parts)
+
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set."""
         part = bisect.bisect_right(self._buckets, bucket) - 1

@@ -107,8 +107,9 @@ class PairLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Iterate over the next epoch, or, after `load_state_dict`, over the rest of the epoch of that state."""
         self._begin()
-        batches = self.order.epoch(self._epoch)[self._given :]
-        read = self._by_processes(batches) if self._workers else self._by_threads(batches)
+        pairs, batches = self._of_epoch(self._epoch)
+        left = batches[self._given :]
+        read = self._by_processes(pairs, left) if self._workers else self._by_threads((pairs, b) for b in left)
         for packed in read:
             self._given += 1
             yield self.order.pairs.unpacked(packed.to(self.device))
@@ -121,12 +122,20 @@ class PairLoader:
             yield from self
         self._begin()
         first, given = self._epoch, self._given
-        batches = (b for n in count(first) for b in self.order.epoch(n)[given if n == first else 0 :])
-        for packed in self._by_threads(batches if size else ()):
+
+        def batches() -> Iterator[tuple[Pairs, list[int]]]:
+            for epoch in count(first):
+                pairs, order = self._of_epoch(epoch)
+                yield from ((pairs, batch) for batch in order[given if epoch == first else 0 :])
+
+        for packed in self._by_threads(batches() if size else ()):
             if self._given == size:
                 self._epoch, self._given = self._epoch + 1, 0
             self._given += 1
             yield self.order.pairs.unpacked(packed.to(self.device))
+
+    def _of_epoch(self, epoch: int) -> tuple[Pairs, list[list[int]]]:
+        return self.order.pairs.of_epoch(epoch), self.order.epoch(epoch)
 
     def _begin(self) -> None:
         if self._given and not self._resumed:  # the last iterator was left before its end
@@ -150,29 +159,29 @@ class PairLoader:
         if not (self._epoch >= 0 and 0 <= self._given <= len(self)):
             raise ValueError(f"the state says epoch {self._epoch}, batch {self._given} of {len(self)}; it is damaged")
 
-    def _by_threads(self, batches: Iterable[list[int]]) -> Iterator[PackedBatch]:
+    def _by_threads(self, batches: Iterable[tuple[Pairs, list[int]]]) -> Iterator[PackedBatch]:
         on_gpu = self.device.type == "cuda"
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fathom-read") as pool:
 
-            def read(batch: list[int]) -> PackedBatch:
+            def read(pairs: Pairs, batch: list[int]) -> PackedBatch:
                 if not on_gpu:
-                    return self.order.pairs.packed(batch)
-                packed = self.order.pairs.packed(batch, pinned).pin_memory()
+                    return pairs.packed(batch)
+                packed = pairs.packed(batch, pinned).pin_memory()
                 if self.order.pairs.with_maps:
                     self.order.pairs.read_maps(packed, self.device)
                 return packed
 
             waiting = iter(batches)
-            queue: deque[Future[PackedBatch]] = deque(pool.submit(read, b) for b in islice(waiting, self._ahead))
+            queue: deque[Future[PackedBatch]] = deque(pool.submit(read, *b) for b in islice(waiting, self._ahead))
             try:
                 while queue:
                     packed = queue.popleft().result()
-                    queue.extend(pool.submit(read, b) for b in islice(waiting, 1))
+                    queue.extend(pool.submit(read, *b) for b in islice(waiting, 1))
                     yield packed
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _by_processes(self, batches: list[list[int]]) -> Iterator[PackedBatch]:
+    def _by_processes(self, pairs: Pairs, batches: list[list[int]]) -> Iterator[PackedBatch]:
         name_semaphores()
         each = max(1, self._ahead // self._workers)
         # DataLoader requests a batch when it gives one out, so only one slot is in use besides those in flight.
@@ -180,7 +189,7 @@ class PairLoader:
             each * self._workers + 1, self.order.batch_size * (self.order.pairs.pair_bytes + NUMBERS_BYTES) + SLACK
         )
         loader: DataLoader[Layout] = DataLoader(
-            BatchesInSlots(self.order.pairs, batches, slots),
+            BatchesInSlots(pairs, batches, slots),
             batch_size=None,
             shuffle=False,
             num_workers=self._workers,

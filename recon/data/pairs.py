@@ -71,6 +71,10 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
 
+    def of_epoch(self, epoch: int) -> Pairs:
+        """The pairs as epoch 0, 1, ... of a training sees them: most are the same in every epoch."""
+        return self
+
     def refuse_map_sets(self, what: str) -> None:
         """Raise ValueError, which begins with `what`, if some pair has several map sets."""
         if any(geometry.sets > 1 for geometry in self.geometries):

@@ -80,8 +80,10 @@ def train(
     own = OwnModel.of(model) if isinstance(model, nn.Module) else model
     out, chosen = local_path(out), local_device(device)
     world = ProcessGroup.join(chosen)
-    corpora, validation = ([PairDataset(path) for path in paths] for paths in settings.data.paths)
-    hashes = [c.content_hash for c in corpora], [c.content_hash for c in validation]
+    training, validating = settings.data.paths
+    corpora = [PairDataset(path, redraw=settings.data.redraw) for path in training]
+    validation = [PairDataset(path) for path in validating]
+    hashes = [c.identity for c in corpora], [c.identity for c in validation]
     settings = _as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})
     identity = settings.identity(*hashes, own="" if own is None else own.identity)
     with _claimed(out, settings, identity, world), memory_explained():

@@ -22,10 +22,14 @@ from .model_files import weights_file
 
 
 class DataSpec(Spec):
-    """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop."""
+    """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop.
+
+    `redraw` names what is drawn anew in every epoch of the training: "mask", "noise" (`recon.data.redrawn`).
+    """
 
     corpora: tuple[str, ...] = Field(min_length=1)
     validation: tuple[str, ...] = ()
+    redraw: tuple[Literal["mask", "noise"], ...] = ()
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
