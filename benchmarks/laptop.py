@@ -157,7 +157,7 @@ def picture(models, out):
             with torch.no_grad():
                 image = model(batch)[0].numpy()
             titled[f"{name}, {psnr_magnitude_slice_max(image, reference):.1f} dB"] = image
-        rows.append(panels_of(reference, titled))
+        rows += panels_of(reference, titled)
     draw_rows(rows, out / "reconstructions.png")
 
 

@@ -27,12 +27,13 @@ from recon.training.memory import is_out_of_memory
 from recon.training.model_files import seen_in_training, strangeness
 from recon.training.own_model import OwnModel
 from recon.training.process_group import local_device
+from synth.corpus.sources import file_of, slice_of
 from synth.errors import FathomError
 from synth.process import keep_memory
 from synth.storage.whole import refuse_other_files, write_whole
 
 from ..display.csv_table import write_table
-from ..display.image_panels import Panel, draw_rows, panels_of
+from ..display.image_panels import Line, Panel, draw_rows, panels_of
 from ..display.progress import Meter
 from .named_models import model_named
 
@@ -158,34 +159,42 @@ def _card(model: Reconstruction) -> dict[str, Any]:
 def _draw_noise(tested: Sequence[Tested], path: Path) -> None:
     maps = {t.name: t.noise for t in tested if t.noise is not None}
     top = float(np.quantile(np.concatenate([noise.ravel() for noise in maps.values()]), 0.99))
-    draw_rows([[Panel(f"{name}, to {top:.2g}", noise, top) for name, noise in maps.items()]], path)
+    draw_rows([[Panel(name, noise, top, bar=f"{top:.2g}") for name, noise in maps.items()]], path)
 
 
 def _draw_maps(tested: Sequence[Tested], path: Path) -> None:
-    """A row per model: its noise, and where the data do not decide; no file where no model was asked for them."""
+    """A line per model: its noise, and where the data do not decide; no file where no model was asked for them."""
     shown = {t.name: t.maps for t in tested if t.maps is not None}
     if not shown:
         path.unlink(missing_ok=True)  # an earlier test may have left it
         return
     top = float(np.quantile(np.concatenate([maps["noise"].ravel() for maps in shown.values()]), 0.99))
-    rows = []
+    said = {"null share": "share of unmeasured detail", "agreement": "agreement of halves"}
+    lines: list[Line] = []
     for name, maps in shown.items():
-        row = [Panel(f"{name}: noise, to {top:.2g}", maps["noise"], top)]
-        rows.append(row + [Panel(what, maps[what], 1.0) for what in ("null share", "agreement") if what in maps])
-    draw_rows(rows, path)
+        line = [Panel(f"{name}: noise SD", maps["noise"], top, bar=f"{top:.2g}")]
+        lines.append(line + [Panel(told, maps[what], 1.0, bar="1") for what, told in said.items() if what in maps])
+    draw_rows(lines, path)
 
 
 def _draw(tested: Sequence[Tested], pairs: PairDataset, path: Path) -> None:
     """Draw the pairs on which the first model is worst, median and best, so that not only the best is shown."""
     order = np.argsort([row["psnr_magnitude_slice_max"] for row in tested[0].rows])
-    positions = dict.fromkeys(int(order[k]) for k in (0, len(order) // 2, -1))
-    rows = []
-    for position in positions:
-        item = pairs[position]
+    which = {int(order[k]): word for k, word in ((0, "worst"), (len(order) // 2, "median"), (-1, "best"))}
+    lines: list[Line] = []
+    for position, word in which.items():
+        item, row = pairs[position], tested[0].rows[position]
         titles = {
-            f"{t.name}, {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.device)
+            f"{t.name}: PSNR {t.rows[position]['psnr_magnitude_slice_max']:.1f} dB": image_of(t.model, item, t.device)
             for t in tested
         }
         given = image_of(ZeroFilled(), item, tested[0].device)
-        rows.append(panels_of(over_sets(item["target"].numpy()), titles, given))
-    draw_rows(rows, path)
+        lines.append(f"The {word} pair of {tested[0].name}: {told_of(row)}")
+        lines += panels_of(over_sets(item["target"].numpy()), titles, given)
+    draw_rows(lines, path)
+
+
+def told_of(row: Row) -> str:
+    """A row's pair and the file and the slice that it is from, as far as they are known."""
+    source, slice_ = file_of(str(row.get("source", ""))), slice_of(str(row.get("source", "")))
+    return f"pair {row['pair']}" + f", {source}" * bool(source) + (f", slice {slice_}" if slice_ is not None else "")

@@ -21,7 +21,7 @@ from synth.errors import ScanError
 from synth.scans.open import open_scan
 from synth.storage.whole import refuse_other_files, write_whole
 
-from ..display.image_panels import Panel, draw_rows, panels_of
+from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
 from .named_models import model_named
 
@@ -79,7 +79,7 @@ def reconstruct(
                 rows.append({"slice": number, **slice_metrics(image, reference)})
                 title += f", {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
             if number in shown:
-                drawn.append(_panels(title, image, reference))
+                drawn += [f"slice {number}", *_panels(title, image, reference)]
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
     summary |= {"unit": UNITS[profile is not None], **({"map_sets": sets} if sets > 1 else {})}
@@ -109,11 +109,11 @@ def _image(network: Reconstruction, batch: Batch) -> Image:
         return np.asarray(image_by(network, batch)[0].cpu().numpy())
 
 
-def _panels(title: str, image: Image, reference: Image | None) -> list[Panel]:
+def _panels(title: str, image: Image, reference: Image | None) -> list[Line]:
     if reference is not None:
         return panels_of(over_sets(reference), {title: over_sets(image)})
     magnitude = np.abs(over_sets(image))
-    return [Panel(title, magnitude, float(magnitude.max()))]
+    return [[Panel(title, magnitude, white_of(magnitude))]]
 
 
 def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str,
         return {}
     _write_array(np.stack([[m.spread[0] for m in maps], [m.magnitude[0] for m in maps]]), out / "noise_map.npy")
     top = float(np.quantile([m.spread for m in maps], 0.99))
-    panels = [Panel(f"noise of slice {k}, to {top:.2g}", maps[k].spread[0], top) for k in shown]
+    panels = [Panel(f"noise SD of slice {k}", maps[k].spread[0], top, bar=f"{top:.2g}") for k in shown]
     draw_rows([panels], out / "noise_map.png")
     numbers = [{"error": float(m.error[0]), "deviation": float(m.deviation[0]), "derivative": m.how} for m in maps]
     return {"noise_map": numbers}

@@ -43,19 +43,28 @@ def lesions(results: Results) -> list[str]:
 
 
 def noise(results: Results) -> list[str]:
-    """Which model lets through the least and the most noise, and whose noise is the most and the least even."""
+    """Which model lets through the least and the most noise, and whose noise is the most and the least even.
+
+    The zero-filled image is left out: it keeps its aliases, so that nothing amplifies its noise.
+    """
     said = {
         "noise_gain": "Noise (1: that of a fully sampled image) is lowest with {}, and highest with {}.",
-        "noise_spread": "Noise is most even (0: the same everywhere) with {}, and least even with {}.",
+        "noise_spread": "Noise is most even (1: the same everywhere) with {}, and least even with {}.",
     }
-    ends = {metric: _least_and_most(results, metric) for metric in said}
-    return [said[metric].format(*found) for metric, found in ends.items() if found is not None]
+    ends = {metric: _least_and_most(results, metric, without=("zero-filled",)) for metric in said}
+    lines = [said[metric].format(*found) for metric, found in ends.items() if found is not None]
+    left_out = "zero-filled" in results.study.tests.models and bool(lines)
+    return (
+        lines
+        + ["The zero-filled image is left out there: it keeps its aliases, so that nothing amplifies noise."] * left_out
+    )
 
 
-def _least_and_most(results: Results, metric: str) -> tuple[str, str] | None:
+def _least_and_most(results: Results, metric: str, without: Sequence[str] = ()) -> tuple[str, str] | None:
     """The models with the least and the greatest mean of a metric over all corpora that have it, with their values."""
     corpora = [c for c in results.study.tests.corpora if any(r["corpus"] == c and metric in r for r in results.rows)]
-    cells = dict(zip(models := results.study.tests.models, matrix(results.rows, models, corpora, metric), strict=True))
+    models = [model for model in results.study.tests.models if model not in without]
+    cells = dict(zip(models, matrix(results.rows, models, corpora, metric), strict=True))
     means = {model: [cell.mean for cell in line if cell] for model, line in cells.items()}
     whole = {model: values for model, values in means.items() if len(values) == len(corpora) > 0}
     if len(whole) < 2:

@@ -16,24 +16,29 @@ import torch
 from recon.data.datasets import PairDataset
 from recon.evaluation.conditioning import PAIRS, Conditioned, by_conditioning
 from recon.evaluation.metrics import over_sets
-from recon.evaluation.rows import image_of
+from recon.evaluation.rows import image_of, source_columns
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from synth.storage.whole import write_whole
 
-from ..display.image_panels import compared, draw_rows, plain_numbers, png
+from ..display.html_page import Picture
+from ..display.image_panels import WINDOW_SAID, draw_rows, panels_of, plain_numbers, png
 from ..display.progress import Meter
+from ..models.evaluate import told_of
 from ..models.named_models import model_named
 from .findings import by_pair
 from .folder import Row, StudyFolder
+from .lesion_parts import draw_lesion
 from .settings import FigureSpec
 from .stages import Stage
 
-VERSION = "3"  # of the drawings: raise it where they change
+VERSION = "4"  # of the drawings: raise it where they change
 SHOWN = {
     "images": "The pair on which the first model has its median SSIM; only the first of several seeds is shown. The "
-    "frame, enlarged below, is where the summed error of all models is largest",
+    f"frame is where the summed error of all models inside the object is largest. {WINDOW_SAID}",
     "conditioning": f"The first {PAIRS} pairs",
+    "lesions": "A lesion of the pair on which the first model has its median lesion error. Below each image is what "
+    "the lesion alone changed: the image less that of the same data without the lesion, to the lesion's height",
 }
 
 
@@ -42,27 +47,43 @@ def figures(
     rows: Sequence[Row],
     folder: StudyFolder,
     device: str | None,
-) -> list[tuple[str, bytes]]:
+) -> list[Picture]:
     """Captions and PNGs of a study's figures, as far as their tests have been made."""
     wanted = [(spec, corpus, _tests(spec, corpus, folder)) for spec in specs for corpus in spec.corpora]
     wanted = [(spec, corpus, tests) for spec, corpus, tests in wanted if tests]
-    found = []
+    found: list[Picture] = []
     with Meter("draw", len(wanted), unit="figures") as meter:
-        for spec, corpus, tests in wanted:
-            parts = (VERSION, spec.kind, *(stage.key for stage in tests))
-            file = folder.path / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
-            with folder.alerting(f"figure '{spec.title}' on {corpus}"):
-                if not file.exists() or not file.stat().st_size:
-                    chosen = local_device(device)
-                    pairs = PairDataset(folder.of(f"build/{corpus}"))
-                    models = {test.model: model_named(_source(test, folder), device)[0] for test in tests}
-                    if spec.kind == "images":
-                        _side_by_side(models, pairs, _scores(tests, rows), chosen, file)
-                    else:
-                        write_whole(file, _conditioning(by_conditioning(models, pairs, chosen)))
-                found.append((f"{spec.title}: {corpus}. {SHOWN[spec.kind]}", file.read_bytes()))
-            meter.advance(1)
+        for spec in specs:
+            drawn = {}
+            for corpus, tests in [(corpus, tests) for other, corpus, tests in wanted if other is spec]:
+                with folder.alerting(f"figure '{spec.title}' on {corpus}"):
+                    drawn[corpus] = _kept(spec, tests, rows, folder, device)
+                meter.advance(1)
+            if spec.kind == "lesions" and drawn:
+                found.append((f"{spec.title}. {SHOWN[spec.kind]}", list(drawn.values())))
+            else:
+                found += [(f"{spec.title}: {corpus}. {SHOWN[spec.kind]}", data) for corpus, data in drawn.items()]
     return found
+
+
+def _kept(
+    spec: FigureSpec, tests: Sequence[Stage], rows: Sequence[Row], folder: StudyFolder, device: str | None
+) -> bytes:
+    """The figure of the tests of a corpus, drawn where it is not kept yet."""
+    parts = (VERSION, spec.kind, *(stage.key for stage in tests))
+    file = folder.path / "figures" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.png"
+    if not file.exists() or not file.stat().st_size:
+        chosen, first = local_device(device), tests[0]
+        pairs = PairDataset(folder.of(f"build/{first.corpus}"))
+        models = {test.model: model_named(_source(test, folder), device)[0] for test in tests}
+        if spec.kind == "images":
+            _side_by_side(models, pairs, _scores(tests, rows), chosen, file)
+        elif spec.kind == "lesions":
+            errors = by_pair(rows, first.model, first.corpus, "lesion_error")
+            draw_lesion(models, pairs, PairDataset(folder.of(first.without)), errors, chosen, file)
+        else:
+            write_whole(file, _conditioning(by_conditioning(models, pairs, chosen)))
+    return file.read_bytes()
 
 
 def _tests(spec: FigureSpec, corpus: str, folder: StudyFolder) -> list[Stage]:
@@ -96,14 +117,17 @@ def _side_by_side(
     median = sorted(first, key=lambda pair: first[pair])[len(first) // 2]
     item = pairs[pairs.pair_ids.index(median)]
     target = over_sets(item["target"].numpy())
-    images = {f"{name}, SSIM {scores[name][median]:.3f}": image_of(m, item, device) for name, m in models.items()}
-    draw_rows(compared(target, images, np.broadcast_to(item["mask"][0].numpy(), target.shape)), file)
+    images = {f"{name}: SSIM {scores[name][median]:.3f}": image_of(m, item, device) for name, m in models.items()}
+    source = pairs.sources.get(median)
+    heading = told_of({"pair": median, **source_columns(source)})
+    lines = panels_of(target, images, mask=np.broadcast_to(item["mask"][0].numpy(), target.shape))
+    draw_rows([heading, *lines], file)
 
 
 def _conditioning(found: Conditioned) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.loglog(found.g, found.noise, "--", color="0.6", label="noise of unregularised SENSE, sqrt(R) g")
     for name, errors in found.errors.items():

@@ -1,8 +1,7 @@
-"""The report's drawings: curves over training and over lesions' sizes, and what fine-tuning did to a network."""
+"""The report's drawings of trainings: losses over steps, and what fine-tuning did to a network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +13,14 @@ from recon.training.checkpoint import load_tensors
 from recon.training.metrics_log import lines_of
 from recon.training.model_files import weights_file
 from recon.training.settings import Training
-from synth.recipe import Recipe
 
 from ..display.image_panels import plain_numbers, png
-from .findings import matrix
-from .folder import Row, StudyFolder
-from .stages import Stage
+from .folder import StudyFolder
 
 FILTERS = 8  # of a network that are shown
-PANELS = ("contrast_recovery", "lesion_error", "false_lesions")
-LESIONS = "Lesions: how much of their contrast was recovered, how wrong it is, and how often a false one appeared"
 
 
-def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
+def drawings(folder: StudyFolder) -> list[tuple[str, bytes]]:
     """Captions and PNGs of all drawings for which there are results."""
     trained = folder.made("train")
     found = []
@@ -34,9 +28,6 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
         caption = "Training loss (moving average over 2 % of the steps)"
         tuned = any(folder.start_of(stage) for stage in trained.values())
         found.append((caption + "; fine-tuning begins at a dotted line" * tuned, _curves(folder)))
-    lesions = lesions_drawing(rows, folder.stages)
-    if lesions is not None:
-        found.append((LESIONS, lesions))
     for name, stage in trained.items():
         start = folder.start_of(stage)
         spec = stage.settings.model if isinstance(stage.settings, Training) else None
@@ -44,41 +35,6 @@ def drawings(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]
             picture = _filters(folder.of(start), folder.of(stage), spec)
             found.append((f"{name}: the filters that fine-tuning moved most, before and after", picture))
     return found
-
-
-def lesions_drawing(rows: Sequence[Row], stages: dict[str, Stage]) -> bytes | None:
-    """Probes of lesions over their diameter, for every model: a line of panels per corpus without lesions."""
-    from matplotlib.figure import Figure
-
-    groups: dict[str, dict[str, float]] = {}  # corpus without lesions -> corpus with lesions -> diameter
-    for stage in stages.values():
-        recipe = stages[stage.needs[0]].settings if stage.without else None
-        if isinstance(recipe, Recipe) and recipe.target.lesions is not None:
-            groups.setdefault(stage.without, {})[stage.corpus] = recipe.target.lesions.diameter
-    groups = {
-        name: dict(sorted(corpora.items(), key=lambda entry: entry[1]))
-        for name, corpora in groups.items()
-        if len(corpora) > 1
-    }
-    if not groups or not rows:
-        return None
-    figure = Figure(figsize=(4 * len(PANELS), 3.2 * len(groups)), layout="constrained")
-    lines = figure.subplots(len(groups), len(PANELS), squeeze=False)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    for line, (without, corpora) in zip(lines, groups.items(), strict=True):
-        for axes, metric in zip(line, PANELS, strict=True):
-            for model, cells in zip(models, matrix(rows, models, list(corpora), metric), strict=True):
-                there = [(size, cell) for size, cell in zip(corpora.values(), cells, strict=True) if cell]
-                if there:
-                    means = [cell.mean for _, cell in there]
-                    spans = [[cell.mean - cell.low for _, cell in there], [cell.high - cell.mean for _, cell in there]]
-                    axes.errorbar([size for size, _ in there], means, spans, marker=".", capsize=2, label=model)
-            plain_numbers(axes)
-            axes.set_xlabel("diameter in pixels")
-            axes.set_ylabel(f"{metric}, {without.removeprefix('build/')}", fontsize=8)
-        line[0].axhline(1, color="0.7", linewidth=0.8)
-        line[0].legend(fontsize=6)
-    return png(figure, 110)
 
 
 def _curves(folder: StudyFolder) -> bytes:

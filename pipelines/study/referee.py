@@ -13,9 +13,10 @@ from recon.evaluation.intervals import Interval
 from synth.storage.whole import write_whole
 from synth.version import __version__
 
-from ..display.html_page import page
-from .curves import lesions_drawing
+from ..display.html_page import Picture, page
+from ..display.image_panels import WINDOW_SAID
 from .findings import Finding, judge, matrix
+from .first_pictures import lesion_pictures
 from .folder import Row, StudyFolder
 from .settings import ExpectedSpec, MeasureSpec, Study
 
@@ -54,7 +55,7 @@ def write_referee(study: Study, scale: str, folder: StudyFolder) -> Path:
     write_whole(folder.path / "referee.json", (json.dumps(card, indent=2) + "\n").encode())
     html = page(
         "referee.html",
-        _pictures(folder, rows),
+        _pictures(study, folder, rows),
         study=study,
         scale=scale,
         alerts=folder.alerts,
@@ -168,15 +169,13 @@ def _identity(folder: StudyFolder, model: str) -> dict[str, Any]:
     return {"name": model}
 
 
-def _pictures(folder: StudyFolder, rows: Sequence[Row]) -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
+def _pictures(study: Study, folder: StudyFolder, rows: Sequence[Row]) -> list[Picture]:
+    found: list[Picture] = []
     with folder.alerting("the error of lesions by their size"):
-        drawn = lesions_drawing(rows, folder.stages)
-        if drawn is not None:
-            found.append(("Lesions by their size, with 95 % intervals", drawn))
+        found += lesion_pictures(study.tests.models, rows, folder.stages)
     for stage in folder.made("test").values():
         file: Path = folder.of(stage) / "images.png"
         if stage.corpus in PICTURES and file.exists():
-            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
+            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best. {WINDOW_SAID}"
             found.append((title, file.read_bytes()))
     return found

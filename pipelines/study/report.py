@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from recon.evaluation.definitions import defined
 from recon.evaluation.optimum import Optimum
-from recon.evaluation.rows import ALIASING, PROBES
+from recon.evaluation.rows import ALIASING, LESIONS, NOISE
 from recon.evaluation.units import units_of
 from recon.training.model_files import change_of_parameters
 from synth.storage.whole import write_whole
@@ -18,29 +17,23 @@ from synth.version import versions
 
 from ..corpus.leakage import shared, sources_of
 from ..display.csv_table import write_table
-from ..display.html_page import page
+from ..display.html_page import Picture, page
+from ..display.image_panels import WINDOW_SAID
+from ..display.metric_table import MetricTable, metric_table
 from .answers import Results, answers
 from .comparison_figures import figures
 from .curves import drawings
 from .findings import judge, matrix
+from .first_pictures import first_pictures, lesion_pictures, recipes_of, snr_pictures
 from .folder import Row, StudyFolder
+from .questions import five_questions, main_metric
 from .run import Outcome
 from .settings import Study, TableSpec
-from .sweeps import optima, sweep_drawing, sweeps
+from .sweeps import optima, sweep_drawings, sweeps
 
 PICTURES = 8  # at most, so that the file stays small
-SHOWN: tuple[str, ...] = ("ssim_windowed_slice_range", "psnr_magnitude_slice_max", "nrmse_complex", *ALIASING)
-SHOWN += ("data_consistency", *PROBES)
-LESS_IS_BETTER: tuple[str, ...] = ("nrmse_complex", "aliasing_nmse", "noise_spread")
-LESS_IS_BETTER += ("lesion_error", "false_lesions", "false_bright", "false_dark")
-UNSHADED = (
-    "aliasing_energy",  # a share: it is small, too, where the rest of the error is large
-    "data_consistency",
-    "contrast_recovery",
-    "noise_gain",
-    "noise_kurtosis",
-    "noise_centre",
-)  # the ideal is 1 or 2, or neither direction is better
+SHOWN: tuple[str, ...] = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range", "nrmse_complex", *LESIONS)
+SHOWN += (*reversed(ALIASING), "data_consistency", *NOISE, "noise_sd", "null_share", "halves_agreement")
 
 
 def write_report(
@@ -54,25 +47,29 @@ def write_report(
     write_table(rows, folder.path / "rows.csv")
     _write_json(folder.path / "findings.json", [finding.as_dict() for finding in findings])
     _write_json(folder.path / "optima.json", [optimum.as_dict() for optimum in results.optima])
-    pictures = [*figures(study.figures, rows, folder, device), *_sweeps(rows, results.optima), *_pictures(rows, folder)]
+    first, pictures = _pictures(study, rows, folder, results.optima, device)
     lams, leaks = _lams(folder.cards()), _leaks(folder)
     told = {outcome.stage: outcome for outcome in outcomes}
     html = page(
         "report.html",
         pictures,
+        first,
+        _tests(folder),
+        window=WINDOW_SAID,
         study=study,
         scale=scale,
         answers=answers(results),
         alerts=[*folder.alerts, *leaks],
-        findings=findings,
-        tables=[t for t in (_table(study, rows, metric) for metric in SHOWN) if t["rows"]],
-        papers=[{"title": t.title, "metric": t.metric, "cells": _beside(t, rows)} for t in study.tables],
+        five=five_questions(study, rows, recipes_of(folder)) if rows else [],
+        findings=[(finding, defined(finding.metric)) for finding in findings],
+        table=_table(study, rows),
+        papers=[{"title": t.title, "name": defined(t.metric).name, "cells": _beside(t, rows)} for t in study.tables],
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in folder.stages.items()
         ],
         moves=results.moves,
-        optima=results.optima,
+        optima=[(optimum, defined(optimum.metric).name) for optimum in results.optima],
         intervals=_intervals(study, rows),
         lams=lams,
         versions=", ".join(f"{name} {version}" for name, version in versions("torch", "zarr", "numpy").items()),
@@ -82,23 +79,23 @@ def write_report(
 
 
 def _intervals(study: Study, rows: Sequence[Row]) -> list[str]:
-    """A sentence for each corpus that says what its intervals are over."""
-    found = []
+    """Sentences that say what the intervals of each corpus are over."""
+    found: dict[str, list[str]] = {}
     for corpus in study.tests.corpora:
         named = {row["pair"]: row for row in rows if row["corpus"] == corpus}
         if named:
-            found.append(f"On {corpus}, intervals are over {units_of(list(named.values())).over}.")
-    return found
+            found.setdefault(units_of(list(named.values())).over, []).append(corpus)
+    return [f"On {', '.join(corpora)}, intervals are over {over}." for over, corpora in found.items()]
 
 
 def _write_json(path: Path, parts: list[dict[str, Any]]) -> None:
     write_whole(path, (json.dumps(parts, indent=2) + "\n").encode())
 
 
-def _sweeps(rows: Sequence[Row], best: Sequence[Optimum]) -> list[tuple[str, bytes]]:
+def _sweeps(rows: Sequence[Row], best: Sequence[Optimum]) -> list[Picture]:
     """Captions and drawings of baselines that were tested with several numbers."""
     dotted = "; dotted lines mark the predicted lam" if any(optimum.predicted for optimum in best) else ""
-    return [(f"{kind}: mean metrics by its number{dotted}", sweep_drawing(rows, kind, best)) for kind in sweeps(rows)]
+    return [(f"{kind}: mean metrics by its number{dotted}", sweep_drawings(rows, kind, best)) for kind in sweeps(rows)]
 
 
 def _lams(cards: dict[str, dict[str, Any]]) -> list[tuple[str, list[float]]]:
@@ -111,26 +108,16 @@ def _lams(cards: dict[str, dict[str, Any]]) -> list[tuple[str, list[float]]]:
     ]
 
 
-def _table(study: Study, rows: Sequence[Row], metric: str) -> dict[str, Any]:
-    there = [row for row in rows if metric in row]
-    corpora = [c for c in study.tests.corpora if any(row["corpus"] == c for row in there)]
-    models = [m for m in study.tests.models if any(row["model"] == m for row in there)]
-    if not there:
-        return {"metric": metric, "corpora": [], "rows": []}
-    values = matrix(there, models, corpora, metric)
-    means = np.array([[np.nan if cell is None else cell.mean for cell in line] for line in values])
-    means[np.isinf(means)] = np.nan  # the PSNR of an exact image has no shade
-    low, high = np.nanmin(means, axis=0), np.nanmax(means, axis=0)
-    shades = 0.05 + 0.35 * (means - low) / np.where(high > low, high - low, 1)
-    if metric in LESS_IS_BETTER:
-        shades = 0.45 - shades  # darker is better
-    if metric in UNSHADED:
-        shades = np.full(means.shape, 0.05)
-    made = [
-        (model, [{"value": cell, "shade": f"{shade:.2f}"} for cell, shade in zip(line, tones, strict=True)])
-        for model, line, tones in zip(models, values, shades, strict=True)
-    ]
-    return {"metric": metric, "corpora": corpora, "rows": made}
+def _table(study: Study, rows: Sequence[Row]) -> MetricTable:
+    """The table of all models on all corpora; what the study's question is about stands first."""
+    models, corpora = study.tests.models, study.tests.corpora
+    shown = list(dict.fromkeys([main_metric(study, rows), *SHOWN])) if rows else []
+    cells = {metric: matrix(rows, models, corpora, metric) for metric in shown}
+    values = {
+        corpus: {model: {metric: cells[metric][k][n] for metric in shown} for k, model in enumerate(models)}
+        for n, corpus in enumerate(corpora)
+    }
+    return metric_table(values, shown)
 
 
 def _beside(table: TableSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -172,21 +159,53 @@ def _moves(folder: StudyFolder) -> list[tuple[str, dict[str, float]]]:
     return found
 
 
-def _pictures(rows: Sequence[Row], folder: StudyFolder) -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
-    with folder.alerting("curves, lesions and filters"):
-        found += drawings(rows, folder)
+def _pictures(
+    study: Study, rows: Sequence[Row], folder: StudyFolder, best: Sequence[Optimum], device: str | None
+) -> tuple[list[Picture], list[Picture]]:
+    """The pictures that show the answer, and all others."""
+    lesions = [spec for spec in study.figures if spec.kind == "lesions"]
+    first: list[Picture] = []
+    more: list[Picture] = []
+    trained: Sequence[Picture] = []
+    with folder.alerting("curves over lesions and SNR"):
+        first = first_pictures(study, rows, folder)
+        more = [
+            *lesion_pictures(study.tests.models, rows, folder.stages),
+            *snr_pictures(study, rows, recipes_of(folder)),
+        ]
+    first += figures(lesions, rows, folder, device)
+    others = figures([spec for spec in study.figures if spec.kind != "lesions"], rows, folder, device)
+    told = {caption for caption, _ in first}
+    more = [picture for picture in more if picture[0] not in told]
+    with folder.alerting("curves and filters"):
+        trained = drawings(folder)
+    return first, [*more, *others, *_noise(folder), *_sweeps(rows, best), *trained]
+
+
+def _tests(folder: StudyFolder) -> list[Picture]:
+    """Pictures of single tests."""
+    found: list[Picture] = []
     tests, shown = folder.made("test").values(), set[tuple[str, ...]]()
     for stage in tests:
         file, whose = folder.of(stage) / "images.png", (stage.model, stage.corpus)
         if file.exists() and whose not in shown and len(shown) < PICTURES:  # only the first of several seeds
             shown.add(whose)
-            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best"
-            found.append((title, file.read_bytes()))
-    for stage in tests:
-        if stage.replicas and (stage.model, stage.corpus, "noise") not in shown:
-            shown.add((stage.model, stage.corpus, "noise"))
-            title = f"{stage.model} on {stage.corpus}: local noise of the first pair over that of a fully sampled image"
-            with folder.alerting(f"noise in {stage.folder}"):
-                found.append((title, (folder.of(stage) / "noise.png").read_bytes()))
+            found.append((f"{stage.model} on {stage.corpus}", file.read_bytes()))
     return found
+
+
+def _noise(folder: StudyFolder) -> list[Picture]:
+    """Noise maps of every corpus for which they were asked, a picture per kind of map; the first seed of each model."""
+    found: dict[tuple[str, str], dict[str, bytes]] = {}
+    for stage in folder.made("test").values():
+        for file, asked in (("noise_map.png", stage.noise_map), ("noise.png", stage.replicas)):
+            maps = found.setdefault((file, stage.corpus), {})
+            if asked and stage.model not in maps:
+                with folder.alerting(f"noise in {stage.folder}"):
+                    maps[stage.model] = (folder.of(stage) / file).read_bytes()
+    said = {
+        "noise_map.png": "noise of the first pair for the noise at hand (standard deviation, in the image's unit), the "
+        "share of its detail that was not measured, and the agreement of reconstructions from two halves of the noise",
+        "noise.png": "local noise of the first pair over that of a fully sampled image, from replicas",
+    }
+    return [(f"On {corpus}: {said[file]}", list(maps.values())) for (file, corpus), maps in found.items() if maps]

@@ -53,7 +53,7 @@ def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) ->
         else:
             model = str(needs.get(stage.settings, stage.settings))
             without = needs[stage.without] if stage.without else None
-            probes = Probes(without, stage.replicas, stage.disturbance)
+            probes = Probes(without, stage.replicas, stage.disturbance, stage.noise_map)
             evaluate({stage.model: model}, needs[f"build/{stage.corpus}"], out, device, probes=probes)
     except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise StageError(f"{type(error).__name__}: {error}") from None

@@ -37,6 +37,9 @@ class CorpusSpec(Spec):
     set: Changes = ()
     without: Name | None = Field(default=None, description="a corpus of the same recipe but for target.lesions")
     replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, in tests on the corpus; 0, or at least 2")
+    noise_map: int = Field(
+        default=0, ge=0, le=10_000, description="probes of noise maps, in tests on the corpus; 0, or at least 4"
+    )
     disturbance: Disturbance = Field(default=UNDISTURBED, description="of the maps that models are given in tests")
 
     @field_validator("replicas")
@@ -45,6 +48,13 @@ class CorpusSpec(Spec):
         if replicas == 1:
             raise ValueError("one replica has no spread; write 0, or at least 2")
         return replicas
+
+    @field_validator("noise_map")
+    @classmethod
+    def _probed(cls, probes: int) -> int:
+        if 0 < probes < 4:
+            raise ValueError(f"noise maps need at least 4 probes, got {probes}; write 0, or 72")
+        return probes
 
 
 class TrainingSpec(Spec):
@@ -104,10 +114,12 @@ class TableSpec(Spec):
 
 
 class FigureSpec(Spec):
-    """A figure per corpus: models side by side on the first model's median pair, or errors against the g-factor."""
+    """A figure per corpus: models side by side on the first model's median pair, errors against the g-factor, or a
+    lesion as it was and as it came back.
+    """
 
     title: str
-    kind: Literal["images", "conditioning"] = "images"
+    kind: Literal["images", "conditioning", "lesions"] = "images"
     models: tuple[str, ...] = Field(min_length=1)
     corpora: tuple[str, ...] = Field(min_length=1)
 
@@ -133,6 +145,7 @@ class ScaleSpec(Spec):
     recipes: Changes = ()
     trainings: Changes = ()
     seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
+    noise_map: int | None = Field(default=None, ge=4, description="at most so many probes of noise maps")
     tested_on: tuple[str, ...] = Field(default=(), description="test on these corpora only")
 
 
@@ -179,6 +192,9 @@ class Study(Spec):
         for k, figure in enumerate(self.figures):
             self._known(f"figures[{k}].models", figure.models, self.tests.models)
             self._known(f"figures[{k}].corpora", figure.corpora, self.tests.corpora)
+            bare = [c for c in figure.corpora if figure.kind == "lesions" and self.corpora[c].without is None]
+            if bare:
+                raise ValueError(f"figures[{k}].corpora: {bare[0]} has no lesions; a figure of lesions needs `without`")
         return self
 
     @staticmethod

@@ -39,6 +39,7 @@ class Stage:
     without: str = ""  # of a test: the stage of the same corpus without lesions
     replicas: int = 0  # of a test
     disturbance: Disturbance = UNDISTURBED  # of a test
+    noise_map: int = 0  # of a test
 
     @property
     def folder(self) -> str:
@@ -60,9 +61,9 @@ def stages_of(study: Study, scale: str, own: Mapping[str, str] | None = None) ->
         raise SettingsError(f"{study.name} has no scale '{scale}'; it has {', '.join(study.scales)}")
     how = study.scales[scale]
     stages: dict[str, Stage] = {}
-    for name, corpus in study.corpora.items():
+    for name, spec in study.corpora.items():
         with within(f"corpora.{name}"):
-            recipe = load_recipe(named_recipe(corpus.recipe), [*corpus.set, *how.recipes])
+            recipe = load_recipe(named_recipe(spec.recipe), [*spec.set, *how.recipes])
         key = _hash(recipe.hash(), str(recipe.source.path))
         stages[f"build/{name}"] = Stage("build", f"build/{name}", key, (), recipe)
     waiting = dict(study.trainings)
@@ -70,13 +71,16 @@ def stages_of(study: Study, scale: str, own: Mapping[str, str] | None = None) ->
         name = next(n for n, t in waiting.items() if t.start not in waiting)  # there is one: no circle
         _add_training(stages, name, waiting.pop(name), how)
     for tested_on in how.tested_on or study.tests.corpora:
-        _same_pairs(stages, tested_on, study.corpora[tested_on])
+        corpus = study.corpora[tested_on]
+        _same_pairs(stages, tested_on, corpus)
+        if how.noise_map is not None and corpus.noise_map > how.noise_map:
+            corpus = corpus.model_copy(update={"noise_map": how.noise_map})
         for model in study.tests.models:
             trained = [n for n, s in stages.items() if s.kind == "train" and s.model == model]
             for source in trained or [model]:
-                _add_test(stages, model, source, tested_on, study.corpora[tested_on])
+                _add_test(stages, model, source, tested_on, corpus)
         for label, name in own.items():
-            _add_test(stages, label, name, tested_on, study.corpora[tested_on])
+            _add_test(stages, label, name, tested_on, corpus)
     needed = {need for stage in stages.values() for need in stage.needs}
     return {name: stage for name, stage in stages.items() if stage.kind != "build" or name in needed}
 
@@ -102,8 +106,9 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
     replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
     what = own_identity(source) if is_own(source) else source
     wrong = [] if spec.disturbance == UNDISTURBED else [spec.disturbance.model_dump_json()]
-    key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs), *wrong)
-    how = (seed, corpus, without, spec.replicas, spec.disturbance)
+    maps = [f"noise map {spec.noise_map}"] if spec.noise_map else []
+    key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs), *wrong, *maps)
+    how = (seed, corpus, without, spec.replicas, spec.disturbance, spec.noise_map)
     stages[name] = Stage("test", name, key, needs, source, model, *how)
 
 

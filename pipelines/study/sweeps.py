@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.evaluation.definitions import defined
 from recon.evaluation.optimum import Optimum, optimum_of, predicted_lam
 from recon.evaluation.units import Units, units_of
 
@@ -60,14 +61,16 @@ def _values(
     return values, units_of([named[pair] for pair in common]) if common else None
 
 
-def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> bytes:
+def sweep_drawings(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> list[bytes]:
     """PSNR and SSIM over a baseline's numbers (Nickel's Figure 3), a curve per corpus; dotted: the predicted lam."""
     from matplotlib.figure import Figure
 
     models = sweeps(rows)[kind]
     numbers = [_number(m) for m in models]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+    found = []
+    for metric in METRICS:
+        figure = Figure(figsize=(3.25, 3.2), layout="constrained")
+        axes = figure.subplots()
         for corpus in dict.fromkeys(row["corpus"] for row in rows):
             values, units = _values(rows, models, corpus, metric)
             if units is None:
@@ -78,8 +81,9 @@ def sweep_drawing(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> by
                     axes.axvline(optimum.predicted, color=line.get_color(), linestyle=":", linewidth=1)
         plain_numbers(axes)
         axes.set_xlabel(f"{PARAMETERS.get(kind, 'number')} of {kind}")
-        axes.set_xticks(numbers, [f"{number:g}" for number in numbers], fontsize=7)
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers], fontsize=8)
         axes.set_xticks([], minor=True)
-        axes.set_ylabel(f"{metric}{', dB' if metric.startswith('psnr') else ''}", fontsize=8)
+        axes.set_title(defined(metric).name, fontsize=10)
         axes.legend(fontsize=7)
-    return png(figure, 110)
+        found.append(png(figure, 110))
+    return found

@@ -36,7 +36,8 @@ from .probes import (
 Row = dict[str, Any]
 Image = NDArray[np.complex64] | NDArray[np.float32]  # real: magnitudes
 LESIONS = ("contrast_recovery", "lesion_error", "false_lesions", "false_bright", "false_dark")
-PROBES = (*LESIONS, "noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
+NOISE = ("noise_gain", "noise_kurtosis", "noise_spread", "noise_centre")
+PROBES = (*LESIONS, *NOISE)
 NOISE_MAP = ("noise_sd", "noise_sd_magnitude", "noise_sd_error", "null_share", "halves_agreement")
 ALIASING = ("aliasing_energy", "aliasing_nmse")
 SOURCE = ("source", "source_sha256", "subject")  # columns of text
