@@ -23,7 +23,8 @@ SORTED = """(() => {
   const table = document.querySelector("#matrix table.sortable");
   if (!table) return [[], []];
   const button = table.querySelector("th button");
-  const shown = () => [...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim());
+  const rows = () => [...table.tBodies[0].rows].filter(row => row.className !== "group");
+  const shown = () => rows().map(row => row.cells[0].textContent.trim());
   button.click(); const up = shown(); button.click(); return [up, shown()];
 })()"""
 
