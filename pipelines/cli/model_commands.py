@@ -75,7 +75,7 @@ def evaluate_command(
             "which runs that file. LABEL=MODEL names a model in the results. The corpus comes last.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for rows.csv, summary.json and images.png.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for report.html, rows.csv, summary.json and images.png.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per batch.")] = 4,
     without: Annotated[
         Path | None, typer.Option(help="The same corpus without lesions, to measure how much of them is recovered.")
@@ -88,20 +88,18 @@ def evaluate_command(
 ) -> None:
     """Test models on a corpus. The first model is compared with the others, with 95 % intervals."""
     from ..models.evaluate import Probes, evaluate
-    from ..models.named_models import labelled, runs_code
+    from ..models.evaluate_page import write_test_page
+    from ..models.named_models import runs_code
 
     with kindly():
         *names, corpus = models
-        if not names:
-            raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
-        named = dict(labelled(name) for name in names)
-        if len(named) < len(names):
-            raise ValueError("a model is named twice; name each model once, or give labels: LABEL=MODEL")
+        named = _named(names)
         say_notes(runs_code(list(named.values())))
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
         measured = Probes(without, replicas, noise_map=probes if noise_map else 0)
         summary = evaluate(named, Path(corpus), out, device, batch_size, measured)
+        report = write_test_page(summary, out)
     failed = summary.get("failed", {})
     for name, why in failed.items():
         say(f"error: {name}: {why}", err=True)
@@ -109,8 +107,21 @@ def evaluate_command(
         print_json(summary)
     else:
         _print_tests(summary)
+        say(str(report))
     if failed:
         raise typer.Exit(1)
+
+
+def _named(names: list[str]) -> dict[str, str]:
+    """Models by their labels; raises ValueError where there is none, or one is named twice."""
+    from ..models.named_models import labelled
+
+    if not names:
+        raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
+    named = dict(labelled(name) for name in names)
+    if len(named) < len(names):
+        raise ValueError("a model is named twice; name each model once, or give labels: LABEL=MODEL")
+    return named
 
 
 def _print_tests(summary: dict[str, Any]) -> None:

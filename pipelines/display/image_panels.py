@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.complexfloating]
 Window = tuple[int, int, int, int]  # y, x, height, width
-WHITE = 0.98  # quantile of the reference over its object that is shown white
+WHITE = 0.97  # quantile of the reference over its object that is shown white
 AMPLIFIED = 5  # errors are shown this many times larger than the reference
 ZOOM = 3 / 8  # the part of each side that is enlarged
 INSIDE = 0.9  # of the most object that a window can hold: the least that the enlarged part holds

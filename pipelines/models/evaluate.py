@@ -37,7 +37,14 @@ from ..display.image_panels import Line, Panel, draw_rows, panels_of
 from ..display.progress import Meter
 from .named_models import model_named
 
-FILES = ("rows.csv", "images.png", "noise.png", "noise_map.png", "summary.json")  # all that a test writes
+FILES = (
+    "rows.csv",
+    "images.png",
+    "noise.png",
+    "noise_map.png",
+    "summary.json",
+    "report.html",
+)  # all that a test writes
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def reconstruct(
             title = str(card.get("name", model))
             if reference is not None and reference.any():
                 rows.append({"slice": number, **slice_metrics(image, reference)})
-                title += f", {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
+                title += f": PSNR {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
             if number in shown:
                 drawn += [f"slice {number}", *_panels(title, image, reference)]
             meter.advance(1)

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -339,3 +340,24 @@ def test_a_model_is_tested_on_a_gpu_as_on_a_cpu(trained, corpus, tmp_path):
         summary = json.loads((out / "summary.json").read_text())
         means.append(summary["models"][str(trained)]["metrics"]["nrmse_complex"]["mean"])
     assert means[0] == pytest.approx(means[1], rel=1e-4)
+
+
+def test_a_test_has_a_page_that_answers_in_words(corpus, tmp_path):
+    """The best model is named with its difference to the first, and with an interval; the page needs no other file."""
+    out = tmp_path / "out"
+    words = ["test", "zero-filled", "cg-sense:8", "regularised-sense:0.01", str(corpus), "--out", str(out)]
+    made = run(app, [*words, "--noise-map", "--probes", "4"])
+    assert made.exit_code == 0, made.output
+    assert made.output.strip().splitlines()[-1] == str(out / "report.html")
+    html = (out / "report.html").read_text()
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)", html)
+    assert html.count("data:image/png;base64,") == 2  # images and noise maps
+    assert html.count('<table class="sortable metrics">') == 1
+    summary = json.loads((out / "summary.json").read_text())
+    psnr = {name: found["metrics"]["psnr_magnitude_slice_max"]["mean"] for name, found in summary["models"].items()}
+    best = max(psnr, key=psnr.get)
+    assert f"<dd>{best}: PSNR, dB {psnr[best]:.2f} [" in html
+    gap = summary["differences"][best]["psnr_magnitude_slice_max"]  # of the first model less the best one
+    assert f"{-gap['mean']:.2f} [{-gap['high']:.2f} … {-gap['low']:.2f}] better than zero-filled" in html
+    assert run(app, [*words[:2], str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
+    assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
