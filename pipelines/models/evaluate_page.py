@@ -59,24 +59,19 @@ def _answers(summary: dict[str, Any], values: dict[str, dict[str, Interval]]) ->
     first, *_ = values
     ranked = sorted(values, key=lambda name: -sign * values[name][metric].mean)
     best = ranked[0]
-    told = [("Which is best?", f"{best}: {defined(metric).name} {_told(values[best][metric], metric)}.")]
+    told = [("Which is best?", f"{best}: {defined(metric).name} {defined(metric).told(values[best][metric])}.")]
     if len(ranked) > 1:
         other = ranked[1] if best == first else first  # the first model is compared with every other
         gap = _interval(summary["differences"][other if best == first else best][metric])
         turn = sign if best == first else -sign
         low, high = sorted((turn * gap.low, turn * gap.high))
         better = Interval(turn * gap.mean, low, high, gap.over)
-        told.append(("By how much?", f"{_told(better, metric)} better than {other}."))
+        told.append(("By how much?", f"{defined(metric).told(better)} better than {other}."))
         sure = "Yes: the 95 % interval does not contain 0" if low > 0 else "No: the 95 % interval contains 0"
         told.append(("Is it sure?", f"{sure if better.known else 'No: there is no interval'}; over {gap.over}."))
     invented = next((m for m in ("false_lesions", "aliasing_nmse") if m in values[best]), None)
     if invented:
-        said = f"{best}: {defined(invented).name.lower()} {_told(values[best][invented], invented)}."
+        said = f"{best}: {defined(invented).name.lower()} {defined(invented).told(values[best][invented])}."
         told.append(("What does it invent?", f"{said} {defined(invented).says}"))
     told.append(("What happens at another SNR?", "Not tested: this is one corpus. The study referee tests two more."))
     return told
-
-
-def _told(value: Interval, metric: str) -> str:
-    how = defined(metric).how
-    return f"{value.mean:{how}} [{value.ends(how)}]" if math.isfinite(value.mean) else "exact"

@@ -94,7 +94,8 @@ def expectations(results: Results) -> list[str]:
     """How many expectations have each verdict."""
     counted = Counter(finding.verdict for finding in results.findings)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
-    return [f"Of {len(results.findings)} expectations: {told}."] if counted else []
+    many = "s" if len(results.findings) > 1 else ""
+    return [f"Of {len(results.findings)} expectation{many}: {told}."] if counted else []
 
 
 def optima(results: Results) -> list[str]:

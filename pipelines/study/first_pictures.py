@@ -131,7 +131,7 @@ def _panel(
 def _labelled(axes: Axes, label: str, metric: str) -> None:
     axes.set_xlabel(label, fontsize=9)
     better = {"more": " (more is better)", "less": " (less is better)", "": ""}[defined(metric).better]
-    axes.set_title(defined(metric).name + better, fontsize=10)
+    axes.set_title(defined(metric).title + better, fontsize=10)
     axes.tick_params(labelsize=8)
 
 

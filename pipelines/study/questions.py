@@ -65,8 +65,8 @@ def five_questions(study: Study, rows: Sequence[Row], recipes: Mapping[str, Reci
     return [
         (
             "Which is best?",
-            f"{best}: {name} {_told(asked.value(best), asked.metric)}, the {direction} of {len(asked.models)} models "
-            f"on {_listed(asked.corpora)}.",
+            f"{best}: {name} {defined(asked.metric).told(asked.value(best))}, "
+            f"the {direction} of {len(asked.models)} models on {_listed(asked.corpora)}.",
         ),
         ("By how much?", f"{'; '.join(by)}."),
         ("Is it sure?", _sure(gap, best, second)),
@@ -107,12 +107,11 @@ def _by(gap: Finding, other: str, metric: str) -> str:
     """By how much the first model of a difference is better, with the interval: positive is better."""
     if gap.mean is None or not math.isfinite(gap.mean):
         return f"exactly the reference, unlike {other}"
-    sign, how = (-1 if defined(metric).better == "less" else 1), defined(metric).how
-    ends = "no interval"
-    if gap.low is not None and gap.high is not None:
-        low, high = sorted((sign * gap.low, sign * gap.high))
-        ends = f"{low:{how}} … {high:{how}}"
-    return f"{sign * gap.mean:{how}} [{ends}] better than {other}"
+    sign = -1 if defined(metric).better == "less" else 1
+    low, high = (
+        sorted((sign * gap.low, sign * gap.high)) if gap.low is not None and gap.high is not None else [math.nan] * 2
+    )
+    return f"{defined(metric).told(Interval(sign * gap.mean, low, high))} better than {other}"
 
 
 def _decided(gap: Finding) -> bool:
@@ -125,23 +124,16 @@ def _sure(gap: Finding, best: str, second: str) -> str:
     return f"{f'Yes: {told}' if _decided(gap) else f'No: {told}, since {why}'}; over {gap.over}."
 
 
-def _told(value: Interval | None, metric: str) -> str:
-    if value is None or not math.isfinite(value.mean):
-        return "not measured" if value is None else "exact"
-    how = defined(metric).how
-    return f"{value.mean:{how}} [{value.ends(how)}]"
-
-
 def _invents(study: Study, rows: Sequence[Row], best: str) -> str:
     for metric in ("false_lesions", "aliasing_nmse"):
         asked = _Question.of(study, rows, metric)
         if best in asked.models:
-            parts = [f"{defined(m).name.lower()} {_told(cell, m)}" for m, cell in _parts(asked, best)]
+            parts = [f"{defined(m).name.lower()} {defined(m).told(cell)}" for m, cell in _parts(asked, best)]
             least = asked.models[0]
             versus = (
-                f"the fewest of {len(asked.models)} models"
+                f"the least of {len(asked.models)} models"
                 if least == best
-                else f"the fewest has {least}, {_told(asked.value(least), metric)}"
+                else f"the least has {least}, {defined(metric).told(asked.value(least))}"
             )
             return f"{best}: {', '.join(parts)}; {versus}. {defined(metric).says}"
     return "Not measured: no test has lesions or regular undersampling."

@@ -18,6 +18,7 @@ from ..display.image_panels import WINDOW_SAID
 from .findings import Finding, judge, matrix
 from .first_pictures import lesion_pictures
 from .folder import Row, StudyFolder
+from .pictures_of_tests import noise_pictures, pair_pictures
 from .settings import ExpectedSpec, MeasureSpec, Study
 
 VERSION = 1  # of the card
@@ -56,6 +57,8 @@ def write_referee(study: Study, scale: str, folder: StudyFolder) -> Path:
     html = page(
         "referee.html",
         _pictures(study, folder, rows),
+        folded=pair_pictures(folder, PICTURES),
+        window=WINDOW_SAID,
         study=study,
         scale=scale,
         alerts=folder.alerts,
@@ -173,9 +176,4 @@ def _pictures(study: Study, folder: StudyFolder, rows: Sequence[Row]) -> list[Pi
     found: list[Picture] = []
     with folder.alerting("the error of lesions by their size"):
         found += lesion_pictures(study.tests.models, rows, folder.stages)
-    for stage in folder.made("test").values():
-        file: Path = folder.of(stage) / "images.png"
-        if stage.corpus in PICTURES and file.exists():
-            title = f"{stage.model} on {stage.corpus}: the pairs on which it is worst, median and best. {WINDOW_SAID}"
-            found.append((title, file.read_bytes()))
-    return found
+    return [*found, *noise_pictures(folder)]

@@ -26,12 +26,12 @@ from .curves import drawings
 from .findings import judge, matrix
 from .first_pictures import first_pictures, lesion_pictures, recipes_of, snr_pictures
 from .folder import Row, StudyFolder
+from .pictures_of_tests import noise_pictures, pair_pictures
 from .questions import five_questions, main_metric
 from .run import Outcome
 from .settings import Study, TableSpec
 from .sweeps import optima, sweep_drawings, sweeps
 
-PICTURES = 8  # at most, so that the file stays small
 SHOWN: tuple[str, ...] = ("psnr_magnitude_slice_max", "ssim_windowed_slice_range", "nrmse_complex", *LESIONS)
 SHOWN += (*reversed(ALIASING), "data_consistency", *NOISE, "noise_sd", "null_share", "halves_agreement")
 
@@ -54,7 +54,7 @@ def write_report(
         "report.html",
         pictures,
         first,
-        _tests(folder),
+        pair_pictures(folder),
         window=WINDOW_SAID,
         study=study,
         scale=scale,
@@ -63,13 +63,13 @@ def write_report(
         five=five_questions(study, rows, recipes_of(folder)) if rows else [],
         findings=[(finding, defined(finding.metric)) for finding in findings],
         table=_table(study, rows),
-        papers=[{"title": t.title, "name": defined(t.metric).name, "cells": _beside(t, rows)} for t in study.tables],
+        papers=[{"title": t.title, "name": defined(t.metric).title, "cells": _beside(t, rows)} for t in study.tables],
         stages=[
             {"name": name, "folder": stage.folder, "state": told[name].state, "seconds": f"{told[name].seconds:.1f}"}
             for name, stage in folder.stages.items()
         ],
         moves=results.moves,
-        optima=[(optimum, defined(optimum.metric).name) for optimum in results.optima],
+        optima=[(optimum, defined(optimum.metric).title) for optimum in results.optima],
         intervals=_intervals(study, rows),
         lams=lams,
         versions=", ".join(f"{name} {version}" for name, version in versions("torch", "zarr", "numpy").items()),
@@ -179,33 +179,6 @@ def _pictures(
     more = [picture for picture in more if picture[0] not in told]
     with folder.alerting("curves and filters"):
         trained = drawings(folder)
-    return first, [*more, *others, *_noise(folder), *_sweeps(rows, best), *trained]
-
-
-def _tests(folder: StudyFolder) -> list[Picture]:
-    """Pictures of single tests."""
-    found: list[Picture] = []
-    tests, shown = folder.made("test").values(), set[tuple[str, ...]]()
-    for stage in tests:
-        file, whose = folder.of(stage) / "images.png", (stage.model, stage.corpus)
-        if file.exists() and whose not in shown and len(shown) < PICTURES:  # only the first of several seeds
-            shown.add(whose)
-            found.append((f"{stage.model} on {stage.corpus}", file.read_bytes()))
-    return found
-
-
-def _noise(folder: StudyFolder) -> list[Picture]:
-    """Noise maps of every corpus for which they were asked, a picture per kind of map; the first seed of each model."""
-    found: dict[tuple[str, str], dict[str, bytes]] = {}
-    for stage in folder.made("test").values():
-        for file, asked in (("noise_map.png", stage.noise_map), ("noise.png", stage.replicas)):
-            maps = found.setdefault((file, stage.corpus), {})
-            if asked and stage.model not in maps:
-                with folder.alerting(f"noise in {stage.folder}"):
-                    maps[stage.model] = (folder.of(stage) / file).read_bytes()
-    said = {
-        "noise_map.png": "noise of the first pair for the noise at hand (standard deviation, in the image's unit), the "
-        "share of its detail that was not measured, and the agreement of reconstructions from two halves of the noise",
-        "noise.png": "local noise of the first pair over that of a fully sampled image, from replicas",
-    }
-    return [(f"On {corpus}: {said[file]}", list(maps.values())) for (file, corpus), maps in found.items() if maps]
+    if not first:
+        first, others = others[:1], others[1:]
+    return first, [*more, *others, *noise_pictures(folder), *_sweeps(rows, best), *trained]

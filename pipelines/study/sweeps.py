@@ -83,7 +83,7 @@ def sweep_drawings(rows: Sequence[Row], kind: str, best: Sequence[Optimum]) -> l
         axes.set_xlabel(f"{PARAMETERS.get(kind, 'number')} of {kind}")
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers], fontsize=8)
         axes.set_xticks([], minor=True)
-        axes.set_title(defined(metric).name, fontsize=10)
+        axes.set_title(defined(metric).title, fontsize=10)
         axes.legend(fontsize=7)
         found.append(png(figure, 110))
     return found

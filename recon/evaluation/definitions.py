@@ -5,8 +5,11 @@ x is the reconstruction, r the reference; the functions that a definition names 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from .intervals import Interval
 
 Better = Literal["more", "less", ""]
 
@@ -25,6 +28,20 @@ class Definition:
     better: Better = ""
     how: str = "z.3f"
     gamed: str = ""
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name with the unit, for heads of columns and axes."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def told(self, value: Interval | None) -> str:
+        """A value with its interval and its unit, such as ``28.50 [25.58 … 31.42] dB``."""
+        if value is None:
+            return "not measured"
+        if not math.isfinite(value.mean):
+            return "exact"
+        return f"{value.mean:{self.how}} [{value.ends(self.how)}]" + f" {self.unit}" * bool(self.unit)
 
     @property
     def whole(self) -> str:
@@ -42,16 +59,18 @@ _NO_ALIASES = (
 
 DEFINITIONS: dict[str, Definition] = {
     "psnr_magnitude_slice_max": Definition(
-        "PSNR, dB",
+        "PSNR",
         "20 log10(max |r| / rms(|x| − |r|)) in dB, over all pixels, with the maximum of the slice's reference.",
         "more",
         "z.2f",
+        unit="dB",
     ),
     "psnr_magnitude_object_max": Definition(
-        "PSNR in the object, dB",
+        "PSNR in the object",
         "PSNR over the pixels whose reference is above 5 % of its maximum.",
         "more",
         "z.2f",
+        unit="dB",
     ),
     "ssim_windowed_slice_range": Definition(
         "SSIM",

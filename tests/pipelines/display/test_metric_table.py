@@ -22,7 +22,7 @@ def test_one_table_has_every_model_and_metric_and_the_best_is_bold():
     }
     table = metric_table(values, [ERROR, PSNR, "false_dark", GAIN])
     assert table.metrics == [ERROR, PSNR, GAIN]  # no model has the third
-    assert [column.name for column in table.columns] == ["Lesion error", "PSNR, dB", "Noise gain"]
+    assert [column.title for column in table.columns] == ["Lesion error", "PSNR, dB", "Noise gain"]
     assert [(group.corpus, [model for model, _ in group.rows]) for group in table.groups] == [
         ("easy", ["net", "sense", "other"]),
         ("hard", ["net", "other"]),

@@ -356,8 +356,8 @@ def test_a_test_has_a_page_that_answers_in_words(corpus, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     psnr = {name: found["metrics"]["psnr_magnitude_slice_max"]["mean"] for name, found in summary["models"].items()}
     best = max(psnr, key=psnr.get)
-    assert f"<dd>{best}: PSNR, dB {psnr[best]:.2f} [" in html
+    assert f"<dd>{best}: PSNR {psnr[best]:.2f} [" in html
     gap = summary["differences"][best]["psnr_magnitude_slice_max"]  # of the first model less the best one
-    assert f"{-gap['mean']:.2f} [{-gap['high']:.2f} … {-gap['low']:.2f}] better than zero-filled" in html
+    assert f"{-gap['mean']:.2f} [{-gap['high']:.2f} … {-gap['low']:.2f}] dB better than zero-filled" in html
     assert run(app, [*words[:2], str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
     assert (out / "report.html").read_text().count("data:image/png;base64,") == 1

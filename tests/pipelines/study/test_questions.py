@@ -91,7 +91,7 @@ def test_five_answers_by_hand():
     assert told["Is it sure?"] == "Yes: net is better than sense; over 6 sources."
     invented = told["What does it invent?"]
     assert invented.startswith("net: false lesions 0.023 [")
-    assert "the fewest of 3 models" in invented
+    assert "the least of 3 models" in invented
     snr = told["What happens at another SNR?"]
     assert snr.startswith("Lesion error of net at SNR 20: 0.200, 8: 0.400. From SNR 20 to 8 it changes by +0.200 [")
     assert snr.endswith("the best there is sense, 0.300.")
@@ -135,7 +135,7 @@ def test_the_first_picture_is_over_lesions_or_over_the_snr_and_fits_a_phone():
     (lesions,) = pictures = lesion_pictures(STUDY.tests.models, rows, stages)
     assert lesions[0].startswith("Bright lesions in bare by their size, with 95 % intervals")
     (snr,) = snr_pictures(STUDY, rows, RECIPES)
-    assert "Lesion error and PSNR, dB by the SNR of the test" in snr[0]
+    assert "Lesion error and PSNR by the SNR of the test" in snr[0]
     for panels in widths([*pictures, snr]):
         assert max(panels) <= 358  # 390 pixels less the margins
         assert sum(panels) + 5 * len(panels) <= 1280 - 32  # side by side on a desk

@@ -18,7 +18,7 @@ def test_every_metric_has_a_name_and_a_definition_of_its_own():
     assert DEFINITIONS.keys() == set(METRICS)
     for part in ("name", "whole"):
         assert len({getattr(definition, part) for definition in DEFINITIONS.values()}) == len(METRICS)
-    assert {"PSNR, dB", "SSIM", "NRMSE"} <= {definition.name for definition in DEFINITIONS.values()}
+    assert {"PSNR", "SSIM", "NRMSE"} <= {definition.name for definition in DEFINITIONS.values()}
     assert all(definition.says.endswith(".") for definition in DEFINITIONS.values())
     assert defined("of a later version").name == "of a later version"
     assert "Less is better." in defined("lesion_error").whole
