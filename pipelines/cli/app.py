@@ -9,7 +9,15 @@ import typer
 from synth.version import __version__
 
 from ..display.terminal import say
-from . import corpus_commands, manifest_commands, model_commands, scan_commands, study_commands, tool_commands
+from . import (
+    corpus_commands,
+    manifest_commands,
+    model_commands,
+    publish_commands,
+    scan_commands,
+    study_commands,
+    tool_commands,
+)
 from .options import Command, WholeHelp, show_tracebacks
 
 COMMANDS: dict[str, dict[str, Any]] = {
@@ -21,6 +29,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "leakage": corpus_commands.leakage_command,
         "export": corpus_commands.export_command,
         "import": corpus_commands.import_command,
+        "publish": publish_commands.publish_command,
+        "rebuild": publish_commands.rebuild_command,
     },
     "Scans": {
         "calibrate": scan_commands.calibrate_command,

@@ -102,17 +102,26 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
     ClusterError
         The cluster cannot be reached, or was lost.
     """
+    return _build(recipe, None, out, cluster)
+
+
+def build_plan(plan: Plan, out: str | Path, cluster: ClusterSpec = LOCAL) -> Built:
+    """The same for a plan, which says itself which file each pair is made from."""
+    return _build(plan.recipe, plan, out, cluster)
+
+
+def _build(recipe: Recipe, plan: Plan | None, out: str | Path, cluster: ClusterSpec) -> Built:
     out = Path(os.path.abspath(local_path(out)))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
     if out.is_symlink():
         raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
     try:
         with _claimed(out) as folder:
             before = _hash_of(folder)
-            status, corpus = _begin(recipe, out, folder)
+            status, corpus = _begin(recipe, plan, out, folder)
             if status == "already there":
                 return _already_there(out)
             made = _finish(corpus, cluster)
-            notes = recipe.source.notes() if isinstance(recipe.source, ScansSpec) else []
+            notes = recipe.source.notes() if isinstance(recipe.source, ScansSpec) and plan is None else []
             return replace(made, status=status, hash_before=before, notes=(*notes, *made.notes))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -142,10 +151,10 @@ def _claimed(out: Path) -> Iterator[Path]:
             root.rmdir()
 
 
-def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorpus]:
+def _begin(recipe: Recipe, plan: Plan | None, out: Path, folder: Path) -> tuple[str, UnfinishedCorpus]:
     """The status of the corpus, and the corpus; one that was begun keeps its list of sources and its shard size."""
     if folder != out and not (folder / "recipe.json").exists():
-        corpus = UnfinishedCorpus(out, Plan.of(recipe))
+        corpus = UnfinishedCorpus(out, plan or Plan.of(recipe))
         _check_space(corpus, tasks_of(corpus.plan))
         corpus.prepare()
         return "built", corpus
@@ -158,10 +167,10 @@ def _begin(recipe: Recipe, out: Path, folder: Path) -> tuple[str, UnfinishedCorp
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     begun = UnfinishedCorpus(out, stored)
-    if folder != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored):
+    if folder != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored, plan):
         begun.empty()  # no pair is lost: a build that made no pair must not block a corrected recipe
-        return _begin(recipe, out, folder)
-    refuse_another(recipe, stored, folder)
+        return _begin(recipe, plan, out, folder)
+    refuse_another(recipe, stored, folder, plan)
     damaged = find_damage(folder, stored, complete=folder == out)
     if folder == out and not damaged:
         return "already there", begun

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from synth.corpus.layout import metadata_documents
 from synth.plan import Plan
+from synth.recipe import PATHS
 from synth.sources.crimes import MEANING
 
 from ..errors import ManifestError
@@ -17,15 +19,23 @@ from .summary import lacking
 
 def card_documents(plan: Plan, summary: dict[str, Any], content: str) -> dict[str, bytes]:
     """``README.md`` and ``croissant.json`` of a corpus, by name."""
+    return {
+        "README.md": card_of(plan, summary, content).encode(),
+        "croissant.json": json.dumps(_croissant(plan, summary, content, _manifest(plan)), indent=2).encode(),
+    }
+
+
+def _manifest(plan: Plan) -> Manifest | None:
     name = plan.recipe.source.manifest
     try:
-        manifest = load(name) if name else None
+        return load(name) if name else None
     except ManifestError:
-        manifest = None  # the recipe was accepted with this manifest; a card must not fail a finished corpus
-    return {
-        "README.md": _card(plan, summary, content, manifest).encode(),
-        "croissant.json": json.dumps(_croissant(plan, summary, content, manifest), indent=2).encode(),
-    }
+        return None  # the recipe was accepted with this manifest; a card must not fail a finished corpus
+
+
+def terms_of(plan: Plan) -> tuple[str, str, str]:
+    """Source, its licence, and how to cite it."""
+    return _terms(plan, _manifest(plan))
 
 
 def _terms(plan: Plan, manifest: Manifest | None) -> tuple[str, str, str]:
@@ -55,8 +65,9 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
     return found
 
 
-def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest | None) -> str:
-    recipe, numbers = plan.recipe, summary["numbers"]
+def card_of(plan: Plan, summary: dict[str, Any], content: str, further: Sequence[str] = ()) -> str:
+    """The text of a corpus's card; `further` are more lines of its table."""
+    recipe, numbers, manifest = plan.recipe, summary["numbers"], _manifest(plan)
     source, licence, citation = _terms(plan, manifest)
     snr = numbers.get("snr_rms")
     told = f"SNR (rms) {snr['min']:.3g} to {snr['max']:.3g}, mean {snr['mean']:.3g}" if snr else "no noise was added"
@@ -77,6 +88,7 @@ def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest 
         f"| sampling | {recipe.sampling.kind}, net acceleration {net['min']:.3g} to {net['max']:.3g} |",
         f"| content hash | `{content}` |",
         f"| recipe hash | `{recipe.hash()}` |",
+        *further,
         "",
         "## Known limits",
         "",
@@ -85,7 +97,7 @@ def _card(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest 
         "## Recipe",
         "",
         "```json",
-        json.dumps(_without_places(recipe.model_dump(mode="json", exclude_none=True, exclude=_unused(plan))), indent=2),
+        json.dumps(without_paths(recipe.model_dump(mode="json", exclude_none=True, exclude=_unused(plan))), indent=2),
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -96,9 +108,13 @@ def _unused(plan: Plan) -> set[str]:
     return {"phase"} if plan.recipe.own_maps else set()
 
 
-def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without paths, for a card that may be published; recipe.json keeps the paths."""
-    return {k: {n: v for n, v in s.items() if n != "path"} if isinstance(s, dict) else s for k, s in recipe.items()}
+def without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's data without the paths of files, for a card that may be published; recipe.json keeps the paths."""
+    kept = {name: dict(part) if isinstance(part, dict) else part for name, part in recipe.items()}
+    for section, key in PATHS:
+        if isinstance(kept.get(section), dict) and kept[section].get(key) != "white":
+            kept[section].pop(key, None)
+    return kept
 
 
 def _croissant(plan: Plan, summary: dict[str, Any], content: str, manifest: Manifest | None) -> dict[str, Any]:

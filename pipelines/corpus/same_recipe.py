@@ -19,16 +19,18 @@ def _same_files(recipe: Recipe, stored: Plan) -> bool:
     return not moved or (folder.is_dir() and tuple(recipe.source.list_files()) == stored.files)
 
 
-def is_same(recipe: Recipe, stored: Plan) -> bool:
-    """Whether a recipe makes the pairs of a plan, from the same files."""
+def is_same(recipe: Recipe, stored: Plan, plan: Plan | None = None) -> bool:
+    """Whether a recipe, or its `plan`, makes the pairs of a stored plan, from the same files."""
+    if plan is not None and (plan.files, plan.stages) != (stored.files, stored.stages):
+        return False
     if recipe.source.kind != stored.recipe.source.kind:  # the names of one kind's sources mean nothing to the other
         return False
     return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
 
 
-def refuse_another(recipe: Recipe, stored: Plan, where: Path) -> None:
+def refuse_another(recipe: Recipe, stored: Plan, where: Path, plan: Plan | None = None) -> None:
     """Raise CorpusExistsError where a corpus is of another recipe (it names the keys that differ) or other sources."""
-    if is_same(recipe, stored):
+    if is_same(recipe, stored, plan):
         if problem := CorpusCheck.of(where, stored).sources():
             raise CorpusExistsError(f"{where}: {problem}; restore sources.json, or choose another --out")
         return
@@ -40,7 +42,10 @@ def refuse_another(recipe: Recipe, stored: Plan, where: Path) -> None:
         "source.max_rejected",
         *(("source.path",) if comparable and _same_files(recipe, stored) else ()),
     }
-    changed = ", ".join(sorted(set(_differences(old, new)) - free)) or "a file that the recipe names"
+    changed = (
+        ", ".join(sorted(set(_differences(old, new)) - free))
+        or "a file that the recipe names, or the names of the sources"
+    )
     raise CorpusExistsError(
         f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
         "choose another --out, or move the old corpus away"
