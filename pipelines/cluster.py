@@ -11,22 +11,23 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from synth.storage.semaphores import name_semaphores
 
+from .display.terminal import say
 from .errors import ClusterError
 
-Task = TypeVar("Task")
-
-CERTIFICATES = "correct ca-file and client of distributed.comm.tls in Dask's settings"
-PATIENCE = 60.0  # seconds without any worker before a build gives up
+CERTIFICATES = (
+    "give --tls-ca-file, --tls-cert and --tls-key, or correct ca-file and client of distributed.comm.tls in Dask's "
+    "settings"
+)
+PATIENCE = 60.0  # seconds without any worker, or without the scheduler, before a build gives up
 
 
 @dataclass(frozen=True)
@@ -43,55 +44,112 @@ class ClusterSpec:
         Processes of a local cluster; by default one per core.
     insecure
         Allow plain tcp beyond this machine.
+    tls_ca_file, tls_cert, tls_key
+        Files (PEM) for tls://: of the authority that has signed all certificates, this client's certificate and its
+        key. By default those in Dask's settings.
+    patience
+        Seconds to wait for a worker where there is none, and for a scheduler that is gone.
     """
 
     scheduler: str = "local"
     scheduler_file: str | None = None
     workers: int | None = None
     insecure: bool = False
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    patience: float = PATIENCE
 
 
 LOCAL, IN_PROCESS = ClusterSpec(), ClusterSpec("sync")
 
 
+class Cluster:
+    """An open cluster. Its `client` is Dask's, or None for tasks in this process."""
+
+    def __init__(self, spec: ClusterSpec, client: Any) -> None:
+        self.spec, self.client = spec, client
+
+    @property
+    def is_external(self) -> bool:
+        """Whether another program has started it, so that it may come back after it was lost, and may grow."""
+        return self.client is not None and (self.spec.scheduler != "local" or self.spec.scheduler_file is not None)
+
+    @property
+    def threads(self) -> int:
+        """Threads of all workers."""
+        return sum(self.client.nthreads().values())
+
+    def reconnect(self) -> None:
+        """Connect again to a scheduler that was lost, as soon as it is back; raises ClusterError after `patience`."""
+        gone = "the scheduler is gone; start it, and run the same command again to go on"
+        if not self.is_external:
+            raise ClusterError(gone)
+        say(f"the scheduler is gone; waiting up to {self.spec.patience:g} s for it to come back", err=True)
+        end = time.monotonic() + self.spec.patience
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+            self.client.close(timeout=1)
+        while True:
+            try:
+                self.client = _connected(self.spec, timeout=2)
+                break
+            except ClusterError:
+                if time.monotonic() > end:
+                    raise ClusterError(gone) from None
+                time.sleep(0.5)
+        say("the scheduler is back", err=True)
+
+
 @contextlib.contextmanager
-def open_cluster(spec: ClusterSpec) -> Iterator[Any]:
-    """Yield a Dask client, or None for tasks in this process; raises ClusterError."""
+def open_cluster(spec: ClusterSpec) -> Iterator[Cluster]:
+    """Yield a cluster, perhaps without any worker yet; raises ClusterError."""
     if spec.scheduler == "sync":
-        yield None
+        yield Cluster(spec, None)
         return
     import distributed
 
     _hush()
     if spec.scheduler == "local" and spec.scheduler_file is None:
-        with _started(spec.workers or cores()) as cluster, distributed.Client(cluster) as client:
-            yield client
+        with _started(spec.workers or cores()) as started, distributed.Client(started) as client:
+            yield Cluster(spec, client)
         return
+    cluster = Cluster(spec, _connected(spec, timeout=10))
+    try:
+        yield cluster
+    finally:
+        cluster.client.close()
+
+
+def _connected(spec: ClusterSpec, timeout: float) -> Any:
+    """A client of an external scheduler; raises ClusterError."""
+    import distributed
+
     address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
     _refuse_open_tcp(address, insecure=spec.insecure)
+    given = {"tls_ca_file": spec.tls_ca_file, "tls_client_cert": spec.tls_cert, "tls_client_key": spec.tls_key}
+    given = {name: str(file) for name, file in given.items() if file is not None}
+    if given and not address.startswith("tls://"):
+        raise ClusterError(f"{address}: is not encrypted, so that it takes no certificates; write tls://")
+    security = distributed.Security(require_encryption=True, **given) if given else distributed.Security()
     try:
         _refuse_other_servers(address)
-        client = distributed.Client(address, timeout=10)
+        return distributed.Client(address, timeout=timeout, security=security)
     except TypeError:
-        raise ClusterError(f"{address}: tls needs certificates; set distributed.comm.tls in Dask's settings") from None
+        raise ClusterError(f"{address}: tls needs certificates; {CERTIFICATES}") from None
     except ssl.SSLError as error:
-        raise ClusterError(f"{address}: {_certificates()}: tls does not work ({error}); {CERTIFICATES}") from None
+        raise ClusterError(f"{address}: {_files(security)}: tls does not work ({error}); {CERTIFICATES}") from None
     except FileNotFoundError:
-        raise ClusterError(f"{address}: {_certificates(missing=True)}: does not exist; {CERTIFICATES}") from None
+        raise ClusterError(f"{address}: {_files(security, missing=True)}: does not exist; {CERTIFICATES}") from None
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{address}: no scheduler answers ({error}); start it or correct the address") from None
-    with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise ClusterError("the scheduler has no workers; start `dask worker` for it first")
-        yield client
+        hint = f", whose certificates {_files(security)} trusts" if address.startswith("tls://") else ""
+        raise ClusterError(
+            f"{address}: no scheduler answers ({error}); start it{hint}, or correct the address"
+        ) from None
 
 
-def _certificates(*, missing: bool = False) -> str:
-    """The files of certificates in Dask's settings, or those among them that do not exist."""
-    import dask
-
-    said = dask.config.get("distributed.comm.tls", {})
-    files = [said.get("ca-file"), *(said.get("client", {}).get(key) for key in ("cert", "key"))]
+def _files(security: Any, *, missing: bool = False) -> str:
+    """The files of certificates that a client uses, or those among them that do not exist."""
+    files = (security.tls_ca_file, security.tls_client_cert, security.tls_client_key)
     return ", ".join(dict.fromkeys(str(f) for f in files if f and not (missing and Path(f).exists())))
 
 
@@ -189,53 +247,3 @@ def _is_loopback(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name may lead anywhere
-
-
-def run_tasks(
-    client: Any, function: Callable[..., Any], tasks: Sequence[Task], *constants: Any
-) -> Generator[tuple[Task, Any]]:
-    """Yield (task, function(task, *constants)) in the order of completion, with a small window of tasks in flight."""
-    if client is None:
-        yield from ((task, function(task, *constants)) for task in tasks)
-        return
-    import distributed
-    from distributed.comm.core import CommClosedError
-
-    waiting = iter(tasks)
-    running: dict[Any, Task] = {}
-
-    def submit(count: int) -> None:
-        for task in islice(waiting, count):
-            running[client.submit(function, task, *constants, pure=False, retries=1)] = task
-
-    submit(2 * max(1, sum(client.nthreads().values())))
-    while running:
-        try:
-            future = _first_done(client, list(running))
-            outcome = future.result()
-            task = running.pop(future)
-        except (CancelledError, CommClosedError):
-            raise ClusterError("the scheduler is gone; start it, and run the same command again to go on") from None
-        except distributed.KilledWorker:
-            raise ClusterError(
-                f"{running[future]}: its worker died repeatedly, which happens when memory runs out; use fewer "
-                "--workers or lower shard_pairs, and run the same command again to go on"
-            ) from None
-        submit(1)
-        yield task, outcome
-
-
-def _first_done(client: Any, futures: list[Any]) -> Any:
-    """The first future that is done; raises ClusterError if all workers are lost and no worker comes back."""
-    import distributed
-
-    alone = 0.0
-    while True:
-        with contextlib.suppress(distributed.TimeoutError):
-            return next(iter(distributed.wait(futures, PATIENCE / 6, return_when="FIRST_COMPLETED").done))
-        alone = 0.0 if client.scheduler_info(n_workers=-1)["workers"] else alone + PATIENCE / 6
-        if alone >= PATIENCE:
-            raise ClusterError(
-                f"the scheduler has had no worker for {PATIENCE:g} s; start workers, and run the same command again "
-                "to go on"
-            )

@@ -11,6 +11,23 @@ import psutil
 
 FATHOM = Path(sys.executable).with_name("fathom")
 SECONDS = 120
+LARGE = """
+name = "large"
+seed = 5
+pairs = {pairs}
+shard_pairs = 2
+[source]
+kind = "images"
+path = "{photos}"
+[target]
+matrix = [320, 368]
+[phase]
+kind = "sinusoidal"
+[coils]
+kind = "loops"
+count = 12
+sets = 2
+"""
 
 
 def start(*arguments, **options):
@@ -66,31 +83,41 @@ def end_tree(pid):
                 process.kill()
 
 
+PYTHON = (sys.executable, "-m")
+
+
+@contextlib.contextmanager
+def dask_scheduler(file, *options, port=0):
+    """A scheduler on the loopback, which writes `file`: (address, process)."""
+    place = ("--host", "127.0.0.1", "--port", port, "--no-dashboard", "--scheduler-file", file)
+    file.unlink(missing_ok=True)
+    with running(*PYTHON, "distributed.cli.dask_scheduler", *place, *options) as scheduler:
+        wait_for(lambda: file.exists() and file.stat().st_size > 0)
+        yield json.loads(file.read_text())["address"], scheduler
+
+
+def dask_worker(address, folder, *options):
+    """A worker of one thread, as a context that ends it."""
+    how = ("--nthreads", "1", "--no-dashboard", "--local-directory", folder)
+    return running(*PYTHON, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", *how, *options)
+
+
 @contextlib.contextmanager
 def dask_cluster(folder, workers=2):
     """A scheduler and workers of one thread over tcp on the loopback: (address, scheduler process)."""
     file = Path(folder) / f"scheduler-{time.monotonic_ns()}.json"
-    python = [sys.executable, "-m"]
     with contextlib.ExitStack() as stack:
-        scheduler = stack.enter_context(
-            running(*python, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-                    "--no-dashboard", "--scheduler-file", file)
-        )  # fmt: skip
-        wait_for(lambda: file.exists() and file.stat().st_size > 0)
-        address = json.loads(file.read_text())["address"]
+        address, scheduler = stack.enter_context(dask_scheduler(file))
         for _ in range(workers):
-            stack.enter_context(
-                running(*python, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", "--nthreads", "1",
-                        "--no-dashboard", "--local-directory", folder)
-            )  # fmt: skip
+            stack.enter_context(dask_worker(address, folder))
         wait_for(lambda: count_workers(address) == workers)
         yield address, scheduler
 
 
-def count_workers(address):
-    from distributed import Client
+def count_workers(address, **security):
+    from distributed import Client, Security
 
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=10, security=Security(**security)) as client:
         return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
@@ -105,3 +132,8 @@ def shards(root, task):
     bucket, kind, number = task.split("/")
     names = ("maps",) if kind == "maps" else ("kspace", "mask", "target")
     return [p for name in names for p in (root / bucket / name / "c" / number).rglob("*") if p.is_file()]
+
+
+def assert_each_shard_once(out):
+    tasks = [json.loads(line)["task"] for line in (out / "ledger.jsonl").read_text().splitlines()]
+    assert len(tasks) == len(set(tasks))

@@ -39,7 +39,7 @@ FLOORS = (
     ("recon/training/",),
     ("pipelines/errors.py",),
     ("pipelines/ready/", "pipelines/display/"),
-    ("pipelines/cluster.py", "pipelines/public_data/"),
+    ("pipelines/cluster.py", "pipelines/running.py", "pipelines/public_data/"),
     ("pipelines/corpus/",),
     ("pipelines/scans/", "pipelines/models/"),
     ("pipelines/study/",),

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from ..display.terminal import say
-from .options import Changes, CorpusPath, Json, Scheduler, Workers, kindly, print_json
+from .options import (
+    Changes,
+    CorpusPath,
+    Insecure,
+    Json,
+    Scheduler,
+    SchedulerFile,
+    TlsCaFile,
+    TlsCert,
+    TlsKey,
+    Wait,
+    Workers,
+    kindly,
+    print_json,
+)
 
 
 def build_command(
@@ -17,8 +31,12 @@ def build_command(
     changes: Changes = None,
     workers: Workers = None,
     scheduler: Scheduler = "local",
-    scheduler_file: Annotated[str | None, typer.Option(help="The file that a Dask scheduler wrote.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp:// to another machine.")] = False,
+    scheduler_file: SchedulerFile = None,
+    insecure: Insecure = False,
+    tls_ca_file: TlsCaFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    wait: Wait = 60,
     as_json: Json = False,
 ) -> None:
     """Build a corpus. The same command goes on with a stopped build and mends a damaged corpus."""
@@ -33,7 +51,8 @@ def build_command(
         loaded = load_recipe(named_recipe(recipe), changes or ())
         for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
             say(f"left out: {reason}", err=True)
-        made = build(loaded, out, ClusterSpec(scheduler, scheduler_file, workers, insecure))
+        where = ClusterSpec(scheduler, scheduler_file, workers, insecure, tls_ca_file, tls_cert, tls_key, wait)
+        made = build(loaded, out, where)
     if made.hash_before not in (None, made.content_hash):
         say(
             "note: the mended pairs differ from the lost ones in the last digits, because another kind of processor or "

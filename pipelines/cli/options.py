@@ -39,6 +39,14 @@ Axes = Annotated[str | None, typer.Option(help="The array's axes in order, such 
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change section.key=value; may be repeated.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of worker processes; by default one per core.")]
 Scheduler = Annotated[str, typer.Option(help="Where to run: local, sync (this process), tcp://... or tls://...")]
+SchedulerFile = Annotated[str | None, typer.Option(help="The file that a Dask scheduler wrote.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain tcp:// to another machine.")]
+TlsCaFile = Annotated[str | None, typer.Option(help="For tls://: certificate of the authority (PEM).")]
+TlsCert = Annotated[str | None, typer.Option(help="For tls://: certificate of this client (PEM).")]
+TlsKey = Annotated[str | None, typer.Option(help="For tls://: key of that certificate (PEM).")]
+Wait = Annotated[
+    float, typer.Option("--wait", min=1, help="Seconds to wait for a worker, or for a scheduler that is gone.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default the GPU if there is one.")]
 NoiseMap = Annotated[
     bool, typer.Option("--noise-map", help="Also measure each image's local noise, and where the data do not decide.")

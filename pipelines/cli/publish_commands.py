@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from ..display.terminal import say
-from .options import Json, Scheduler, Workers, kindly, print_json, say_notes
+from .options import (
+    Insecure,
+    Json,
+    Scheduler,
+    SchedulerFile,
+    TlsCaFile,
+    TlsCert,
+    TlsKey,
+    Wait,
+    Workers,
+    kindly,
+    print_json,
+    say_notes,
+)
 
 
 def publish_command(
@@ -37,8 +50,12 @@ def rebuild_command(
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = "local",
-    scheduler_file: Annotated[str | None, typer.Option(help="The file that a Dask scheduler wrote.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain tcp:// to another machine.")] = False,
+    scheduler_file: SchedulerFile = None,
+    insecure: Insecure = False,
+    tls_ca_file: TlsCaFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    wait: Wait = 60,
     as_json: Json = False,
 ) -> None:
     """Build a published corpus from its sources, and compare it. The exit code is 1 if it differs."""
@@ -46,7 +63,8 @@ def rebuild_command(
     from ..corpus.rebuild import rebuild
 
     with kindly():
-        found = rebuild(folder, sources or (), out, ClusterSpec(scheduler, scheduler_file, workers, insecure))
+        where = ClusterSpec(scheduler, scheduler_file, workers, insecure, tls_ca_file, tls_cert, tls_key, wait)
+        found = rebuild(folder, sources or (), out, where)
     if as_json:
         print_json(found.as_dict())
     else:

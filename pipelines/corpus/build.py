@@ -28,9 +28,10 @@ from synth.storage.corpus_files import stored_attributes, unlinked_building_path
 from synth.storage.place import local_path
 from synth.storage.whole import read_document
 
-from ..cluster import LOCAL, ClusterSpec, open_cluster, run_tasks
+from ..cluster import LOCAL, ClusterSpec, open_cluster
 from ..display.progress import Meter
 from ..errors import BuildError, CorpusExistsError
+from ..running import run_tasks
 from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
@@ -241,8 +242,8 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
     _stop_at_too_many_rejections(ledger, entries, plan)
     try:
         with (
-            open_cluster(spec) as client,
-            contextlib.closing(run_tasks(client, run_task, missing, str(corpus.root))) as outcomes,
+            open_cluster(spec) as cluster,
+            contextlib.closing(run_tasks(cluster, run_task, missing, str(corpus.root))) as outcomes,
         ):
             meter.restart()
             for task, entry in outcomes:

@@ -22,9 +22,10 @@ from synth.storage.arrays import sha256_of
 from synth.storage.corpus_files import unlinked_building_path
 from synth.version import SCAN_STAGES
 
-from ..cluster import ClusterSpec, open_cluster, run_tasks
+from ..cluster import ClusterSpec, open_cluster
 from ..display.progress import Meter
 from ..errors import CorpusExistsError
+from ..running import run_tasks
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
     origins = {task.array: found for task in tasks if (found := _finished(root, task)) is not None}
     missing = [task for task in tasks if task.array not in origins]
     rejected: list[str] = list(spec.left_out())
-    with Meter(f"harvest {out.name}", len(tasks), done=len(origins)) as meter, open_cluster(cluster) as client:
-        for task, origin in run_tasks(client, harvest_one, missing, spec.model_dump(), str(root)):
+    with Meter(f"harvest {out.name}", len(tasks), done=len(origins)) as meter, open_cluster(cluster) as opened:
+        for task, origin in run_tasks(opened, harvest_one, missing, spec.model_dump(), str(root)):
             if "rejected" in origin:
                 rejected.append(origin["rejected"])
             else:

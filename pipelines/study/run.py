@@ -21,6 +21,7 @@ from ..corpus.build import build
 from ..display.progress import steps_shown
 from ..errors import StageError
 from ..models.evaluate import Probes, evaluate
+from ..running import first_done
 from .folder import StudyFolder
 from .stages import Stage
 from .timing import Timings
@@ -73,7 +74,8 @@ def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) ->
             yield Outcome(name, "there", timings.taken(name))
     if len(finished) == len(folder.stages):
         return
-    with open_cluster(cluster) as client:
+    with open_cluster(cluster) as opened:
+        client = opened.client
         running: dict[Any, str] = {}
         taken: dict[str, str | None] = {}  # the device of every stage that runs
         while len(finished) + len(running) < len(folder.stages) or running:
@@ -93,9 +95,7 @@ def run(folder: StudyFolder, cluster: ClusterSpec, device: str | None = None) ->
                     running[client.submit(make, *arguments, pure=False, retries=0)] = name
                     taken[name] = where
             if running:
-                import distributed
-
-                future = next(iter(distributed.wait(list(running), return_when="FIRST_COMPLETED").done))
+                future = first_done(opened, list(running))
                 outcome = _made(running.pop(future), future.result, timings)
                 finished[outcome.stage] = outcome.state
                 taken.pop(outcome.stage, None)

@@ -8,10 +8,11 @@ import threading
 import time
 
 import pytest
-from conftest import write_photos
 from processes import (
     FATHOM,
+    LARGE,
     SECONDS,
+    assert_each_shard_once,
     built,
     busy_worker,
     dask_cluster,
@@ -23,39 +24,14 @@ from processes import (
     wait_for,
 )
 
-from pipelines.cluster import ClusterSpec
+from pipelines.cluster import ClusterSpec, open_cluster
 from pipelines.corpus.build import build
 from pipelines.errors import ClusterError
+from pipelines.running import run_tasks
 from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")
 pytestmark = pytest.mark.xdist_group("processes")
-TOML = """
-name = "large"
-seed = 5
-pairs = {pairs}
-shard_pairs = 2
-[source]
-kind = "images"
-path = "{photos}"
-[target]
-matrix = [320, 368]
-[phase]
-kind = "sinusoidal"
-[coils]
-kind = "loops"
-count = 12
-sets = 2
-"""
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """A recipe that takes some seconds to build, and the hash of its pairs: (TOML file, hash)."""
-    folder = tmp_path_factory.mktemp("large")
-    file = folder / "large.toml"
-    file.write_text(TOML.format(pairs=60, photos=write_photos(folder / "photos", 4, (330, 400))))
-    return file, built(file, "--out", folder / "reference.zarr", "--scheduler", "sync")["content_hash"]
 
 
 def killed_midway(file, out, *arguments, victim):
@@ -67,14 +43,9 @@ def killed_midway(file, out, *arguments, victim):
     return driver
 
 
-def assert_each_shard_once(out):
-    tasks = [json.loads(line)["task"] for line in (out / "ledger.jsonl").read_text().splitlines()]
-    assert len(tasks) == len(set(tasks))
-
-
 def test_the_same_corpus_from_any_scheduler_and_layout(recipe, photos, tmp_path):
     file = tmp_path / "small.toml"
-    file.write_text(TOML.format(pairs=12, photos=photos).replace("[320, 368]", "[48, 56]"))
+    file.write_text(LARGE.format(pairs=12, photos=photos).replace("[320, 368]", "[48, 56]"))
     made = [built(file, "--out", tmp_path / "sync.zarr", "--scheduler", "sync")]
     made += [built(file, "--out", tmp_path / f"w{n}.zarr", "--workers", n) for n in (1, 2)]
     for step in (4, 16):
@@ -115,7 +86,7 @@ def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
     out = tmp_path / "s.zarr"
     with dask_cluster(tmp_path) as (address, scheduler):
         driver = killed_midway(
-            file, out, "--scheduler", address, victim=lambda _: os.kill(scheduler.pid, signal.SIGKILL)
+            file, out, "--scheduler", address, "--wait", 2, victim=lambda _: os.kill(scheduler.pid, signal.SIGKILL)
         )
         _, stderr = driver.communicate(timeout=SECONDS)
         assert driver.returncode == 1
@@ -203,13 +174,11 @@ def test_other_servers_are_no_scheduler(recipe, tmp_path):
             build(recipe(), tmp_path / "c.zarr", ClusterSpec(f"tls://{place}"))
 
 
-def test_a_cluster_without_workers_is_said(recipe, tmp_path, monkeypatch):
-    import pipelines.cluster
-
-    monkeypatch.setattr(pipelines.cluster, "PATIENCE", 3.0)
-    with dask_cluster(tmp_path) as (address, _):
-        tasks = pipelines.cluster.run_tasks
-        with pipelines.cluster.open_cluster(ClusterSpec(address)) as client:
-            client.retire_workers()
-            with pytest.raises(ClusterError, match="has had no worker for 3 s"):
-                list(tasks(client, abs, [1, 2]))
+def test_a_cluster_without_workers_is_said(tmp_path, capsys):
+    with (
+        dask_cluster(tmp_path, workers=0) as (address, _),
+        open_cluster(ClusterSpec(address, patience=3)) as cluster,
+        pytest.raises(ClusterError, match="has had no worker for 3 s"),
+    ):
+        list(run_tasks(cluster, abs, [1, 2]))
+    assert capsys.readouterr().err == "the scheduler has no worker; waiting up to 3 s for one\n"
