@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -32,7 +33,7 @@ class BucketPlan:
     capacity: int  # lines or points that the packed k-space has room for
     lines: bool  # masks of whole lines
     own_maps: bool  # each pair has its own maps, as pairs from scans have
-    indices: tuple[int, ...]
+    indices: Sequence[int]
     sets: int = 1  # map sets of a pair, as `coils.espirit_sets` has it
 
     @property
@@ -174,10 +175,19 @@ class Plan:
     @cached_property
     def buckets(self) -> tuple[BucketPlan, ...]:
         """Pairs by shape, in the order of their first pairs."""
+        if len(self.shapes) == 1:
+            return (self.bucket(*self.shapes[0], range(len(self))),)
         by_shape: dict[tuple[int, tuple[int, int]], list[int]] = {}
         for index in range(len(self)):
             by_shape.setdefault(self._shape_of(index), []).append(index)
-        return tuple(self._bucket(coils, matrix, tuple(indices)) for (coils, matrix), indices in by_shape.items())
+        return tuple(self.bucket(coils, matrix, tuple(indices)) for (coils, matrix), indices in by_shape.items())
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, tuple[int, int]], ...]:
+        """Coils and matrix that pairs may have; where matrices are drawn, not every one need occur."""
+        if isinstance(self.recipe.source, ScansSpec):
+            return tuple(dict.fromkeys(map(self._shape_of, range(min(len(self), len(self.files))))))
+        return tuple(dict.fromkeys((self.recipe.coils.count or 1, matrix) for matrix in self.recipe.target.matrix))
 
     def _shape_of(self, index: int) -> tuple[int, tuple[int, int]]:
         """Coils and matrix of pair `index`."""
@@ -188,7 +198,8 @@ class Plan:
         matrix = item.matrix if recipe.target.fit == "native" else recipe.target.matrix[0]
         return recipe.coils.count or item.coils, matrix
 
-    def _bucket(self, coils: int, matrix: tuple[int, int], indices: tuple[int, ...]) -> BucketPlan:
+    def bucket(self, coils: int, matrix: tuple[int, int], indices: Sequence[int] = ()) -> BucketPlan:
+        """The bucket of a shape, with the indices of its pairs."""
         size = (self.recipe.target.readout(matrix).samples, matrix[1])
         lines = not samples_points(self.recipe.sampling)
         whole = size[1] if lines else size[0] * size[1]

@@ -64,10 +64,10 @@ class PairDataset(Pairs):
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
         self._redraw, self._epoch = redraw_of(self.recipe, redraw), 0
         buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
-        index = [b.numbers("index") for b, _ in buckets]
-        where = [(k, int(row)) for k, (_, rows) in enumerate(buckets) for row in rows]
-        self._where = sorted(where, key=lambda kr: index[kr[0]][kr[1]])  # positions follow the pairs' indices
-        self._bucket_of = np.array([k for k, _ in self._where], np.int64)
+        index = [b.numbers("index")[rows] for b, rows in buckets]
+        order = np.argsort(_joined(index), kind="stable")  # positions follow the pairs' indices
+        self._row_of = _joined([rows for _, rows in buckets])[order]
+        self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])[order]
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: ShardedArray(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
         columns = {**{name: name for name in NUMBERS}, "pair_id": "index"}
@@ -99,7 +99,15 @@ class PairDataset(Pairs):
     @property
     def pair_ids(self) -> list[int]:
         """The index of the pair at each position."""
-        return [int(self._numbers[bucket]["pair_id"][row]) for bucket, row in self._where]
+        return self._of_all("pair_id").astype(int).tolist()
+
+    def _of_all(self, number: str) -> np.ndarray:
+        """A number of every pair, by position."""
+        found = np.empty(len(self._row_of), self._numbers[0][number].dtype if self._numbers else float)
+        for bucket, numbers in enumerate(self._numbers):
+            mine = self._bucket_of == bucket
+            found[mine] = numbers[number][self._row_of[mine]]
+        return found
 
     @cached_property
     def sources(self) -> dict[int, Source]:
@@ -109,7 +117,7 @@ class PairDataset(Pairs):
     @property
     def without_sigma(self) -> list[int]:
         """The positions of pairs whose sigma is 0 or not known."""
-        return [p for p, (bucket, row) in enumerate(self._where) if not self._numbers[bucket]["sigma"][row] > 0]
+        return np.flatnonzero(~(self._of_all("sigma") > 0)).tolist()
 
     @property
     def identity(self) -> str:
@@ -126,7 +134,7 @@ class PairDataset(Pairs):
 
     def name_of(self, position: int) -> str:
         """The name of the pair at a position, for messages."""
-        bucket, row = self._where[position]
+        bucket, row = self._bucket_of[position], self._row_of[position]
         return f"{self.path}, pair {int(self._numbers[bucket]['pair_id'][row])}"
 
     @property
@@ -147,8 +155,8 @@ class PairDataset(Pairs):
 
     def packed(self, positions: Sequence[int], empty: Empty = np.empty) -> PackedBatch:
         """Packed batch of positions that share a bucket, each row read straight into its place."""
-        bucket = self._where[positions[0]][0]
-        rows = [self._where[p][1] for p in positions]
+        bucket = int(self._bucket_of[positions[0]])
+        rows = self._row_of[np.asarray(positions)].tolist()
         arrays, numbers = self._arrays[bucket], self._numbers[bucket]
         tensors = {}
         for name in PACKED:
@@ -169,6 +177,11 @@ class PairDataset(Pairs):
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
         return self._arrays[bucket]["maps"][index]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Arrays of whole numbers as one; there may be none."""
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 class VirtualPairs(Pairs):
@@ -212,7 +225,7 @@ class VirtualPairs(Pairs):
         """Bucket number of every position."""
         found = np.empty(len(self.plan), np.int64)
         for k, bucket in enumerate(self.plan.buckets):
-            found[list(bucket.indices)] = k
+            found[np.asarray(bucket.indices)] = k
         return found
 
     @cached_property

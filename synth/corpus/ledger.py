@@ -152,8 +152,8 @@ def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[A
     table: dict[str, NDArray[Any]] = {}
     for name in sorted({name for row in rows for name in row["numbers"]}):
         example = np.asarray(next(row["numbers"][name] for row in rows if name in row["numbers"]), float)
-        hole = np.full(example.shape, np.nan)
-        table[name] = np.stack([np.asarray(row["numbers"].get(name, hole), float) for row in rows])
+        hole = np.full(example.shape, np.nan).tolist()
+        table[name] = np.array([row["numbers"].get(name, hole) for row in rows], float)
     if kind == "pairs":
         table["index"] = np.array([row["index"] for row in rows], np.int64)
         table["valid"] = np.array([bool(row["numbers"]) for row in rows], np.int8)

@@ -81,7 +81,7 @@ def stored_plan(root: Path) -> Plan:
             )
         if not isinstance(files, list) or not files:
             raise ValueError("sources.json names no file")
-        if any(Path(f).is_absolute() or ".." in Path(f).parts for f in files):
+        if any(f.startswith("/") or (".." in f and ".." in Path(f).parts) for f in files):
             raise ValueError("sources.json names a file outside the folder of sources")
         recipe = Recipe.model_validate_json(json.dumps(attributes["recipe"]))
         stages = {str(name): int(version) for name, version in dict(attributes.get("stages", {})).items()}
@@ -120,9 +120,24 @@ def open_corpus(path: str | Path) -> Corpus:
     attributes = stored_attributes(path)
     plan = stored_plan(path)
     try:
-        return Corpus(path, attributes, [_opened(path, bucket, attributes) for bucket in plan.buckets])
+        return Corpus(path, attributes, _buckets(path, plan, attributes))
     except DAMAGED as error:
         raise damaged_metadata(path, error) from None
+
+
+def _buckets(path: Path, plan: Plan, attributes: dict[str, Any]) -> list[Bucket]:
+    """The buckets in the order of their first pairs, as `Plan.buckets` has them, but without drawing all shapes again.
+
+    Raises CorpusError where pairs are missing.
+    """
+    possible = [plan.bucket(*shape) for shape in plan.shapes]
+    there = [bucket for bucket in possible if len(possible) == 1 or (path / bucket.name).exists()]
+    opened = [_opened(path, bucket, attributes) for bucket in there]
+    indices = [bucket.numbers("index") for bucket in opened]
+    if sum(map(len, indices)) != len(plan):
+        raise CorpusError(f"{path}: pairs are missing; the same `fathom build` mends it")
+    order = sorted(range(len(opened)), key=lambda k: int(indices[k].min()) if len(indices[k]) else len(plan))
+    return [opened[k] for k in order]
 
 
 def _opened(path: Path, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:

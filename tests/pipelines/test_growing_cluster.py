@@ -2,13 +2,18 @@
 
 import contextlib
 import json
+import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 
 import dask
 import pytest
 from certificates import authority, flags
 from commands import refused, run
+from conftest import ROOT
 from processes import (
     FATHOM,
     SECONDS,
@@ -134,3 +139,40 @@ def test_a_scheduler_that_is_started_again_is_used_with_its_workers(large, tmp_p
     assert "the scheduler is gone; waiting up to 60 s for it to come back\nthe scheduler is back" in stderr
     assert json.loads(stdout)["content_hash"] == expected
     assert_each_shard_once(out)
+
+
+SRUN = """#!/bin/bash
+trap 'kill $(jobs -p); wait' TERM
+for k in 1 2; do "$@" & done
+wait
+"""
+
+
+def blocks(page):
+    return re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_script_for_slurm_and_the_commands_for_certificates(large, tmp_path):
+    """Those of docs/cluster.md; srun is a stand-in that starts two workers here."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the program openssl is not here")
+    certificates, script = (
+        next(block for block in blocks(ROOT / "docs" / "cluster.md") if mark in block)
+        for mark in ("openssl req", "#SBATCH")
+    )
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text(SRUN)
+    (programs / "dask").write_text(f'#!/bin/bash\nexec {sys.executable} -m distributed.cli.dask_"$@"\n')
+    for file in programs.iterdir():
+        file.chmod(0o755)
+    path = os.pathsep.join([str(programs), str(FATHOM.parent), os.environ["PATH"]])
+    surroundings = {**os.environ, "PATH": path, "SLURM_JOB_ID": "7", "TMPDIR": str(tmp_path)}
+    subprocess.run(["bash", "-euc", certificates], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    (tmp_path / "fathom.sbatch").write_text(script)
+    with running("bash", "fathom.sbatch", large[0], "--out", "c.zarr", "--json", cwd=tmp_path, env=surroundings) as job:
+        wait_for(lambda: job.poll() is not None, SECONDS)
+        stdout, stderr = job.communicate()
+    assert job.returncode == 0, stderr
+    assert json.loads(stdout.splitlines()[-1])["content_hash"] == large[1]
+    assert not list(tmp_path.glob("scheduler-*"))
