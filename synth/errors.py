@@ -63,9 +63,9 @@ class CalibrationError(FathomError, ValueError):
 class ShapedNoiseError(CalibrationError):
     """Neighbouring samples along `axis` ("y" or "x") correlate: they are signal, or noise that a filter has shaped."""
 
-    def __init__(self, message: str, axis: str = "") -> None:
+    def __init__(self, message: str, axis: str = "", correlation: float = 0.0) -> None:
         super().__init__(message)
-        self.axis = axis
+        self.axis, self.correlation = axis, correlation
 
 
 class NoQuietPlaceError(CalibrationError):

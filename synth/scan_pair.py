@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .calibration.espirit import espirit
 from .calibration.noise_profile import NoiseProfile, load_profile, whiten
-from .calibration.scan_noise import calibrate
+from .calibration.scan_noise import calibrate, is_doubted
 from .errors import CalibrationError, SourceRejectedError
 from .pair import Pair
 from .physics import fft2c, ifft2c, rss
@@ -28,6 +28,7 @@ from .storage.arrays import stamp
 from .version import SCAN_STAGES
 
 Images = NDArray[np.complex64]
+DOUBTED = "sigma of its scan is in doubt: `fathom calibrate` says why, and noise.covariance takes a better profile"
 
 
 def fitted(images: Images, matrix: tuple[int, int], fit: str) -> Images:
@@ -66,7 +67,7 @@ def pair_from_scan(
     """
     seed, coils = recipe.seed, recipe.coils
     assert isinstance(coils, EspiritSpec)
-    profile = _profile(recipe, scan, number)
+    profile, doubts = _profile(recipe, scan, number, stages.get("noise", 1))
     white = kspace if profile is None else _whitened(recipe, kspace, profile)  # sigma 1 from here on, where it is known
     matrix = white.shape[-2:] if recipe.target.fit == "native" else recipe.target.matrix[0]
     images = fitted(ifft2c(white), matrix, recipe.target.fit)
@@ -96,7 +97,7 @@ def pair_from_scan(
     packed = np.asarray(kept.pack(noisy) * unit, np.complex64)
     target = np.asarray(target * unit, np.complex64)
     maps = np.ascontiguousarray(chosen)
-    return Pair(index, scan.sha256, packed, mask, index, target, numbers, maps, findings, notes)
+    return Pair(index, scan.sha256, packed, mask, index, target, numbers, maps, findings, (*doubts, *notes))
 
 
 def _largest(target: Images) -> float:
@@ -161,16 +162,20 @@ def _whitened(recipe: Recipe, kspace: Kspace, profile: NoiseProfile) -> Kspace:
     return white
 
 
-def _profile(recipe: Recipe, scan: Scan, number: int) -> NoiseProfile | None:
-    """The scan's noise: from the recipe's profile, or measured; None where it is not needed and cannot be learnt."""
+def _profile(recipe: Recipe, scan: Scan, number: int, version: int) -> tuple[NoiseProfile | None, tuple[str, ...]]:
+    """The scan's noise, from the recipe's profile or measured, and a note where it is in doubt.
+
+    The profile is None where it is not needed and cannot be learnt.
+    """
     try:
         if recipe.noise.covariance != "white":
-            return _stored_profile(recipe.noise.covariance, stamp(recipe.noise.covariance))
-        return _measured(scan, number)
+            return _stored_profile(recipe.noise.covariance, stamp(recipe.noise.covariance)), ()
+        found = _measured(scan, number, version)
     except CalibrationError as error:
         if recipe.noise.kind == "none" and recipe.noise.covariance == "white":
-            return None
+            return None, ()
         raise SourceRejectedError(f"{error}; give noise.covariance, or noise.kind = 'none'") from None
+    return found, ((DOUBTED,) if version >= 2 and is_doubted(found) else ())
 
 
 @lru_cache(maxsize=4)
@@ -179,5 +184,6 @@ def _stored_profile(path: str, version: tuple[int, int]) -> NoiseProfile:
 
 
 @lru_cache(maxsize=8)
-def _measured(scan: Scan, number: int) -> NoiseProfile:
-    return calibrate(scan, number, checked=False)
+def _measured(scan: Scan, number: int, version: int) -> NoiseProfile:
+    """Version 1 has no checks; none has "samples", which would take undersampled scans for whole ones."""
+    return calibrate(scan, number, checked=version >= 2, samples=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-SCAN_STAGES = {"maps": 3}
+SCAN_STAGES = {"maps": 3, "noise": 2}
 """Versions of the stages of pairs from scans; a stage that is not listed has version 1.
 
 A corpus stores them, and one that stores none has version 1 of all. A version is raised where the bytes of pairs

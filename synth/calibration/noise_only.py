@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import NoQuietPlaceError
 
 BLOCK = 8  # samples along each side of the blocks whose power is compared
+UNEVEN = "noise at the readout's ends"  # begins the note that only the middle of the readout was used
 
 
 def unit_of(values: NDArray[np.complex64]) -> float:
@@ -62,3 +63,18 @@ def quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_]) -> NDArr
     chosen = np.zeros((rows, columns), bool)
     chosen[: ny * BLOCK, : nx * BLOCK] = np.kron(kept, np.ones((BLOCK, BLOCK), bool))
     return chosen
+
+
+def flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Rows where the noise is as strong as in the middle half of the readout."""
+    rows = images.shape[1]
+    power = np.median(np.abs(images) ** 2, axis=(0, 2))
+    place = np.abs(np.arange(rows) - rows // 2)
+    middle = place < rows / 4
+    floor = float(np.percentile(power[middle], 10))
+    ends = float(np.median(power[place > 0.45 * rows]))
+    if floor == 0 or ends > 0.7 * floor:
+        return np.ones(rows, bool), ()
+    part = (ends / floor) ** 0.5
+    note = f"{UNEVEN} is {part:.2f} of that in its middle: only its middle half was used"
+    return middle, (note,)

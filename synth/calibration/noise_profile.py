@@ -22,6 +22,7 @@ from ..storage.whole import named, read_document
 Place = Literal["noise scan", "background", "k-space edge", "samples"]
 PLACES: tuple[Place, ...] = get_args(Place)
 LEAST_SAMPLES = 100
+LAG = 0.04  # correlation of neighbouring samples that is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ class NoiseProfile:
     def standard_error(self) -> float:
         """Relative standard error of `mean_sigma`: 1 / (2 sqrt(n)) of n independent complex samples over all coils."""
         return float(0.5 / np.sqrt(max(self.samples, 1) * self.independent_coils))
+
+    @property
+    def told_lag(self) -> float:
+        """The correlation of neighbouring samples above which it is told, and not chance."""
+        return LAG + 8 * self.standard_error
 
     @property
     def correlation(self) -> NDArray[np.complex128]:

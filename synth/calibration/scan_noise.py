@@ -18,15 +18,15 @@ from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoise
 from ..physics import ifft2c
 from ..process import one_blas_thread
 from ..scans.scan import Scan
+from .correlations import correlation, is_weaker_at_sides, lag_along_x
 from .from_samples import profile_of_samples
-from .noise_only import quiet, unit_of
-from .noise_profile import NoiseProfile, Place, profile_of_noise
+from .noise_only import UNEVEN, flat_rows, quiet, unit_of
+from .noise_profile import LAG, NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
 AGREEMENT = 0.05  # relative difference between two sigmas of the same noise that is told
-UNEVEN = "noise at the readout's ends"  # begins the note that only the middle of the readout was used
-LAG, STRONG_LAG = 0.04, 0.15  # correlation of neighbouring samples that is told, and that is refused
+STRONG_LAG = 0.15  # correlation of neighbouring samples that is refused
 
 
 def calibrate(
@@ -44,10 +44,10 @@ def calibrate(
         Where noise is looked for: "noise scan", "background", "k-space edge" or "samples"; by default, each is tried in
         turn. A noise scan whose bandwidth is not known comes last of the first three.
     checked
-        Whether filters along the readout, and differences between places and between slices, are looked for. Pairs
-        from scans are made without these checks, so that corpora of earlier versions can be made again bit for bit.
+        Whether filters along the readout, and differences between places and between slices, are looked for. Version 1
+        of the stage "noise" of pairs from scans is made without these checks.
     samples
-        Whether "samples" may be used, which needs `checked`. Libraries of coil maps are made without it, as before.
+        Whether "samples" may be used, which needs `checked`. Libraries of coil maps and pairs are made without it.
 
     Returns
     -------
@@ -73,24 +73,34 @@ def calibrate(
         try:
             found = _from_samples(scan, number, shaped) if name == "samples" else ways[name]()
             others = [ways[other] for other in names[k + 1 :] if other in ("background", "k-space edge")]
-            return _compared(found, others) if checked and len(scan) and name != "samples" else found
+            shaded = partial(_is_shaded, scan, number)
+            return _compared(found, others, shaded) if checked and len(scan) and name != "samples" else found
         except CalibrationError as error:
             shaped |= isinstance(error, ShapedNoiseError)
             reasons.append(f"{name}: {error}")
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))
 
 
-def _compared(found: NoiseProfile, others: list[Callable[[], NoiseProfile]]) -> NoiseProfile:
+def is_doubted(found: NoiseProfile) -> bool:
+    """Whether a note of the profile says that sigma may be wrong, rather than which samples were used."""
+    return any(not note.startswith(UNEVEN) for note in found.notes)
+
+
+def _compared(
+    found: NoiseProfile, others: list[Callable[[], NoiseProfile]], shaded: Callable[[ShapedNoiseError], bool]
+) -> NoiseProfile:
     """The profile, with a note for each other place of the scan whose sigma differs; raises ShapedNoiseError.
 
-    K-space's edge has the mean over all rows: it is not compared where only the middle of the readout was used.
+    K-space's edge has the mean over all rows: it is not compared where only the middle of the readout was used. Lines
+    that correlate at the edge hold signal, unless columns of the background correlate, too, or it is `shaded`.
     """
     notes, apart = list(found.notes), 0.0
     for other in others:
         try:
             second = other()
         except ShapedNoiseError as error:
-            if error.axis == "x" and found.place == "background":
+            correlated = found.lag_correlation > found.told_lag
+            if error.axis == "x" and found.place == "background" and (correlated or shaded(error)):
                 raise
             continue
         except (CalibrationError, ScanError):  # the slice may be empty or damaged: a noise scan is enough
@@ -122,19 +132,31 @@ def from_background(scan: Scan, number: int, *, checked: bool = True) -> NoisePr
 
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
     """
+    images, chosen, note, unit = _background(scan, number)
+    found = _in_unit(_profile_where(images, chosen, "background", scan, note, checked=checked), unit)
+    if not checked:
+        return found
+    return replace(found, notes=found.notes + _slices_apart(scan, number, images[:, chosen], chosen, unit))
+
+
+def _background(scan: Scan, number: int) -> tuple[NDArray[np.complex64], NDArray[np.bool_], tuple[str, ...], float]:
+    """Images [coil y x] over a unit, the pixels [y x] with noise alone, notes, and the unit."""
     kspace, unit = _usable(scan, number)
     images = ifft2c(kspace)
     rows, columns = images.shape[1:]
     outer = np.abs(np.arange(columns) - columns // 2) > 0.3 * columns  # a fifth on each side
     side = np.abs(np.arange(columns) - columns // 2) > 0.45 * columns  # farthest from the object
-    flat, note = _flat_rows(images[..., side])
+    flat, note = flat_rows(images[..., side])
     candidates = np.zeros((rows, columns), bool)
     candidates[np.ix_(flat, outer)] = True
     chosen = _quiet(images, candidates, "the object, its ghosts or its wrapped part reach the edge of the image")
-    found = _in_unit(_profile_where(images, chosen, "background", scan, note, checked=checked), unit)
-    if not checked:
-        return found
-    return replace(found, notes=found.notes + _slices_apart(scan, number, images[:, chosen], chosen, unit))
+    return images, chosen, note, unit
+
+
+def _is_shaded(scan: Scan, number: int, error: ShapedNoiseError) -> bool:
+    """Whether the background falls towards the sides of the image as the correlation of lines says."""
+    images, chosen, *_ = _background(scan, number)
+    return is_weaker_at_sides(images, chosen, error.correlation)
 
 
 def _slices_apart(
@@ -147,28 +169,13 @@ def _slices_apart(
         other = ifft2c(scan.without_padding(number - 1 if number else 1) / np.float32(unit))[:, chosen]
     except ScanError:
         return ()
-    lag = _correlation(noise, other)
+    lag = correlation(noise, other)
     if abs(lag) <= 2 * LAG + 4 / np.sqrt(2 * other.size):
         return ()
     return (
         f"the noise of neighbouring slices correlates by {lag:.2f}, by a filter or zeros along the slices: sigma is "
         "that of these slices, and lower than the receiver's",
     )
-
-
-def _flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Rows where the noise is as strong as in the middle half of the readout."""
-    rows = images.shape[1]
-    power = np.median(np.abs(images) ** 2, axis=(0, 2))
-    place = np.abs(np.arange(rows) - rows // 2)
-    middle = place < rows / 4
-    floor = float(np.percentile(power[middle], 10))
-    ends = float(np.median(power[place > 0.45 * rows]))
-    if floor == 0 or ends > 0.7 * floor:
-        return np.ones(rows, bool), ()
-    part = (ends / floor) ** 0.5
-    note = f"{UNEVEN} is {part:.2f} of that in its middle: only its middle half was used"
-    return middle, (note,)
 
 
 def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
@@ -266,30 +273,19 @@ def _profile_where(
     checked: bool,
 ) -> NoiseProfile:
     found = profile_of_noise(values[:, chosen], place, str(scan.path))
-    lags = {"x": _lag(values, chosen), "y": _lag(values.swapaxes(1, 2), chosen.T) if checked else 0.0}
+    lags = {"x": lag_along_x(values, chosen), "y": lag_along_x(values.swapaxes(1, 2), chosen.T) if checked else 0.0}
     axis = max(lags, key=lambda name: abs(lags[name]))
     if abs(lags[axis]) > STRONG_LAG or found.excess_kurtosis > 1:
         raise ShapedNoiseError(
             f"neighbouring samples along {axis} correlate by {lags[axis]:.2f}, and the excess kurtosis is "
             f"{found.excess_kurtosis:.1f}: this is signal or filtered noise, not white noise; use a noise scan",
             axis,
+            lags[axis],
         )
     told = tuple(
         f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter: sigma is too low by some per cent"
         for name, lag in lags.items()
-        if checked and lag > LAG + 8 * found.standard_error
+        if checked and lag > found.told_lag
     )
     own = tuple(note for note in found.notes if not (checked and note.startswith("neighbouring")))  # `told` is exact
     return replace(found, place=place, lag_correlation=lags["x"], notes=notes + own + told)
-
-
-def _lag(values: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> float:
-    """Correlation of neighbouring chosen samples along the last axis; 0 where none are neighbours."""
-    both = chosen[:, 1:] & chosen[:, :-1]
-    return _correlation(values[:, :, 1:][:, both], values[:, :, :-1][:, both]) if both.any() else 0.0
-
-
-def _correlation(a: NDArray[np.complex64], b: NDArray[np.complex64]) -> float:
-    """Real part of the correlation of two sets of samples [coil sample], relative to the power of the first."""
-    first, second = a.astype(np.complex128), b.astype(np.complex128)
-    return float(np.sum((first * second.conj()).real) / np.sum(np.abs(first) ** 2))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from synth.physics import fft2c, ifft2c, rss
 from synth.plan import Plan
 from synth.process import one_blas_thread
 from synth.recipe import parse_recipe
+from synth.scan_pair import DOUBTED
 from synth.scans.open import open_scan
 from synth.sources.scan_slices import ScanItem, ScansSpec
 from synth.stages.augmentation import Moved, rotated
@@ -242,6 +244,54 @@ def test_a_wrong_profile_rejects_with_both_names(scans, tmp_path):
             Plan.of(recipe(scans, noise=noise)).pair(0)
 
 
+def hamming_along_y(kspace):
+    return kspace * np.hamming(kspace.shape[1])[:, None]
+
+
+def gaussian_along_x(kspace):
+    """Leaves 0.95 of sigma: the root of the mean of its square."""
+    x = np.linspace(-1, 1, kspace.shape[-1])
+    return kspace * 0.5 ** ((x / 2) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("shaped", "message"),
+    [(hamming_along_y, "neighbouring samples along y correlate by"), (lambda k: k, None)],
+)
+def test_noise_that_a_filter_has_shaped_is_refused_by_name(tmp_path, rng, shaped, message):
+    """Sigma of a Hamming window's noise is 0.63 of the received noise's; pairs of version 1 were made all the same."""
+    write_disc(tmp_path, rng, shaped)
+    plan = Plan.of(recipe(tmp_path, noise={"snr": 5}))
+    old = replace(plan, stages={"maps": 3}).pair(0)
+    assert old.notes == ()
+    if message is None:
+        new = plan.pair(0)
+        np.testing.assert_array_equal(new.kspace, old.kspace)
+        assert (new.numbers, new.notes) == (old.numbers, ())
+    else:
+        with pytest.raises(SourceRejectedError, match=rf"s\.npy: its noise .*{message}.*give noise.covariance, or"):
+            plan.pair(0)
+        assert np.isnan(Plan.of(recipe(tmp_path)).pair(0).numbers["sigma"])  # noise.kind = "none" does not need it
+
+
+def test_doubts_about_noise_are_told_with_pairs(tmp_path, rng):
+    write_disc(tmp_path, rng, gaussian_along_x)
+    plan = Plan.of(recipe(tmp_path))
+    assert plan.pair(0).notes == (DOUBTED,)
+    assert replace(plan, stages={"maps": 3}).pair(0).notes == ()
+    made = build(recipe(tmp_path), tmp_path / "c.zarr", SYNC)
+    assert f"1 pairs: {DOUBTED}" in made.notes
+
+
+def write_disc(folder, rng, shaped):
+    """A smooth disc in four coils in noise of sigma 1, as a file."""
+    maps = draw_coils(LoopsSpec(count=4), 1, 0).maps((192, 160))
+    y, x = (np.linspace(-1, 1, n) for n in (192, 160))
+    image = 300 * np.clip(0.3 - y[:, None] ** 2 - x**2, 0, None) ** 2 / 0.09
+    kspace = fft2c((image * maps).astype(np.complex64)) + complex_normal(rng, 4, 192, 160)
+    np.save(folder / "s.npy", shaped(kspace).astype(np.complex64))
+
+
 def test_unknown_noise_is_not_zero(tmp_path, rng):
     """An object that fills the field of view in all of a 32x32 scan: no noise to be seen."""
     maps = draw_coils(LoopsSpec(count=4), 1, 0).maps((48, 48))
@@ -373,6 +423,7 @@ def test_the_real_head(tmp_path):
     made = build(recipe(path), tmp_path / "head.zarr", SYNC)
     assert (made.pairs, made.rejected) == (32, 0)
     assert verify(tmp_path / "head.zarr", replay=4).identical == 4
+    assert not any(DOUBTED in note for note in made.notes)
     (bucket,) = open_corpus(tmp_path / "head.zarr").buckets
     background = np.asarray(bucket.arrays["target"][16])[
         50:78, :6

@@ -13,6 +13,7 @@ from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
 from synth.calibration.coil_matrices import profile_of_decorrelation, read_matrix
+from synth.calibration.correlations import is_weaker_at_sides
 from synth.calibration.noise_profile import (
     added_covariance,
     load_profile,
@@ -22,8 +23,8 @@ from synth.calibration.noise_profile import (
     whiten,
     whitening_matrix,
 )
-from synth.calibration.scan_noise import calibrate
-from synth.errors import CalibrationError
+from synth.calibration.scan_noise import calibrate, from_edge
+from synth.errors import CalibrationError, ShapedNoiseError
 from synth.physics import fft2c, ifft2c, sense_adjoint
 from synth.recipe import parse_recipe
 from synth.scans.open import open_scan
@@ -166,6 +167,27 @@ def roll_off(kspace):
 def test_no_place_with_the_same_defect_is_tried(tmp_path, rng, change, place, message):
     with pytest.raises(CalibrationError, match=message):
         calibrate(a_scan(tmp_path, rng, change=change, shape=(192, 176)), place=place)
+
+
+def test_signal_at_the_edge_does_not_make_the_background_shaded(rng):
+    """Both scans have lines that correlate by 0.28 at the edge; only in one of them is it the noise.
+
+    The noise that a head scan's edge holds beside signal is even, so the background's sigma is right. Noise of lines
+    that correlate by l has the power 1 + 2 l cos(2 pi x / n) in the image: 0.55 at |x| = 0.4 n, so sigma is wrong.
+    """
+    images = ifft2c(complex_normal(rng, 2, 128, 68))
+    x = np.arange(68) - 34
+    outer = np.broadcast_to(np.abs(x) > 20, (128, 68))
+    shaded = images * np.sqrt(1 + 2 * 0.28 * np.cos(2 * np.pi * x / 68))
+    assert is_weaker_at_sides(shaded, outer, 0.28)
+    assert not is_weaker_at_sides(images, outer, 0.28)
+    scan = open_scan(shared("scans/head_tse_2ch_32sl/kdata_body.mat"))
+    for number in (3, 5, 20):
+        with pytest.raises(ShapedNoiseError, match="along x"):
+            from_edge(scan, number)
+        found = calibrate(scan, number, samples=False)
+        assert found.place == "background"
+        assert found.mean_sigma == pytest.approx(1.21e-6, rel=0.03)  # as in the other slices
 
 
 @pytest.mark.parametrize(("axis", "name"), [(1, "y"), (2, "x")])
