@@ -1,6 +1,10 @@
-"""Opens mutated files of every format with `open_scan`, which may raise nothing but ScanError, within time and memory.
+"""Opens mutated files of every format, learns their noise, and makes batches of them, within time and memory.
 
-python tests/fuzz_readers.py [INPUTS] [SEED]: INPUTS files in a process of its own, 4 GB and 20 s an input at most.
+Nothing but ScanError and CalibrationError may be raised. Every fourth input is a good file of strange k-space instead
+of a mutated one. Sigma is 1 in all good files: where samples are unchanged, another sigma without a note is an error.
+
+python tests/fuzz_readers.py [INPUTS] [SEED]: INPUTS files in a process of its own, 8 GB and 300 s an input at
+most. Of the time, that of the processor is told.
 """
 
 from __future__ import annotations
@@ -18,17 +22,61 @@ import h5py
 import numpy as np
 import scipy.io
 
-from synth.errors import ScanError, SourceRejectedError, SourceUnreadableError
+from recon.data.scan_batch import Undersampling, batch_of
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, ScanError, SourceRejectedError, SourceUnreadableError
+from synth.physics import fft2c
 from synth.scans.open import open_scan
 from synth.sources.photos import read_photo
+from synth.stages.coils import LoopsSpec, draw_coils
 
-SECONDS = 20
+SECONDS = 300
+SHAPE = 2, 4, 48, 40  # slice coil y x
+
+
+def good_kspace():
+    """A disc in noise of sigma 1 [slice coil y x]; every second line of the last slice is 0."""
+    draw = np.random.default_rng(0)
+    y, x = (np.linspace(-1, 1, n) for n in SHAPE[2:])
+    image = 40 * ((y[:, None] / 0.7) ** 2 + (x / 0.5) ** 2 < 1)
+    clean = fft2c((image * draw_coils(LoopsSpec(count=SHAPE[1]), 1, 0).maps(SHAPE[2:])).astype(np.complex64))
+    kspace = clean + draw.standard_normal(SHAPE) + 1j * draw.standard_normal(SHAPE)
+    kspace[-1, :, :, ::2] = 0
+    return kspace.astype(np.complex64)
+
+
+def strange(k, draw):
+    """K-space [coil y x] that a file may hold, changed in one way from k."""
+    y, x = k.shape[1:]
+    kinds = (
+        lambda: k * (np.arange(x) % draw.integers(2, 6) == 0),
+        lambda: k * (draw.random((y, x)) < draw.random()),
+        lambda: k * (draw.random(x) < draw.random()),
+        lambda: k * (np.arange(x) < draw.integers(1, x + 1)) * (np.arange(y) < draw.integers(1, y + 1))[:, None],
+        lambda: k * np.hamming(y)[:, None] * np.hamming(x),
+        lambda: k[: draw.integers(1, len(k) + 1)],
+        lambda: np.concatenate([k, k]),
+        lambda: np.concatenate([k, draw.standard_normal() * k[:1] + 1j * k[-1:]]),
+        lambda: k * (np.arange(len(k)) != draw.integers(len(k)))[:, None, None],
+        lambda: k * 10.0 ** draw.uniform(-30, 30),
+        lambda: k * 10.0 ** draw.uniform(-8, 8, (len(k), 1, 1)),
+        lambda: np.where(draw.random(k.shape) < 0.002, 1e6, k),
+        lambda: np.round(k / 10.0 ** draw.uniform(-2, 3)),
+        lambda: np.full_like(k, draw.standard_normal()),
+        lambda: np.tile(k, (1, 1, int(draw.integers(1, 12)))),
+        lambda: k[:, : draw.integers(8, y + 1), : draw.integers(8, x + 1)] if min(y, x) >= 8 else k,
+        lambda: np.fft.ifft2(k),
+        lambda: draw.standard_normal(k.shape) + 1j * draw.standard_normal(k.shape),
+        lambda: np.abs(k),
+        lambda: np.pad(k, ((0, 0), (0, 0), (draw.integers(0, 9), draw.integers(0, 9)))),
+    )
+    with np.errstate(over="ignore"):
+        return np.asarray(kinds[int(draw.integers(len(kinds)))](), np.complex64)
 
 
 def seeds(folder):
     """Small good files of every format, as bytes by name."""
-    draw = np.random.default_rng(0)
-    kspace = (draw.standard_normal((2, 3, 16, 12)) + 1j * draw.standard_normal((2, 3, 16, 12))).astype(np.complex64)
+    kspace = good_kspace()
     np.save(folder / "a.npy", kspace)
     np.savez_compressed(folder / "b.npz", kspace=kspace)
     scipy.io.savemat(
@@ -36,8 +84,8 @@ def seeds(folder):
     )
     scipy.io.savemat(folder / "d.mat", {"kData": kspace[0].transpose(1, 2, 0).astype(np.complex128)})
     with h5py.File(folder / "e.h5", "w") as file:
-        file.create_dataset("kspace", data=kspace, chunks=(1, 3, 16, 12), compression="gzip")
-        file["ismrmrd_header"] = header(16, 12)
+        file.create_dataset("kspace", data=kspace, chunks=(1, *SHAPE[1:]), compression="gzip")
+        file["ismrmrd_header"] = header(*SHAPE[2:])
     with h5py.File(folder / "f.mat", "w", userblock_size=512) as file:
         values = np.empty(kspace.shape, [("real", "f4"), ("imag", "f4")])
         values["real"], values["imag"] = kspace.real, kspace.imag
@@ -45,10 +93,10 @@ def seeds(folder):
     from synth.writers import mrd
     from synth.writers.content import Content
 
-    sampled = np.ones(12, bool)
+    sampled = np.ones(SHAPE[3], bool)
     content = Content("g", 0, kspace[0], sampled, kspace[0], kspace[0, 0], {"sigma": 1.0})
     mrd.write(content, folder)
-    (folder / "h.hdr").write_text("# Dimensions\n16 12 1 3\n")
+    (folder / "h.hdr").write_text(f"# Dimensions\n{SHAPE[2]} {SHAPE[3]} 1 {SHAPE[1]}\n")
     kspace[0].transpose(1, 2, 0).ravel(order="F").tofile(folder / "h.cfl")
     twix = Path(__file__).parents[2] / "shared/data/scans/phantom_gre_siemens/gre.dat"
     if twix.exists():
@@ -103,7 +151,27 @@ def mutated(data, others, draw):
     return bytes(data)
 
 
-def look(path):
+def look_at_noise(scan, good):
+    """Learn a scan's noise, by any place and by its samples, and make a batch; return whether any place gave it."""
+    profile = None
+    for place in ("samples", None):
+        try:
+            profile = calibrate(scan, place=place)
+        except CalibrationError:
+            profile = None
+            continue
+        values = np.array([*profile.covariance.ravel(), profile.mean_sigma, profile.uncertainty])
+        assert np.isfinite(values).all(), f"{place}: {values}"
+        assert profile.sigma.min() > 0, f"{place}: {profile.sigma}"
+        same = any(np.array_equal(scan[len(scan) // 2], one) for one in good)
+        wrong = abs(profile.mean_sigma - 1) > max(0.1, 2 * profile.uncertainty)
+        assert profile.notes or not (same and wrong), f"{place}: sigma {profile.mean_sigma} without a note"
+    batch = batch_of(scan[0], profile, Undersampling())[0]
+    assert all(np.isfinite(batch[name]).all() for name in ("masked_kspace", "sens_maps"))
+    return profile is not None
+
+
+def look(path, good):
     """Open a file and read all of it; return what happened."""
     try:
         if path.suffix == ".nii":
@@ -116,7 +184,10 @@ def look(path):
         if path.name not in str(error) and path.stem not in str(error):
             raise AssertionError(f"the message does not name the file: {error}") from None
         return "refused"
-    return "read"
+    try:
+        return "calibrated" if len(scan) and look_at_noise(scan, good) else "read"
+    except ScanError:  # no maps, or a slice that cannot be used
+        return "read"
 
 
 def run(inputs, seed):
@@ -124,14 +195,17 @@ def run(inputs, seed):
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
     warnings.simplefilter("ignore")
-    draw, counts, slowest = np.random.default_rng(seed), {"read": 0, "refused": 0}, 0.0
+    draw, counts, slowest = np.random.default_rng(seed), dict.fromkeys(("calibrated", "read", "refused"), 0), 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        good = seeds(folder)
+        good, kspace = seeds(folder), good_kspace()
         for k in range(inputs):
             seedname = sorted(good)[k % len(good)]
             path = folder / f"m{k}{Path(seedname).suffix}"
-            if seedname.endswith((".cfl", ".hdr")):  # these two belong together
+            if k % 4 == 3:
+                path = folder / f"m{k}.npy"
+                np.save(path, strange(strange(kspace[0], draw), draw))
+            elif seedname.endswith((".cfl", ".hdr")):  # these two belong together
                 path = folder / f"m{k}.cfl"
                 changed = mutated(good[seedname], list(good.values()), draw)
                 path.write_bytes(changed if seedname.endswith(".cfl") else good["h.cfl"])
@@ -139,20 +213,20 @@ def run(inputs, seed):
             else:
                 path.write_bytes(mutated(good[seedname], list(good.values()), draw))
             faulthandler.dump_traceback_later(SECONDS, exit=True)
-            started = time.perf_counter()
+            started = time.process_time()
             try:
-                counts[look(path)] += 1
+                counts[look(path, kspace)] += 1
             except BaseException:
                 kept = Path(tempfile.gettempdir()) / f"fathom-fuzz-{seed}-{k}{path.suffix}"
                 kept.write_bytes(path.read_bytes())
                 print(f"input {k} of {seedname}, kept as {kept}", file=sys.stderr)
                 raise
             faulthandler.cancel_dump_traceback_later()
-            slowest = max(slowest, time.perf_counter() - started)
+            slowest = max(slowest, time.process_time() - started)
             path.unlink()
             path.with_suffix(".hdr").unlink(missing_ok=True)
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
-    return {"inputs": inputs, **counts, "slowest_s": round(slowest, 3), "peak_MB": peak}
+    return {"inputs": inputs, **counts, "slowest_cpu_s": round(slowest, 3), "peak_MB": peak}
 
 
 if __name__ == "__main__":

@@ -24,13 +24,19 @@ FAR = 0.3  # of the sides: distance from k-space's centre of the lines that are 
 UNEQUAL = 0.1  # relative difference of sigma between them that is refused
 HEAVY = 0.3  # excess kurtosis that is told
 
+SHAPED = (
+    "neighbouring samples correlate in the background or at the edge, by signal or because the noise is correlated: if "
+    "it is, sigma is up to 15 % too low"
+)
+
 
 def profile_of_samples(kspace: NDArray[np.complex64], source: str = "", *, shaped: bool = False) -> NoiseProfile:
     """The noise of one slice [coil y x] of at least two coils, zero where it was not sampled.
 
     Where one covariance does not explain the samples and each line was sampled along all of y, the noise may fall off
     at the readout's ends by the receiver's filter: then the middle half of the readout is tried. `shaped` says that
-    another place of the scan looked as if a filter had shaped its noise: then no difference within k-space is allowed.
+    another place of the scan looked as if a filter had shaped its noise: then no difference within k-space is allowed,
+    and a note says what cannot be seen here.
 
     Raises CalibrationError where noise and signal cannot be told apart, or where estimates disagree.
     """
@@ -55,6 +61,7 @@ def profile_of_samples(kspace: NDArray[np.complex64], source: str = "", *, shape
         notes.append("the noise differs along the readout: only its middle half was used")
     if shaped:
         _refuse_shaped(found, FEW)
+        notes.append(SHAPED)
     _refuse_apart(found, shaped)
     return _profile(found, notes, source)
 

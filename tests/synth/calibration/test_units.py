@@ -52,6 +52,7 @@ def test_the_unit_is_a_power_of_two_far_from_1():
     assert unit_of(np.array([3e8, 1e-12], np.complex64)) == 1
     assert unit_of(np.array([2.0**-70], np.complex64)) == 2.0**-70
     assert unit_of(np.zeros(2, np.complex64)) == 1
+    assert unit_of(np.array([3e38], np.complex64)) == 2.0**127  # 2^128 is infinite in single precision
 
 
 def test_dead_coils_are_named(tmp_path, kspace):
