@@ -128,8 +128,8 @@ def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: 
             more = settings.data.validation or settings.data.redraw
             if settings.start or more or any(change.startswith("data.") for change in changes):
                 raise SettingsError(
-                    "a study gives data and start itself, and uses no validation; take data, start, data.validation and "
-                    "data.redraw out of the training and its changes"
+                    "a study gives data and start itself, and uses no validation and no redraw; take data, start, "
+                    "data.validation and data.redraw out of the training and its changes"
                 )
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
         key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))

@@ -21,7 +21,7 @@ def unit_of(values: NDArray[np.complex64]) -> float:
     """
     largest = float(np.abs(values).max(initial=0))
     outside = np.isfinite(largest) and largest > 0 and not 1e-9 <= largest <= 1e9
-    return float(2.0 ** min(np.round(np.log2(largest)), 127)) if outside else 1.0  # single precision has no 2^128
+    return 2.0 ** min(round(float(np.log2(largest))), 127) if outside else 1.0  # single precision has no 2^128
 
 
 def quiet(values: NDArray[np.complex64], candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
