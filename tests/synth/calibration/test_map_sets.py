@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from conftest import shared
 from properties import complex_normal
+from scipy.ndimage import uniform_filter
 from wide_scans import COILS, white_profile, wide_scan
 
 from synth.calibration.espirit import NOISE_ALONE, espirit, maps_of_coils
 from synth.calibration.espirit_maps import FURTHER, EspiritMaps
+from synth.calibration.noise_profile import whiten
 from synth.calibration.patches import MARGIN, noise_edge, signal_space
 from synth.calibration.scan_noise import calibrate
 from synth.physics import fft2c, ifft2c, rss
@@ -141,6 +143,36 @@ def test_the_floor_leaves_maps_of_strong_scans_as_they_are(name):
         if version == 2:
             before = maps
     np.testing.assert_array_equal(maps, before)
+
+
+@pytest.mark.parametrize("lines", [24, 12, 8])
+def test_the_floor_is_right_for_a_small_object_and_few_lines(rng, lines):
+    """Nine tenths of the image are air: sines to the true maps with the floor, and without it."""
+    maps = draw_coils(LoopsSpec(count=2), 1, 0).maps((96, 96))
+    y, x = (np.linspace(-1, 1, 96) for _ in range(2))
+    inside = (y[:, None] / 0.3) ** 2 + (x / 0.25) ** 2 < 1
+    kspace = fft2c((15 * inside * maps).astype(np.complex64)) + complex_normal(rng, 2, 96, 96)
+    errors = []
+    for sigma in (1.0, 0.0):
+        found = espirit(kspace, reference=(24, lines), sigma=sigma).maps[0]
+        sine = 1 - np.minimum(np.abs(np.sum(found.conj() * maps, axis=0)), 1)[inside] ** 2
+        errors.append(np.sqrt(np.mean(sine)))
+    assert errors[0] < min(0.05, 1.3 * errors[1])
+
+
+@pytest.mark.parametrize("number", [0, 9, 16, 31])
+def test_the_floor_keeps_maps_of_a_noisy_scan(number):
+    """No slice is taken for noise alone; what maps leave of the object is the noise, with the floor as without it."""
+    scan = open_scan(shared("scans/head_tse_2ch_32sl/kdata_body.mat"))
+    white = whiten(scan[number], calibrate(scan, number, samples=False))
+    images, left = ifft2c(white), []
+    inside = uniform_filter(np.sum(np.abs(images) ** 2, axis=0), 5) > 2 * 2 * 1.6  # noise alone has 2 in each coil
+    for sigma in (1.0, 0.0):
+        maps = espirit(white, sigma=sigma).maps[0]
+        power = np.sum(np.abs(images) ** 2, axis=0) - np.abs(np.sum(maps.conj() * images, axis=0)) ** 2
+        left.append(np.sqrt(np.mean(power[inside]) / 2))
+    assert left[0] == pytest.approx(1, abs=0.08)
+    assert left[0] < 1.005 * left[1]
 
 
 def test_noise_gives_no_library(rng):
