@@ -139,6 +139,8 @@ def _refuse_filled(kspace: NDArray[np.complex64]) -> None:
         if not level.all():
             continue  # nothing was filled
         for n in CLASSES:
+            if len(level) <= 2 * n:
+                continue  # too few lines to compare
             window = np.convolve(np.ones(n), np.ones(1) if n % 2 else [0.5, 0.5]) / n  # a period; a slope has no effect
             local = np.log(level) - np.convolve(np.log(level), window, "same")
             inner = far & (np.arange(len(level)) >= n) & (np.arange(len(level)) < len(level) - n)

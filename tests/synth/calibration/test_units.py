@@ -62,3 +62,10 @@ def test_dead_coils_are_named(tmp_path, kspace):
     kspace[0] = 0
     with pytest.raises(CalibrationError, match="coils 0, 2 hold zeros alone"):
         calibrate(scan_of(tmp_path / "two.npy", kspace))
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_very_few_lines_are_refused(tmp_path, kspace, kept):
+    kspace[..., np.abs(np.arange(80) - 40) > kept // 2] = 0
+    with pytest.raises(CalibrationError, match="samples"):
+        calibrate(scan_of(tmp_path / "few.npy", kspace), place="samples")
