@@ -22,6 +22,7 @@ WIDE, WIDEST = 0.03, 0.25  # half width of the interval that is told, and that i
 CLASSES = (2, 3, 4)  # accelerations whose lines are compared with those between them
 FAR = 0.3  # of the sides: distance from k-space's centre of the lines that are compared
 UNEQUAL = 0.1  # relative difference of sigma between them that is refused
+LEAST_ROWS = 16  # of which the middle half may be tried alone
 HEAVY = 0.3  # excess kurtosis that is told
 
 SHAPED = (
@@ -51,9 +52,9 @@ def profile_of_samples(kspace: NDArray[np.complex64], source: str = "", *, shape
     except CalibrationError:
         sampled = np.asarray(box.any(axis=0))
         lines = np.asarray(sampled.any(axis=0))
-        if not sampled[:, lines].all():
-            raise
         rows = box.shape[1]
+        if not sampled[:, lines].all() or rows < LEAST_ROWS:
+            raise
         middle = fft2c(ifft2c(box)[:, rows // 4 : rows // 4 + rows // 2])
         middle[..., ~lines] = 0
         found = noise_of_samples(np.ascontiguousarray(middle))
