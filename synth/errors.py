@@ -16,7 +16,8 @@
     │   ├── UnfinishedCorpusError
     │   └── StageVersionError
     ├── ShardError (RuntimeError)              a file of a corpus
-    ├── StorageError (ValueError)              a place that is no local file or folder
+    ├── StorageError (ValueError)             a place where Fathom cannot read or write
+    ├── StoreError (OSError)                  an object store that cannot be reached, or refuses
     ├── see `recon.errors`                     TrainingError, CheckpointError, ModelError,
     │                                          UnmeasurableError
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
@@ -89,4 +90,8 @@ class ShardError(FathomError, RuntimeError):
 
 
 class StorageError(FathomError, ValueError):
-    """A place where Fathom cannot read or write, such as the address of an object store."""
+    """A place where Fathom cannot read or write, such as the address of a web server."""
+
+
+class StoreError(FathomError, OSError):
+    """An object store that cannot be reached, or refuses a request; it says nothing about what lies in it."""

@@ -98,7 +98,7 @@ def evaluate_command(
         if replicas == 1:
             raise ValueError("--replicas 1: one replica has no spread; give 0, or at least 2")
         measured = Probes(without, replicas, noise_map=probes if noise_map else 0)
-        summary = evaluate(named, Path(corpus), out, device, batch_size, measured)
+        summary = evaluate(named, corpus, out, device, batch_size, measured)
         report = write_test_page(summary, out)
     failed = summary.get("failed", {})
     for name, why in failed.items():

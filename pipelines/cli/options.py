@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from synth.errors import FathomError
-from synth.storage.place import local_path
+from synth.storage.place import local_path, place_of
 from synth.storage.whole import UncheckedWarning
 
 from ..display.terminal import say, shown
@@ -54,7 +54,10 @@ NoiseMap = Annotated[
 ProbeCount = Annotated[
     int, typer.Option(min=4, help="Probes of a noise map; each takes as long as two or three images.")
 ]
-CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The folder that `fathom build` made.")]
+CorpusPath = Annotated[
+    Path, typer.Argument(metavar="CORPUS", help="The folder, or s3://bucket/name.zarr, that `fathom build` made.")
+]
+ANYWHERE = ("corpus", "others", "without")  # parameters that name corpora to read, which may lie in an object store
 
 
 @contextmanager
@@ -92,7 +95,7 @@ class WholeHelp(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose paths are local: an address such as ``file:///folder`` becomes a path, others are refused."""
+    """A command whose paths are local, other than those of corpora to read; ``file:///folder`` becomes a path."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Read the command's arguments."""
@@ -102,14 +105,16 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with kindly():
-            ctx.params = {name: _local(value) for name, value in ctx.params.items()}
+            ctx.params = {name: _placed(value, name in ANYWHERE) for name, value in ctx.params.items()}
         return super().invoke(ctx)
 
 
-def _local(value: Any) -> Any:
+def _placed(value: Any, anywhere: bool) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(map(_local, value))
-    return local_path(value) if isinstance(value, Path) else value
+        return type(value)(_placed(v, anywhere) for v in value)
+    if not isinstance(value, Path):
+        return value
+    return place_of(value) if anywhere else local_path(value)
 
 
 def show_tracebacks(wanted: bool) -> None:

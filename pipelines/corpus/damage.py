@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from synth.corpus.check import CorpusCheck
 from synth.corpus.documents import read_document
 from synth.corpus.ledger import content_hash
 from synth.corpus.tasks import tasks_of
 from synth.plan import Plan
+from synth.storage.place import Place
 
 from ..display.progress import Meter
 from .summary import summarise, versions_of
 
 
-def find_damage(root: Path, plan: Plan, *, complete: bool = True) -> dict[str, str]:
+def find_damage(root: Place, plan: Plan, *, complete: bool = True) -> dict[str, str]:
     """Damaged shards, documents and numbers, each with a sentence; of an unfinished corpus, only finished shards."""
     return damage_in(CorpusCheck.of(root, plan), complete=complete)
 

@@ -24,8 +24,9 @@ from synth.plan import BucketPlan, Plan
 from synth.stages.mask import Mask
 from synth.stages.readout import Readout
 from synth.storage.corpus_files import Bucket, building_path
+from synth.storage.place import Place
 from synth.storage.shard import ShardWriter
-from synth.storage.whole import named, read_document, refuse_strange
+from synth.storage.whole import named, open_stored, read_document, refuse_strange
 from synth.writers import WRITERS
 from synth.writers.content import Content
 
@@ -36,7 +37,7 @@ from .summary import summarise, versions_of
 DOCUMENTS = ("recipe.json", "sources.json", "ledger.jsonl", "summary.json")
 
 
-def export(corpus_path: Path, kind: str, out: Path) -> int:
+def export(corpus_path: Place, kind: str, out: Path) -> int:
     """Write every pair of a corpus into ``out/pairs``, and what `import_corpus` needs beside it; return their number.
 
     Raises CorpusError, FileExistsError, or ValueError where the format cannot hold these pairs.
@@ -59,7 +60,7 @@ def export(corpus_path: Path, kind: str, out: Path) -> int:
 
 def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
     for document in DOCUMENTS:
-        with (corpus.path / document).open("rb") as stored, (folder / "fathom" / document).open("xb") as copy:
+        with open_stored(corpus.path / document) as stored, (folder / "fathom" / document).open("xb") as copy:
             shutil.copyfileobj(stored, copy)  # unlike `copy`, its errors are not said to be those of the corpus
     (folder / "fathom" / "export.json").write_text(json.dumps({"format": kind, "content_hash": corpus.content_hash}))
     count = 0

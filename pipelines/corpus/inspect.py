@@ -14,6 +14,7 @@ from synth.sources.crimes import MEANING
 from synth.stages.mask import Mask
 from synth.stages.readout import Readout
 from synth.storage.corpus_files import Bucket
+from synth.storage.place import Place
 from synth.storage.whole import write_whole
 
 from ..display.image_panels import png
@@ -23,7 +24,7 @@ from .summary import lacking
 PAIRS_SHOWN = 4
 
 
-def inspect(path: Path, out: Path) -> list[Path]:
+def inspect(path: Place, out: Path) -> list[Path]:
     """Write ``summary.md``, ``contact_sheet.png`` and ``report.html`` of a corpus; raises CorpusError or OSError."""
     corpus = open_corpus(path)
     out.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from synth.storage.place import Place
 
 from ..display.progress import Meter
 
 
-def iterate(path: Path, batch_size: int) -> dict[str, Any]:
+def iterate(path: Place, batch_size: int) -> dict[str, Any]:
     """Read every pair of a corpus once in batches; return shapes of the first batch, counts and pairs/s."""
     pairs = PairDataset(path)
     loader = make_loader(pairs, batch_size)

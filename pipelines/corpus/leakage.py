@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
 from synth.corpus.sources import slice_of
+from synth.storage.place import Place
 
 Sources = dict[tuple[str, int | None], str]
 
 
-def shared_sources(first: Path, second: Path) -> list[str]:
+def shared_sources(first: Place, second: Place) -> list[str]:
     """Names, in the first corpus, of the pictures and slices from which both were made; raises CorpusError.
 
     Two sources are the same if their files are equal byte for byte, whatever the files' folders and names, and if they
@@ -25,10 +24,11 @@ def shared(first: Sources, second: Sources) -> list[str]:
     return sorted(name for key, name in first.items() if key in second)
 
 
-def sources_of(path: Path) -> Sources:
+def sources_of(path: Place) -> Sources:
     """Names of a corpus's sources by the file's sha256 and the slice; raises CorpusError."""
-    plan, found = open_corpus(path).plan, {}
-    for index, sha256 in Ledger(path).sources().items():
+    corpus = open_corpus(path)
+    plan, found = corpus.plan, {}
+    for index, sha256 in Ledger(corpus.path).sources().items():
         name = plan.file_of(index)
         found[sha256, slice_of(name)] = name
     return found

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from recon.data.datasets import PairDataset
 from recon.errors import UnmeasurableError
 from recon.evaluation.measured_noise import Measured, measured
 from synth.corpus.reader import open_corpus
 from synth.rng import rng
+from synth.storage.place import Place
 
 from ..display.progress import Meter
 
 
-def measure(path: Path, count: int) -> list[Measured]:
+def measure(path: Place, count: int) -> list[Measured]:
     """Measure the noise of `count` pairs, spread over the corpus; raises UnmeasurableError if that is not possible."""
     pairs = PairDataset(path)
     recipe = pairs.recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from synth.corpus.reader import Corpus, open_corpus, stored_plan
 from synth.errors import SourceRejectedError
 from synth.rng import rng
 from synth.storage.corpus_files import Bucket, refuse_unfinished
-from synth.storage.place import local_path
+from synth.storage.place import Place, place_of
 from synth.version import versions
 
 from ..display.progress import Meter
@@ -71,7 +70,7 @@ class Verified:
         return asdict(self)
 
 
-def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
+def verify(path: str | Place, replay: int = 0, measured: int = 0) -> Verified:
     """Check that a corpus is complete and unchanged, and that its recipe makes its pairs.
 
     Parameters
@@ -94,7 +93,7 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     StageVersionError
         Pairs are to be made again that only a later version of Fathom can make.
     """
-    path = local_path(path)
+    path = place_of(path)
     refuse_unfinished(path)
     plan = stored_plan(path)
     check = CorpusCheck.of(path, plan)
@@ -124,7 +123,7 @@ def verify(path: str | Path, replay: int = 0, measured: int = 0) -> Verified:
     )
 
 
-def _measure(path: Path, count: int) -> tuple[list[Measured], str]:
+def _measure(path: Place, count: int) -> tuple[list[Measured], str]:
     try:
         return (measure(path, count) if count else []), ""
     except UnmeasurableError as error:  # it is no damage: all else is checked

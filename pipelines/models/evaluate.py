@@ -30,6 +30,7 @@ from recon.training.process_group import local_device
 from synth.corpus.sources import file_of, slice_of
 from synth.errors import FathomError
 from synth.process import keep_memory
+from synth.storage.place import Place
 from synth.storage.whole import refuse_other_files, write_whole
 
 from ..display.csv_table import write_table
@@ -51,7 +52,7 @@ FILES = (
 class Probes:
     """What a test measures beyond image metrics (`recon.evaluation.probes`)."""
 
-    without: Path | None = None  # a corpus with the same pairs, but without their lesions
+    without: Place | None = None  # a corpus with the same pairs, but without their lesions
     replicas: int = 0  # of noise, for noise maps
     disturbance: Disturbance = UNDISTURBED  # of what models are given
     noise_map: int = 0  # products with the derivative, for noise maps without replicas (`recon.evaluation.noise_map`)
@@ -72,7 +73,7 @@ class Tested:
 
 def evaluate(
     models: dict[str, str],
-    corpus: Path,
+    corpus: str | Place,
     out: Path,
     device: str | None = None,
     batch_size: int = 4,
@@ -104,7 +105,7 @@ def evaluate(
             failed[label] = str(error)
     first, *others = tested
     summary = {
-        "corpus": {"path": corpus.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
+        "corpus": {"path": pairs.path.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},
         "intervals": units_of(first.rows).over,
         "models": {t.name: {"metrics": summary_of(t.rows), "notes": t.notes, **_card(t.model)} for t in tested},
         "differences": {t.name: differences(first.rows, t.rows) for t in others},

@@ -8,11 +8,16 @@ from typing import Any
 
 from recon.training.check import check_training
 from recon.training.model_files import NOTE, WEIGHTS
+from synth.storage.place import Place
 
 
-def is_training(folder: Path) -> bool:
+def is_training(folder: Place) -> bool:
     """Whether a folder is a training's."""
-    return not (folder / "zarr.json").exists() and any((folder / name).exists() for name in (NOTE, WEIGHTS))
+    return (
+        isinstance(folder, Path)
+        and not (folder / "zarr.json").exists()
+        and any((folder / name).exists() for name in (NOTE, WEIGHTS))
+    )
 
 
 def verify_training(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +19,9 @@ from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.stages.coil_cache import map_cache
 from synth.stages.coils import EspiritSpec
-from synth.storage.shard import ShardedArray
+from synth.storage.objects import ObjectPlace
+from synth.storage.place import Place
+from synth.storage.remote_shard import opened_array, read_rows
 
 from .packed_batch import Geometry, PackedBatch
 from .pairs import Pairs
@@ -34,12 +35,13 @@ PACKED = ("kspace", "mask", "target")
 class PairDataset(Pairs):
     """The pairs of a finished corpus, by position; an item is a dict of tensors, see `recon.data.pairs`.
 
-    It is safe in forked and spawned workers, even if the parent process has already read from it.
+    It is safe in forked and spawned workers, even if the parent process has already read from it; a corpus in an object
+    store in threads and spawned workers.
 
     Parameters
     ----------
     path
-        The corpus.
+        The corpus: a folder, or an address ``s3://bucket/name.zarr`` (also ``gs://``, ``az://``).
     with_maps
         False leaves ``sens_maps`` out.
     oversampled
@@ -54,10 +56,12 @@ class PairDataset(Pairs):
         The path is not a finished corpus, or the corpus is damaged.
     ValueError
         What `redraw` names cannot be drawn anew.
+    StoreError, StorageError
+        The object store cannot be reached, or refuses; what to install or to set.
     """
 
     def __init__(
-        self, path: str | Path, *, with_maps: bool = True, oversampled: bool = False, redraw: Sequence[str] = ()
+        self, path: str | Place, *, with_maps: bool = True, oversampled: bool = False, redraw: Sequence[str] = ()
     ) -> None:
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
@@ -69,7 +73,7 @@ class PairDataset(Pairs):
         self._row_of = _joined([rows for _, rows in buckets])[order]
         self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])[order]
         names = ("kspace", "mask", "target", "maps")
-        self._arrays = [{n: ShardedArray(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
+        self._arrays = [{n: opened_array(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
         columns = {**{name: name for name in NUMBERS}, "pair_id": "index"}
         self._numbers = [
             {**{name: b.numbers(column) for name, column in columns.items()}, "maps_index": b.map_rows}
@@ -82,6 +86,11 @@ class PairDataset(Pairs):
                     f"{corpus.path}/{bucket.name}: its numbers are damaged; run the same `fathom build` to mend it"
                 )
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the corpus lies in an object store."""
+        return isinstance(self.path, ObjectPlace)
 
     @property
     def coils(self) -> list[int]:
@@ -158,16 +167,12 @@ class PairDataset(Pairs):
         bucket = int(self._bucket_of[positions[0]])
         rows = self._row_of[np.asarray(positions)].tolist()
         arrays, numbers = self._arrays[bucket], self._numbers[bucket]
-        tensors = {}
-        for name in PACKED:
-            out = empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype)
-            for row, place in zip(rows, out, strict=True):
-                arrays[name].read_into(row, place)
-            tensors[name] = torch.from_numpy(out)
+        room = {name: empty((len(rows), *arrays[name].shape[1:]), arrays[name].dtype) for name in PACKED}
+        read_rows([(arrays[name], rows, out) for name, out in room.items()])
         floats = {name: torch.tensor(numbers[name][rows], dtype=torch.float32) for name in NUMBERS}
         batch = PackedBatch(
             geometry=self._geometries[bucket],
-            **tensors,
+            **{name: torch.from_numpy(out) for name, out in room.items()},
             **floats,
             maps_index=torch.tensor(numbers["maps_index"][rows], dtype=torch.int64),
             pair_id=torch.tensor(numbers["pair_id"][rows], dtype=torch.int64),

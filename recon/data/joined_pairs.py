@@ -30,6 +30,11 @@ class JoinedPairs(Pairs):
         """sha256 of the parts' identities, in order."""
         return hashlib.sha256(" ".join(p.identity for p in self.parts).encode()).hexdigest()
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading some part waits for a network."""
+        return any(part.is_remote for part in self.parts)
+
     @cached_property
     def geometries(self) -> list[Geometry]:
         """One geometry per bucket, for all parts."""

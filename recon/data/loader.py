@@ -24,6 +24,8 @@ from .packed_batch import PackedBatch
 from .pairs import Pairs
 from .shared_memory import NUMBERS_BYTES, SLACK, Layout, Slots
 
+REMOTE_READERS = 8  # they wait for a network nearly all of the time
+
 
 @dataclass(frozen=True)
 class BatchOrder:
@@ -164,10 +166,8 @@ class PairLoader:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="fathom-read") as pool:
 
             def read(pairs: Pairs, batch: list[int]) -> PackedBatch:
-                if not on_gpu:
-                    return pairs.packed(batch)
-                packed = pairs.packed(batch, pinned).pin_memory()
-                if self.order.pairs.with_maps:
+                packed = pairs.packed(batch, pinned).pin_memory() if on_gpu else pairs.packed(batch)
+                if self.order.pairs.with_maps and (on_gpu or self.order.pairs.is_remote):
                     self.order.pairs.read_maps(packed, self.device)
                 return packed
 
@@ -194,7 +194,7 @@ class PairLoader:
             shuffle=False,
             num_workers=self._workers,
             prefetch_factor=each,
-            multiprocessing_context=self._context,
+            multiprocessing_context=self._context or ("spawn" if self.order.pairs.is_remote else None),
         )
         for number, layout in enumerate(loader):
             batch = slots[number].get(layout)
@@ -257,14 +257,14 @@ def make_loader(
     device
         The device of the batches; by default the GPU if there is one.
     threads
-        Threads that read ahead in this process; by default one per two cores, up to 4.
+        Threads that read ahead in this process; by default one per two cores, up to 4, and 8 from an object store.
     workers
         Worker processes that read in place of threads, which is faster only for `VirtualPairs`; they send packed
         batches to this process.
     ahead
         The number of batches that are read ahead; by default twice the number of threads or workers.
     context
-        How worker processes start: "fork", "forkserver" or "spawn".
+        How worker processes start: "fork", "forkserver" or "spawn"; from an object store by default "spawn".
     drop_last
         Leave out batches that are smaller than `batch_size`.
     rank, world_size
@@ -283,7 +283,7 @@ def make_loader(
     for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    readers = threads or max(1, min(4, (os.cpu_count() or 1) // 2))
+    readers = threads or (REMOTE_READERS if pairs.is_remote else max(1, min(4, (os.cpu_count() or 1) // 2)))
     order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return PairLoader(order, chosen, readers, workers, ahead or 2 * (workers or readers), context)

@@ -75,6 +75,11 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         """The pairs as epoch 0, 1, ... of a training sees them: most are the same in every epoch."""
         return self
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for a network: more batches are then read ahead, and workers are not forked."""
+        return False
+
     def refuse_map_sets(self, what: str) -> None:
         """Raise ValueError, which begins with `what`, if some pair has several map sets."""
         if any(geometry.sets > 1 for geometry in self.geometries):
@@ -129,10 +134,11 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         return self._maps[*key, device]
 
     def read_maps(self, batch: PackedBatch, device: torch.device) -> None:
-        """Read the map sets of a batch ahead of `unpacked` on a GPU; threads may call this."""
+        """Read the map sets of a batch ahead of `unpacked`; threads may call this."""
         for key in batch.map_keys:
             if (*key, device) not in self._maps and key not in self._read:
-                self._read[key] = torch.tensor(self._sent_set(*key)).pin_memory()
+                read = torch.tensor(self._sent_set(*key))
+                self._read[key] = read.pin_memory() if device.type == "cuda" else read
 
     def _sent_set(self, bucket: int, index: int) -> np.ndarray:
         """What is sent to the device for a map set: the maps, or something smaller that `_received_set` completes."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from ..plan import Plan
 from ..recipe import Recipe
 from ..storage.arrays import sha256_of, sha256_of_file
 from ..storage.listing import strangers
+from ..storage.place import Place
+from ..storage.remote_shard import opened_array
 from ..storage.shard import ShardedArray, crc32c_of
 from ..storage.whole import holds, refuse_shortage
 from .documents import consolidated_is_right, is_right, read_document
@@ -44,12 +46,12 @@ class CorpusCheck:
     Every method says what is wrong, in sentences that name the part.
     """
 
-    root: Path
+    root: Place
     plan: Plan
     entries: Entries  # of its ledger
 
     @classmethod
-    def of(cls, root: Path, plan: Plan) -> CorpusCheck:
+    def of(cls, root: Place, plan: Plan) -> CorpusCheck:
         """The check of the corpus in the folder `root`."""
         return cls(root, plan, finished(root, plan))
 
@@ -110,7 +112,7 @@ class CorpusCheck:
 
     def _array(self, path: str) -> ShardedArray:
         """An array as the plan describes it: a damaged zarr.json does not condemn its shards."""
-        return ShardedArray(self.root / path, document=self._expected[f"{path}/zarr.json"])
+        return opened_array(self.root / path, document=self._expected[f"{path}/zarr.json"])
 
     def sources(self) -> str | None:
         """What sources.json says otherwise than the ledger, or None."""
@@ -203,10 +205,7 @@ class CorpusCheck:
         """Files that no check covers, by their paths from the root (a folder's ends with /), and why."""
         known = {*self._expected, "recipe.json", "sources.json", "ledger.jsonl", "summary.json"}
         for task in tasks_of(self.plan):
-            known |= {
-                file.relative_to(self.root).as_posix()
-                for file in shard_files(self.root, bucket_of(self.plan, task), task)
-            }
+            known |= {file.as_posix() for file in shard_files(PurePosixPath(), bucket_of(self.plan, task), task)}
         for bucket, numbers in self._numbers.items():
             for name, values in numbers.items():
                 known |= {f"{bucket}/{name}/zarr.json", number_file(f"{bucket}/{name}", values)}
@@ -239,7 +238,7 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
     return digest == str(stored["digest"])
 
 
-def _is(file: Path, sha256: Any) -> bool:
+def _is(file: Place, sha256: Any) -> bool:
     try:
         return sha256_of_file(file) == sha256
     except (OSError, ValueError) as error:

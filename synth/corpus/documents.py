@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
+from ..storage.place import Place
 from ..storage.whole import read_document as bytes_of_document
 from ..storage.whole import refuse_shortage
 
@@ -23,7 +23,7 @@ EARLIER_AXES: dict[str, tuple[tuple[str, ...] | None, ...]] = {
 """The dimension names that earlier versions gave to the arrays; None where they gave none."""
 
 
-def read_document(file: Path) -> Any:
+def read_document(file: Place) -> Any:
     """What a JSON document says, or None where it is missing, is no JSON, or has another layout of its text."""
     try:
         data = bytes_of_document(file)
@@ -48,7 +48,7 @@ def is_right(path: str, stored: Any, expected: bytes) -> bool:
     return any(stored == form for form in forms_of(parts[-1], json.loads(expected)))
 
 
-def consolidated_is_right(stored: Any, root: Path, expected: Collection[str]) -> bool:
+def consolidated_is_right(stored: Any, root: Place, expected: Collection[str]) -> bool:
     """Whether the consolidated metadata of the root hold the documents that lie below it, those of `expected` at least.
 
     The paths in `expected` are of groups and arrays.

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..storage.whole import open_regular
+from ..storage.place import Place
+from ..storage.whole import open_stored
 
 MAX_LINE = 2**26  # bytes of a line; a pair takes about a thousand
 
@@ -33,8 +34,8 @@ class Ledger:
     was found damaged.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / "ledger.jsonl"
+    def __init__(self, root: Place) -> None:
+        self.path: Place = root / "ledger.jsonl"
 
     def read(self) -> Entries:
         """Entries by task name; lines that are cut off by a crash, or damaged, are left out."""
@@ -55,7 +56,7 @@ class Ledger:
         """What its lines say; raises ValueError for a pipe or a device, and for a line longer than any of Fathom's."""
         if not self.path.exists():
             return
-        with os.fdopen(open_regular(self.path), "rb") as file:
+        with open_stored(self.path) as file:
             while line := file.readline(MAX_LINE):
                 if len(line) == MAX_LINE:
                     raise ValueError(f"{self.path}: has a line of more than {MAX_LINE:,} bytes; restore it")
@@ -66,6 +67,7 @@ class Ledger:
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line, durably; if a crash cut off the last line, begin a new line after it."""
         said = json.dumps(entry).encode()
+        assert isinstance(self.path, Path)
         with self.path.open("ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)

@@ -21,7 +21,7 @@ from ..storage.corpus_files import (
     sealed_sums,
     stored_attributes,
 )
-from ..storage.place import local_path
+from ..storage.place import Place, place_of
 from ..storage.whole import read_document
 from .ledger import Entries
 from .tasks import finished
@@ -41,7 +41,7 @@ class Corpus:
         One per shape of pairs, with zarr arrays whose first axis is the pair (in ``maps``, the map set).
     """
 
-    path: Path
+    path: Place
     attributes: dict[str, Any]
     buckets: list[Bucket]
 
@@ -70,7 +70,7 @@ class Corpus:
         return finished(self.path, self.plan)
 
 
-def stored_plan(root: Path) -> Plan:
+def stored_plan(root: Place) -> Plan:
     """The plan that a corpus, finished or not, was begun with; raises CorpusError where that cannot be read."""
     try:
         attributes = json.loads(read_document(root / "recipe.json"))
@@ -96,13 +96,13 @@ def stored_plan(root: Path) -> Plan:
         ) from None
 
 
-def open_corpus(path: str | Path) -> Corpus:
+def open_corpus(path: str | Place) -> Corpus:
     """Open a finished corpus for reading.
 
     Parameters
     ----------
     path
-        The folder that `fathom build` made.
+        The folder that `fathom build` made, or its address in an object store: ``s3://bucket/name.zarr``.
 
     Returns
     -------
@@ -114,8 +114,10 @@ def open_corpus(path: str | Path) -> Corpus:
         The folder holds no corpus, or one that is damaged or of another schema.
     UnfinishedCorpusError
         The build of the corpus has not ended.
+    StoreError
+        The object store cannot be reached, or refuses.
     """
-    path = local_path(path)
+    path = place_of(path)
     refuse_unfinished(path)
     attributes = stored_attributes(path)
     plan = stored_plan(path)
@@ -125,7 +127,7 @@ def open_corpus(path: str | Path) -> Corpus:
         raise damaged_metadata(path, error) from None
 
 
-def _buckets(path: Path, plan: Plan, attributes: dict[str, Any]) -> list[Bucket]:
+def _buckets(path: Place, plan: Plan, attributes: dict[str, Any]) -> list[Bucket]:
     """The buckets in the order of their first pairs, as `Plan.buckets` has them, but without drawing all shapes again.
 
     Raises CorpusError where pairs are missing.
@@ -140,7 +142,7 @@ def _buckets(path: Path, plan: Plan, attributes: dict[str, Any]) -> list[Bucket]
     return [opened[k] for k in order]
 
 
-def _opened(path: Path, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:
+def _opened(path: Place, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:
     bucket = open_bucket(path, plan.name, own_maps=plan.own_maps, sums=sealed_sums(attributes, plan.name))
     shapes = {
         "kspace": plan.kspace_shape,

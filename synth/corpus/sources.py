@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import ImageFileError, ScanError
 from ..plan import Plan
 from ..sources.patients import patient_of
+from ..storage.place import Place
 from .ledger import Ledger
 from .reader import open_corpus
 
@@ -52,10 +52,10 @@ def file_of(name: str) -> str:
     return SLICE.sub("", name)
 
 
-def sources_of(path: str | Path) -> dict[int, Source]:
+def sources_of(path: str | Place) -> dict[int, Source]:
     """The source of every pair that a corpus's ledger names, by the pair's index; raises CorpusError."""
-    plan, hashes = open_corpus(path).plan, Ledger(Path(path)).sources()
-    return named_sources(plan, hashes)
+    corpus = open_corpus(path)
+    return named_sources(corpus.plan, Ledger(corpus.path).sources())
 
 
 def named_sources(plan: Plan, hashes: dict[int, str]) -> dict[int, Source]:

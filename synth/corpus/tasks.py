@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from ..plan import BucketPlan, Plan
 from ..stages.coil_cache import map_cache
 from ..stages.coils import EspiritSpec, draw_coils
 from ..storage.arrays import sha256_of
+from ..storage.place import Place
 from ..storage.shard import ShardWriter
 from .layout import ARRAYS, NAN, map_shard_sets
 from .ledger import Entries, Kind, Ledger
+
+P = TypeVar("P", bound=Place | PurePosixPath)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Task:
         return self.rows[1] - self.rows[0] if self.kind == "pairs" else 0
 
 
-def finished(root: Path, plan: Plan) -> Entries:
+def finished(root: Place, plan: Plan) -> Entries:
     """The ledger's entries of this plan's tasks; other entries are ignored."""
     entries = Ledger(root).read()
     return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
@@ -137,9 +140,10 @@ def arrays_of(task: Task, bucket: BucketPlan) -> tuple[str, ...]:
     return (*ARRAYS, "maps") if bucket.own_maps else ARRAYS
 
 
-def shard_files(root: Path, bucket: BucketPlan, task: Task) -> list[Path]:
+def shard_files(root: P, bucket: BucketPlan, task: Task) -> list[P]:
     """The files that a task writes."""
     shapes = {"kspace": bucket.kspace_shape, "mask": bucket.mask_shape}
     shapes |= {"target": bucket.target_shape, "maps": bucket.maps_shape}
     names = arrays_of(task, bucket)
-    return [root / bucket.name / n / "c" / "/".join([str(task.number)] + ["0"] * len(shapes[n])) for n in names]
+    keys = [f"{bucket.name}/{n}/c/" + "/".join([str(task.number)] + ["0"] * len(shapes[n])) for n in names]
+    return [cast(P, root / key) for key in keys]

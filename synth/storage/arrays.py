@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .objects import ObjectPlace
+from .place import Place
 from .whole import open_regular
 
 
@@ -47,7 +49,12 @@ def sha256_of(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
 
 
-def sha256_of_file(file: Path) -> str:
+def sha256_of_file(file: Place) -> str:
     """sha256 of a file's bytes; raises OSError, or ValueError for a pipe or a device."""
+    if isinstance(file, ObjectPlace):
+        found = hashlib.sha256()
+        for part in file.stream():
+            found.update(part)
+        return found.hexdigest()
     with os.fdopen(open_regular(file), "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

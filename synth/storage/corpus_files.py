@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.storage import LocalStore, StorePath
 
 from ..errors import CorpusError, StorageError, UnfinishedCorpusError
+from .objects import ObjectPlace
+from .place import Place
+from .remote_files import MAX_METADATA, SLACK, RemoteFiles
 from .shard import crc32c_of
 from .whole import read_document, refuse_shortage, refuse_strange
 
@@ -33,8 +37,6 @@ DAMAGED = (
     MemoryError,
 )
 """What zarr raises where metadata are damaged."""
-MAX_METADATA = 2**28  # bytes of a zarr.json; that of a root holds the metadata of all arrays once more
-SLACK = 2**20  # bytes that a chunk's codecs may add to its values
 CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "zstd", "blosc", "gzip"})  # none of them runs code
 
 
@@ -134,11 +136,13 @@ class Bucket:
         return np.arange(len(found)) if self.own_maps else found.astype(np.int64)
 
 
-def stored_attributes(root: Path) -> dict[str, Any]:
+def stored_attributes(root: Place) -> dict[str, Any]:
     """Fathom's attributes of a corpus, finished or not; raises CorpusError where there are none."""
     attributes = None
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+    try:
         attributes = json.loads(read_document(root / "zarr.json"))["attributes"]["fathom"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError) as error:
+        refuse_shortage(error)
     if not isinstance(attributes, dict):
         if (root / "recipe.json").is_file() and (root / "ledger.jsonl").is_file():
             raise CorpusError(f"{root}: its zarr.json is damaged; the same `fathom build` mends it")
@@ -171,9 +175,9 @@ def sealed_sums(attributes: dict[str, Any], bucket: str) -> dict[str, int]:
     raise ValueError("its checksums are missing")
 
 
-def refuse_unfinished(path: Path) -> None:
+def refuse_unfinished(path: Place) -> None:
     """Raise UnfinishedCorpusError where the build of a corpus has not ended."""
-    unfinished = not path.exists() and building_path(path).exists()
+    unfinished = isinstance(path, Path) and not path.exists() and building_path(path).exists()
     with contextlib.suppress(CorpusError):  # another function reports a damaged or missing corpus
         unfinished = unfinished or not stored_attributes(path).get("complete")
     if unfinished:
@@ -192,7 +196,7 @@ def maps_of_corpus(path: Path) -> list[zarr.Array[Any]]:
         raise damaged_metadata(path, error) from None
 
 
-def damaged_metadata(path: Path, error: Exception) -> CorpusError:
+def damaged_metadata(path: Place, error: Exception) -> CorpusError:
     """The error of a corpus whose arrays cannot be opened."""
     refuse_shortage(error)
     return CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it")
@@ -204,11 +208,12 @@ def content_hash_of(path: Path) -> str:
     return str(stored_attributes(path)["content_hash"])
 
 
-def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) -> Bucket:
+def open_bucket(path: Place, name: str, *, own_maps: bool, sums: dict[str, int]) -> Bucket:
     """The arrays of a bucket; raises CorpusError, or what zarr raises where they are damaged."""
-    store, arrays = RegularFiles(path), {}
-    for file in sorted((path / name).glob("*/zarr.json")):
-        document, key = json.loads(read_document(file, MAX_METADATA)), file.parent.name
+    arrays = {}
+    store, documents = _documents_of(path, name)
+    for key, data in documents.items():
+        document = json.loads(data)
         if document["node_type"] == "array":
             _check_codecs(f"{path}/{name}/{key}", document["codecs"])
             arrays[key] = zarr.Array.from_dict(StorePath(store, f"{name}/{key}"), document)
@@ -216,6 +221,15 @@ def open_bucket(path: Path, name: str, *, own_maps: bool, sums: dict[str, int]) 
     if not np.isin(bucket.numbers("valid"), (0, 1)).all():
         raise CorpusError(f"{path}/{name}/valid is damaged; the same `fathom build` mends it")
     return bucket
+
+
+def _documents_of(path: Place, name: str) -> tuple[Store, dict[str, bytes]]:
+    """What reads a corpus's files for zarr, and the zarr.json of every array of a bucket."""
+    if isinstance(path, ObjectPlace):
+        remote = RemoteFiles(path)
+        return remote, remote.read_ahead(name)
+    files = sorted((path / name).glob("*/zarr.json"))
+    return RegularFiles(path), {file.parent.name: read_document(file, MAX_METADATA) for file in files}
 
 
 def values_of(array: zarr.Array[Any]) -> NDArray[Any]:

@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from .objects import ObjectPlace
+from .place import Place
+
 
 def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
     """Sorted paths of the files below a folder whose names are wanted and do not begin with a dot; links are followed.
@@ -64,10 +67,15 @@ def names_in(path: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def strangers(root: Path, known: Collection[str]) -> list[str]:
+def strangers(root: Place, known: Collection[str]) -> list[str]:
     """Paths below `root` of files that are not in `known`; of a folder that holds no known file, the folder with /."""
     folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
-    found = []
+    found: list[str] = []
+    if isinstance(root, ObjectPlace):
+        for path in (path for path, _ in root.below() if path not in known):
+            above = [parent.as_posix() for parent in list(PurePosixPath(path).parents)[-2::-1]]
+            found.append(next((f"{folder}/" for folder in above if folder not in folders), path))
+        return sorted({*found})
     for where, inside, names in os.walk(root):
         here = Path(where).relative_to(root)
         found += [path for name in names if (path := (here / name).as_posix()) not in known]

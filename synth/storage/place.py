@@ -1,4 +1,4 @@
-"""Where bytes are: today in local files and folders alone."""
+"""Where bytes are: in local files and folders, or, for corpora, in an object store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,34 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import StorageError
+from .objects import SCHEMES, ObjectPlace
 
 # `pathlib` joins the two slashes of an address to one; a drive of Windows has one letter.
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*):/+(.*)", re.DOTALL)
+
+Place = Path | ObjectPlace
+"""A file or a folder, or an object or all objects below a name; both have the same few methods."""
+
+
+def place_of(address: str | Place) -> Place:
+    """The place that a user names: a path, or an address ``file:///folder``, ``s3://bucket/name``, ``gs://``, ``az://``.
+
+    Raises StorageError for any other address.
+    """
+    if isinstance(address, ObjectPlace):
+        return address
+    found = ADDRESS.match(str(address))
+    if found is None or found[1].lower() == "file":
+        return local_path(address)
+    if found[1].lower() not in SCHEMES:
+        raise StorageError(
+            f"{found[1]}://{found[2]}: Fathom reads local files, and the object stores "
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}, not {found[1]}://"
+        )
+    bucket, _, key = found[2].strip("/").partition("/")
+    if not bucket or not key.strip("/") or {"", ".", ".."} & {*key.split("/")}:
+        raise StorageError(f"{found[1]}://{found[2]}: give the bucket and a name in it, as in s3://bucket/name.zarr")
+    return ObjectPlace(f"{found[1].lower()}://{bucket}", key)
 
 
 def local_path(place: str | Path) -> Path:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShardError
+from .place import Place
 from .whole import named, read_document
 
 CRC_BYTES = 4
@@ -106,7 +107,7 @@ class ShardedArray:
         The array's zarr.json, by default that of the folder.
     """
 
-    def __init__(self, path: Path, sums: NDArray[Any] | None = None, document: bytes | None = None) -> None:
+    def __init__(self, path: Place, sums: NDArray[Any] | None = None, document: bytes | None = None) -> None:
         self.path, self._sums = path, sums
         try:
             self._read_document(json.loads(read_document(path / "zarr.json") if document is None else document))
@@ -142,7 +143,7 @@ class ShardedArray:
     def read_into(self, row: int, out: NDArray[Any]) -> None:
         """Read a row into `out`, which is C-contiguous and has the row's shape; raises ShardError for a damaged row."""
         shard, chunk = divmod(row, self.rows_per_shard)
-        file = self._file(shard)
+        file = f"{self.path}/{self._key(shard)}"
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in place of the file does not block
         except FileNotFoundError:
@@ -155,27 +156,40 @@ class ShardedArray:
             if length != data.size + CRC_BYTES:
                 raise ShardError(f"{file}: chunk {chunk} is missing or of another size; run `fathom verify`")
             read = os.preadv(descriptor, [data.data, crc], offset)
-            found = crc32c_of(data)
-            if read != length or int.from_bytes(crc, "little") != found:
-                raise ShardError(f"{file}: chunk {chunk} is damaged; run `fathom verify`, then `fathom build`")
-            if self._sums is not None and found != self._sums[row]:
-                raise ShardError(
-                    f"{file}: chunk {chunk} is not what was written there; run `fathom verify`, then `fathom build`"
-                )
+            self._check(file, chunk, row, data, crc if read == length else b"")
         except OSError as error:
             told = f"cannot be read ({error.strerror}); run `fathom verify`, then `fathom build`"
             raise ShardError(f"{file}: {told}") from None
         finally:
             os.close(descriptor)
 
-    def _file(self, shard: int) -> Path:
-        return self.path / "c" / "/".join([str(shard)] + ["0"] * (len(self.shape) - 1))
+    def _check(self, file: Any, chunk: int, row: int, data: NDArray[np.uint8], crc: bytes | bytearray) -> None:
+        """Raise ShardError where bytes that were read do not have their crc32c, or are not those of the row."""
+        found = crc32c_of(data)
+        if len(crc) != CRC_BYTES or int.from_bytes(crc, "little") != found:
+            raise ShardError(f"{file}: chunk {chunk} is damaged; run `fathom verify`, then `fathom build`")
+        if self._sums is not None and found != self._sums[row]:
+            raise ShardError(
+                f"{file}: chunk {chunk} is not what was written there; run `fathom verify`, then `fathom build`"
+            )
 
-    def _read_index(self, descriptor: int, file: Path) -> NDArray[np.uint64]:
-        size, status = 16 * self.rows_per_shard + CRC_BYTES, os.fstat(descriptor)
+    def _key(self, shard: int) -> str:
+        """The path of a shard's file below the array's folder."""
+        return "c/" + "/".join([str(shard)] + ["0"] * (len(self.shape) - 1))
+
+    @property
+    def _index_bytes(self) -> int:
+        return 16 * self.rows_per_shard + CRC_BYTES
+
+    def _read_index(self, descriptor: int, file: str) -> NDArray[np.uint64]:
+        size, status = self._index_bytes, os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ShardError(f"{file}: is no file; run `fathom verify`, then `fathom build`")
-        tail = os.pread(descriptor, size, max(status.st_size - size, 0))
+        return self._index_in(os.pread(descriptor, size, max(status.st_size - size, 0)), file)
+
+    def _index_in(self, tail: bytes, file: Any) -> NDArray[np.uint64]:
+        """The index [chunk, (offset, length)] in the last bytes of a shard's file."""
+        size = self._index_bytes
         if len(tail) != size or tail[-CRC_BYTES:] != _crc32c(np.frombuffer(tail, np.uint8, size - CRC_BYTES)):
             raise ShardError(f"{file}: its index is damaged; run `fathom verify`, then `fathom build`")
         return np.frombuffer(tail, "<u8", 2 * self.rows_per_shard).reshape(-1, 2)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
+
+from ..errors import StorageError, StoreError
+from .objects import ObjectPlace
+from .place import Place
 
 LARGEST_DOCUMENT = 2**30  # bytes of a file that is read at once: of a document, not of pairs
 
@@ -34,10 +40,19 @@ def refuse_strange(path: Path, status: os.stat_result, most: int | None = None) 
         raise ValueError(f"{path}: has {status.st_size:,} bytes, more than the {most:,} that it can need; restore it")
 
 
-def read_document(path: Path, most: int = LARGEST_DOCUMENT) -> bytes:
+def read_document(path: Place, most: int = LARGEST_DOCUMENT) -> bytes:
     """All bytes of a file; raises OSError, or ValueError for a pipe, a device, or more than `most` bytes."""
+    if isinstance(path, ObjectPlace):
+        return path.read(most)
     with os.fdopen(open_regular(path, most), "rb") as file:
         return file.read()
+
+
+def open_stored(path: Place) -> IO[bytes]:
+    """A file, opened for reading; raises OSError, or ValueError for a pipe or a device."""
+    if isinstance(path, ObjectPlace):
+        return io.BytesIO(read_document(path))
+    return os.fdopen(open_regular(path), "rb")
 
 
 class UncheckedWarning(UserWarning):
@@ -82,12 +97,17 @@ def refuse_other_files(out: Path, files: Sequence[str], mark: str, begins: bytes
 
 
 def refuse_shortage(error: Exception) -> None:
-    """Raise an error again if the process lacks descriptors or memory: it says nothing about the file."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    """Raise an error again if the process lacks descriptors or memory, or a store does not answer.
+
+    Such an error says nothing about the file.
+    """
+    if isinstance(error, StoreError | StorageError) or (
+        isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    ):
         raise error
 
 
-def holds(path: Path, document: bytes) -> bool:
+def holds(path: Place, document: bytes) -> bool:
     """Whether a file is there and holds these bytes."""
     try:
         return read_document(path, len(document)) == document

@@ -1,0 +1,114 @@
+"""Shards in an object store: rows are read by ranges of bytes, neighbours in one request, several shards at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ShardError
+from .objects import ObjectPlace, together
+from .place import Place
+from .shard import CRC_BYTES, ShardedArray
+from .whole import refuse_shortage
+
+WHOLE_SHARD = 2**18  # a shard of at most so many bytes is read whole: for that much, one request takes as long
+KEPT_BYTES = 2**26  # of such shards, per array
+
+
+class RemoteShardedArray(ShardedArray):
+    """A `ShardedArray` whose shards lie in an object store; any number of threads may read."""
+
+    def __init__(self, path: ObjectPlace, sums: NDArray[Any] | None = None, document: bytes | None = None) -> None:
+        super().__init__(path, sums, document)
+        self._place = path
+        self._chunk = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64)) + CRC_BYTES
+        self._kept: dict[int, bytes] = {}
+
+    def read_into(self, row: int, out: NDArray[Any]) -> None:
+        """Read a row into `out`, which is C-contiguous and has the row's shape; raises ShardError for a damaged row."""
+        self._read_rows(row // self.rows_per_shard, [row], [out])
+
+    def jobs(self, rows: Sequence[int], out: NDArray[Any]) -> list[Callable[[], None]]:
+        """What reads `rows` into out [row ...]: one job per shard."""
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, row in enumerate(rows):
+            places[row // self.rows_per_shard].append(place)
+        return [
+            partial(self._read_rows, shard, [rows[k] for k in mine], [out[k] for k in mine])
+            for shard, mine in places.items()
+        ]
+
+    def _read_rows(self, shard: int, rows: Sequence[int], out: Sequence[NDArray[Any]]) -> None:
+        file, chunks = self._place / self._key(shard), [row % self.rows_per_shard for row in rows]
+        try:
+            for row, chunk, place, found in zip(rows, chunks, out, self._chunks(shard, file, chunks), strict=True):
+                self._take(file, chunk, row, found, place)
+        except FileNotFoundError:
+            raise ShardError(f"{file}: is gone; run `fathom verify`, then `fathom build`") from None
+
+    def _chunks(self, shard: int, file: ObjectPlace, chunks: Sequence[int]) -> Sequence[Any]:
+        """The bytes of chunks of a shard, each with its crc32c behind it."""
+        size = self.rows_per_shard * (self._chunk + 16) + CRC_BYTES
+        if size <= WHOLE_SHARD:
+            return self._parts_of_whole(shard, file, chunks, size)
+        if shard not in self._indices:
+            self._indices[shard] = self._index_in(file.read_end(self._index_bytes), file)
+        starts = self._starts(shard, file, chunks)
+        found = file.read_ranges(starts, self._chunk)
+        return [memoryview(part) for part in found]
+
+    def _parts_of_whole(self, shard: int, file: ObjectPlace, chunks: Sequence[int], most: int) -> Sequence[Any]:
+        data = self._kept.get(shard)
+        if data is None:
+            try:
+                data = file.read(most)
+            except ValueError as error:
+                refuse_shortage(error)
+                raise ShardError(f"{file}: is damaged ({error}); run `fathom verify`, then `fathom build`") from None
+            self._indices[shard] = self._index_in(data[-self._index_bytes :], file)
+            while sum(map(len, list(self._kept.values()))) > KEPT_BYTES - most:
+                self._kept.pop(next(iter(list(self._kept))), None)
+            self._kept[shard] = data
+        return [memoryview(data)[start : start + self._chunk] for start in self._starts(shard, file, chunks)]
+
+    def _starts(self, shard: int, file: ObjectPlace, chunks: Sequence[int]) -> list[int]:
+        index = self._indices[shard]
+        for chunk in chunks:
+            if int(index[chunk, 1]) != self._chunk:
+                raise ShardError(f"{file}: chunk {chunk} is missing or of another size; run `fathom verify`")
+        return [int(index[chunk, 0]) for chunk in chunks]
+
+    def _take(self, file: ObjectPlace, chunk: int, row: int, found: Any, out: NDArray[Any]) -> None:
+        data = out.reshape(-1).view(np.uint8)
+        if len(found) != self._chunk:
+            raise ShardError(f"{file}: chunk {chunk} is damaged; run `fathom verify`, then `fathom build`")
+        data[:] = np.frombuffer(found, np.uint8, data.size)
+        self._check(file, chunk, row, data, bytes(found[data.size :]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state that is sent to other processes, without the shards that are kept."""
+        return {**self.__dict__, "_kept": {}}
+
+
+def opened_array(path: Place, sums: NDArray[Any] | None = None, document: bytes | None = None) -> ShardedArray:
+    """A sharded array wherever it lies; the arguments are those of `ShardedArray`."""
+    if isinstance(path, ObjectPlace):
+        return RemoteShardedArray(path, sums, document)
+    return ShardedArray(path, sums, document)
+
+
+def read_rows(wanted: Sequence[tuple[ShardedArray, Sequence[int], NDArray[Any]]]) -> None:
+    """Read rows of several arrays, each into an array [row ...]; from an object store, all at the same time."""
+    jobs: list[Callable[[], None]] = []
+    for array, rows, out in wanted:
+        if isinstance(array, RemoteShardedArray):
+            jobs += array.jobs(rows, out)
+            continue
+        for row, place in zip(rows, out, strict=True):
+            array.read_into(row, place)
+    together(jobs)

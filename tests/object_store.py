@@ -1,0 +1,53 @@
+"""An S3 server on the loopback for tests, which start and stop it."""
+
+import logging
+import os
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key-of-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-tests"}
+
+
+@contextmanager
+def s3_server():
+    """The environment in which Fathom finds the server; it has one bucket, ``bucket``."""
+    pytest.importorskip("obstore", reason="obstore is not installed (the extra s3)")
+    server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        address = f"http://{host}:{port}"
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=10):
+            pass
+        yield {**KEYS, "AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true"}
+    finally:
+        running.stop()
+
+
+@contextmanager
+def environment(values):
+    """Run with these variables and without any other of AWS's; stores that were opened before are forgotten."""
+    from synth.storage import objects
+
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(values)
+    objects._store.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        objects._store.cache_clear()
+
+
+def upload(folder, place):
+    """Copy a folder's files to a store."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            (place / file.relative_to(folder).as_posix()).put(file.read_bytes())
