@@ -18,6 +18,7 @@
     ├── ShardError (RuntimeError)              a file of a corpus
     ├── StorageError (ValueError)             a place where Fathom cannot read or write
     ├── StoreError (OSError)                  an object store that cannot be reached, or refuses
+    ├── ClaimedError (BlockingIOError)        another build is at work on a corpus
     ├── see `recon.errors`                     TrainingError, CheckpointError, ModelError,
     │                                          UnmeasurableError
     └── see `pipelines.errors`                 BuildError, CorpusExistsError, ClusterError, ManifestError, StageError
@@ -91,6 +92,10 @@ class ShardError(FathomError, RuntimeError):
 
 class StorageError(FathomError, ValueError):
     """A place where Fathom cannot read or write, such as the address of a web server."""
+
+
+class ClaimedError(FathomError, BlockingIOError):
+    """Another build is at work on a corpus; the message says which."""
 
 
 class StoreError(FathomError, OSError):

@@ -95,7 +95,7 @@ class WholeHelp(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose paths are local, other than those of corpora to read; ``file:///folder`` becomes a path."""
+    """A command whose paths are local, but for corpora to read or build; ``file:///folder`` becomes a path."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Read the command's arguments."""
@@ -105,7 +105,8 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with kindly():
-            ctx.params = {name: _placed(value, name in ANYWHERE) for name, value in ctx.params.items()}
+            anywhere = (*ANYWHERE, "out") if self.name == "build" else ANYWHERE
+            ctx.params = {name: _placed(value, name in anywhere) for name, value in ctx.params.items()}
         return super().invoke(ctx)
 
 

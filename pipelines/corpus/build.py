@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,14 +22,15 @@ from synth.process import keep_memory
 from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
-from synth.storage.corpus_files import stored_attributes, unlinked_building_path
-from synth.storage.place import local_path
+from synth.storage.corpus_files import stored_attributes
+from synth.storage.place import Place, place_of
 from synth.storage.whole import read_document
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster
 from ..display.progress import Meter
 from ..errors import BuildError, CorpusExistsError
 from ..running import run_tasks
+from .claim import claimed, is_finished, is_new, place_to_build, remove_traces
 from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
@@ -78,7 +77,7 @@ class Built:
         return asdict(self)
 
 
-def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Built:
+def build(recipe: Recipe, out: str | Place, cluster: ClusterSpec = LOCAL) -> Built:
     """Build a corpus; go on with an unfinished one, mend a damaged one, refuse any other.
 
     Parameters
@@ -86,7 +85,7 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
     recipe
         The resolved recipe; `load_recipe` gives it.
     out
-        The corpus to make.
+        The corpus to make: a folder, or ``s3://bucket/name.zarr`` (also ``gs://``, ``az://``).
     cluster
         Where shards are made; by default a process per core of this machine.
 
@@ -100,61 +99,42 @@ def build(recipe: Recipe, out: str | Path, cluster: ClusterSpec = LOCAL) -> Buil
         A file that the recipe names cannot be used.
     StageVersionError
         The corpus was begun with a later version of Fathom, whose pairs this one cannot make.
+    StoreError, StorageError
+        The object store cannot be reached, or refuses; what to install or to set.
     ClusterError
         The cluster cannot be reached, or was lost.
     """
     return _build(recipe, None, out, cluster)
 
 
-def build_plan(plan: Plan, out: str | Path, cluster: ClusterSpec = LOCAL) -> Built:
+def build_plan(plan: Plan, out: str | Place, cluster: ClusterSpec = LOCAL) -> Built:
     """The same for a plan, which says itself which file each pair is made from."""
     return _build(plan.recipe, plan, out, cluster)
 
 
-def _build(recipe: Recipe, plan: Plan | None, out: str | Path, cluster: ClusterSpec) -> Built:
-    out = Path(os.path.abspath(local_path(out)))  # noqa: PTH100 (Path.resolve would follow a symbolic link at the end)
-    if out.is_symlink():
-        raise CorpusExistsError(f"{out} is a symbolic link; give the path that it leads to")
+def _build(recipe: Recipe, plan: Plan | None, out: str | Place, cluster: ClusterSpec) -> Built:
+    place = place_to_build(out)
     try:
-        with _claimed(out) as folder:
+        with claimed(place) as (folder, check):
             before = _hash_of(folder)
-            status, corpus = _begin(recipe, plan, out, folder)
+            status, corpus = _begin(recipe, plan, place, folder)
             if status == "already there":
-                return _already_there(out)
-            made = _finish(corpus, cluster)
+                remove_traces(folder)
+                return _already_there(place)
+            made = _finish(corpus, cluster, check)
             notes = recipe.source.notes() if isinstance(recipe.source, ScansSpec) and plan is None else []
             return replace(made, status=status, hash_before=before, notes=(*notes, *made.notes))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{out}: the disk is full; free some space and run the same command again: finished shards stay"
+            message = f"{place}: the disk is full; free some space and run the same command again: finished shards stay"
             raise BuildError(message) from None
         raise
 
 
-@contextlib.contextmanager
-def _claimed(out: Path) -> Iterator[Path]:
-    """Lock and yield the corpus's folder, finished or not; the lock ends with this process, however that ends."""
-    root = unlinked_building_path(out)
-    folder = out if out.exists() else root
-    if folder is root:
-        root.mkdir(parents=True, exist_ok=True)
-    claim = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not folder.exists() or folder.stat().st_ino != os.fstat(claim).st_ino:
-            raise BlockingIOError  # another build has just finished and renamed it
-        yield folder
-    except BlockingIOError:
-        raise BuildError(f"{folder}: another `fathom build` is at work on it; wait for it to end") from None
-    finally:
-        os.close(claim)
-        if root.is_dir() and not any(root.iterdir()):  # the recipe was refused before anything was written
-            root.rmdir()
-
-
-def _begin(recipe: Recipe, plan: Plan | None, out: Path, folder: Path) -> tuple[str, UnfinishedCorpus]:
+def _begin(recipe: Recipe, plan: Plan | None, out: Place, folder: Place) -> tuple[str, UnfinishedCorpus]:
     """The status of the corpus, and the corpus; one that was begun keeps its list of sources and its shard size."""
-    if folder != out and not (folder / "recipe.json").exists():
+    complete = is_finished(out, folder)
+    if not complete and is_new(folder):
         corpus = UnfinishedCorpus(out, plan or Plan.of(recipe))
         _check_space(corpus, tasks_of(corpus.plan))
         corpus.prepare()
@@ -168,12 +148,12 @@ def _begin(recipe: Recipe, plan: Plan | None, out: Path, folder: Path) -> tuple[
     except CorpusError as error:
         raise CorpusExistsError(f"{error}; nothing was changed") from None
     begun = UnfinishedCorpus(out, stored)
-    if folder != out and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored, plan):
+    if not complete and not any("/pairs/" in name for name in begun.entries()) and not is_same(recipe, stored, plan):
         begun.empty()  # no pair is lost: a build that made no pair must not block a corrected recipe
         return _begin(recipe, plan, out, folder)
     refuse_another(recipe, stored, folder, plan)
-    damaged = find_damage(folder, stored, complete=folder == out)
-    if folder == out and not damaged:
+    damaged = find_damage(folder, stored, complete=complete)
+    if complete and not damaged:
         return "already there", begun
     stored.refuse_unknown_stages(str(folder))
     moved = stored.recipe.model_copy(update={"source": recipe.source})
@@ -181,21 +161,21 @@ def _begin(recipe: Recipe, plan: Plan | None, out: Path, folder: Path) -> tuple[
     tasks, entries = {task.name for task in tasks_of(stored)}, finished(folder, stored)
     if tasks - (entries.keys() - damaged.keys()):
         damaged |= dict.fromkeys(refuse_other_makers(corpus.plan, entries, damaged, str(folder)), "")
-    if folder == out:
+    if complete and isinstance(out, Path) and isinstance(begun.root, Path):
         out.rename(begun.root)
     for name in tasks & damaged.keys() & entries.keys():
         begun.ledger.void(name)
     corpus.prepare()
-    return ("mended" if folder == out else "resumed"), corpus
+    return ("mended" if complete else "resumed"), corpus
 
 
-def _hash_of(folder: Path) -> str | None:
+def _hash_of(folder: Place) -> str | None:
     with contextlib.suppress(CorpusError):
         return stored_attributes(folder).get("content_hash")
     return None
 
 
-def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
+def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec, check: Callable[[], None]) -> Built:
     plan, out, missing = corpus.plan, corpus.path, corpus.missing()
     _check_space(corpus, missing)
     with Meter(f"build {plan.recipe.name}", len(plan), done=len(plan) - sum(t.pairs for t in missing)) as meter:
@@ -208,6 +188,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
         reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
         raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
+    check()
     content = corpus.finish({**summary, "versions": versions_of(entries)}, papers)
     return Built(
         corpus=str(out),
@@ -228,6 +209,8 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec) -> Built:
 
 
 def _check_space(corpus: UnfinishedCorpus, tasks: list[Task]) -> None:
+    if not isinstance(corpus.root, Path):
+        return  # a store has no end
     needed, free = corpus.bytes_of(tasks), shutil.disk_usage(corpus.root).free
     if needed > free:
         raise BuildError(
@@ -276,7 +259,7 @@ def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], 
     )
 
 
-def _already_there(out: Path) -> Built:
+def _already_there(out: Place) -> Built:
     corpus = open_corpus(out)
     summary = corpus.attributes["summary"]
     net = summary["numbers"]["acceleration_net"]["mean"]
@@ -287,14 +270,15 @@ def _already_there(out: Path) -> Built:
 
 @lru_cache(maxsize=2)
 def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes are the key: a plan may be replaced
-    return stored_plan(Path(root))
+    return stored_plan(place_of(root))
 
 
 def run_task(task: Task, root: str) -> dict[str, Any]:
     """Make and write one shard on any worker; on it, the paths must lead to the same files."""
     keep_memory()
     started = time.perf_counter()
-    documents = [read_document(Path(root) / name) for name in ("sources.json", "recipe.json")]
+    place = place_of(root)
+    documents = [read_document(place / name) for name in ("sources.json", "recipe.json")]
     plan = _plan_of(root, *documents)
-    entry = write_shard(Path(root), plan, task)
+    entry = write_shard(place, plan, task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": maker()}

@@ -25,7 +25,7 @@ from synth.stages.mask import Mask
 from synth.stages.readout import Readout
 from synth.storage.corpus_files import Bucket, building_path
 from synth.storage.place import Place
-from synth.storage.shard import ShardWriter
+from synth.storage.remote_shard import shard_writer
 from synth.storage.whole import named, open_stored, read_document, refuse_strange
 from synth.writers import WRITERS
 from synth.writers.content import Content
@@ -150,7 +150,7 @@ def import_corpus(folder: Path, out: Path) -> str:
         papers = card_documents(plan, summary, content_hash(entries))
         return corpus.finish({**summary, "versions": versions_of(entries)}, papers)
     except BaseException:
-        shutil.rmtree(corpus.root, ignore_errors=True)  # it can be imported again
+        shutil.rmtree(building_path(out), ignore_errors=True)  # it can be imported again
         raise
 
 
@@ -164,7 +164,7 @@ def _read_all(folder: Path, corpus: UnfinishedCorpus, writer: Any, entries: Entr
             size = map_shard_sets(bucket) if task.kind == "maps" else plan.shard_pairs
             with contextlib.ExitStack() as stack:
                 files = shard_files(corpus.root, bucket, task)
-                writers = [stack.enter_context(ShardWriter(file, size)) for file in files]
+                writers = [stack.enter_context(shard_writer(file, size)) for file in files]
                 for row, stored in zip(range(*task.rows), entries[task.name]["rows"], strict=True):
                     arrays = _arrays_of(folder, writer, plan, bucket, task.kind, row, stored)
                     for shard, array in zip(writers, arrays, strict=True):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from synth.corpus.check import CorpusCheck
 from synth.plan import Plan
 from synth.recipe import Recipe
+from synth.storage.place import Place
 
 from ..errors import CorpusExistsError
 
@@ -28,7 +28,7 @@ def is_same(recipe: Recipe, stored: Plan, plan: Plan | None = None) -> bool:
     return Plan.of(recipe, stored.files).recipe.hash() == stored.recipe.hash() and _same_files(recipe, stored)
 
 
-def refuse_another(recipe: Recipe, stored: Plan, where: Path, plan: Plan | None = None) -> None:
+def refuse_another(recipe: Recipe, stored: Plan, where: Place, plan: Plan | None = None) -> None:
     """Raise CorpusExistsError where a corpus is of another recipe (it names the keys that differ) or other sources."""
     if is_same(recipe, stored, plan):
         if problem := CorpusCheck.of(where, stored).sources():

@@ -60,20 +60,19 @@ class Ledger:
             while line := file.readline(MAX_LINE):
                 if len(line) == MAX_LINE:
                     raise ValueError(f"{self.path}: has a line of more than {MAX_LINE:,} bytes; restore it")
-                entry = _entry_in(line.removesuffix(b"\n"))
+                entry = entry_in(line.removesuffix(b"\n"))
                 if entry is not None:
                     yield entry
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line, durably; if a crash cut off the last line, begin a new line after it."""
-        said = json.dumps(entry).encode()
         assert isinstance(self.path, Path)
         with self.path.open("ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
                 torn = file.read(1) != b"\n"
                 file.write(b"\n" * torn)
-            file.write(said[:-1] + SUM % hashlib.sha256(said).hexdigest().encode() + b"\n")
+            file.write(line_of(entry))
             file.flush()
             os.fsync(file.fileno())
 
@@ -82,7 +81,13 @@ class Ledger:
         self.append({"void": task})
 
 
-def _entry_in(line: bytes) -> dict[str, Any] | None:
+def line_of(entry: dict[str, Any]) -> bytes:
+    """An entry as a line, with its sum."""
+    said = json.dumps(entry).encode()
+    return said[:-1] + SUM % hashlib.sha256(said).hexdigest().encode() + b"\n"
+
+
+def entry_in(line: bytes) -> dict[str, Any] | None:
     """The entry in a line, or None where the line is no entry, is cut off, or has changed since it was written."""
     if found := SUMMED.fullmatch(line):
         line = found[1] + b"}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -17,9 +17,10 @@ from ..stages.coil_cache import map_cache
 from ..stages.coils import EspiritSpec, draw_coils
 from ..storage.arrays import sha256_of
 from ..storage.place import Place
-from ..storage.shard import ShardWriter
+from ..storage.remote_shard import shard_writer
 from .layout import ARRAYS, NAN, map_shard_sets
-from .ledger import Entries, Kind, Ledger
+from .ledger import Entries, Kind
+from .remote_ledger import ledger_of
 
 P = TypeVar("P", bound=Place | PurePosixPath)
 
@@ -46,11 +47,11 @@ class Task:
 
 def finished(root: Place, plan: Plan) -> Entries:
     """The ledger's entries of this plan's tasks; other entries are ignored."""
-    entries = Ledger(root).read()
+    entries = ledger_of(root).read()
     return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
 
 
-def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
+def write_shard(root: Place, plan: Plan, task: Task) -> dict[str, Any]:
     """Synthesise and write one shard; return its ledger entry: digests, numbers and rejections by row."""
     bucket = bucket_of(plan, task)
     entry = (_write_maps if task.kind == "maps" else _write_pairs)(root, plan, bucket, task)
@@ -58,11 +59,11 @@ def write_shard(root: Path, plan: Plan, task: Task) -> dict[str, Any]:
     return {"task": task.name, "sha256": sha256, **entry}
 
 
-def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
+def _write_maps(root: Place, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
     recipe, coils, rows = plan.recipe, plan.recipe.coils, []
     assert not isinstance(coils, EspiritSpec)  # it has no sets to share
     (file,) = shard_files(root, bucket, task)
-    with ShardWriter(file, map_shard_sets(bucket)) as out:
+    with shard_writer(file, map_shard_sets(bucket)) as out:
         for k in range(*task.rows):
             maps, _ = recipe.noise.received(map_cache.get(coils, recipe.seed, k, bucket.matrix))
             crc32c = {"maps": out.append(maps)}
@@ -71,12 +72,12 @@ def _write_maps(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[
     return {"rows": rows, "rejected": []}
 
 
-def _write_pairs(root: Path, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
+def _write_pairs(root: Place, plan: Plan, bucket: BucketPlan, task: Task) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         names, files = arrays_of(task, bucket), shard_files(root, bucket, task)
-        writers = [stack.enter_context(ShardWriter(file, plan.shard_pairs)) for file in files]
+        writers = [stack.enter_context(shard_writer(file, plan.shard_pairs)) for file in files]
         for index in bucket.indices[slice(*task.rows)]:
             row: dict[str, Any] = {"index": index, "file": plan.file_of(index)}
             try:

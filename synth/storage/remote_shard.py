@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ShardError
 from .objects import ObjectPlace, together
 from .place import Place
-from .shard import CRC_BYTES, ShardedArray
+from .shard import CRC_BYTES, ShardedArray, ShardWriter
 from .whole import refuse_shortage
 
 WHOLE_SHARD = 2**18  # a shard of at most so many bytes is read whole: for that much, one request takes as long
@@ -93,6 +95,37 @@ class RemoteShardedArray(ShardedArray):
     def __getstate__(self) -> dict[str, Any]:
         """The state that is sent to other processes, without the shards that are kept."""
         return {**self.__dict__, "_kept": {}}
+
+
+class RemoteShardWriter(ShardWriter):
+    """Collects the chunks of one shard in memory, and puts them into a store as one object when they are complete."""
+
+    def __init__(self, place: ObjectPlace, chunks: int) -> None:
+        super().__init__(Path(place.name), chunks)
+        self._place = place
+
+    def __enter__(self) -> RemoteShardWriter:
+        """Begin with nothing."""
+        self._memory = bytearray()
+        return self
+
+    def _write(self, data: NDArray[np.uint8], crc: bytes) -> None:
+        self._memory += data.data
+        self._memory += crc
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Add the index and put the object; after an error nothing is put."""
+        if kind is None:
+            self._write_index()
+            self._place.put(self._memory)
+        self._memory = bytearray()
+
+
+def shard_writer(place: Place, chunks: int) -> ShardWriter:
+    """What writes a shard, wherever it lies."""
+    return RemoteShardWriter(place, chunks) if isinstance(place, ObjectPlace) else ShardWriter(place, chunks)
 
 
 def opened_array(path: Place, sums: NDArray[Any] | None = None, document: bytes | None = None) -> ShardedArray:

@@ -24,27 +24,28 @@ def name_semaphores() -> None:
     started, because numbers are used again. On systems without ``/proc`` nothing is done.
     """
     mine = os.getpid()
-    started = _start_of(mine)
+    started = start_of(mine)
     if started is None or not MEMORY.is_dir():
         return
-    space = _namespace()
+    space = namespace()
     process.current_process()._config["semprefix"] = f"/fathom-{space}-{mine}-{started}"  # type: ignore[attr-defined]
     for file in MEMORY.glob("sem.fathom-*"):
         found = OURS.fullmatch(file.name)
-        if found and int(found[1]) == space and _start_of(int(found[2])) != int(found[3]):
+        if found and int(found[1]) == space and start_of(int(found[2])) != int(found[3]):
             with contextlib.suppress(OSError):  # another Fathom was faster, or the file is another user's
                 if file.lstat().st_uid == os.geteuid():
                     file.unlink()
 
 
-def _namespace() -> int:
+def namespace() -> int:
+    """The number of the space of process numbers that this process sees: each container has its own."""
     try:
         return int(re.sub(r"\D", "", str((PROCESSES / "self" / "ns" / "pid").readlink())))
     except (OSError, ValueError):
         return 0
 
 
-def _start_of(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
     """When a process started, in ticks after the machine did; None where there is no such process."""
     try:
         return int((PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])

@@ -76,14 +76,17 @@ class ShardWriter:
                 while written < len(view):
                     written += self._file.write(view[written:]) or 0
 
+    def _write_index(self) -> None:
+        index = _bytes_of(self._index.astype("<u8"))
+        self._write(index, _crc32c(index))
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Write the index and rename the file; after an error, remove the partial file."""
         try:
             if kind is None:
-                index = _bytes_of(self._index.astype("<u8"))
-                self._write(index, _crc32c(index))
+                self._write_index()
                 self._partial.replace(self._path)
         finally:
             self._file.close()

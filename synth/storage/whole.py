@@ -59,8 +59,11 @@ class UncheckedWarning(UserWarning):
     """A file of an earlier version is used, which has no checksum: damage in it would not be noticed."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Place, data: bytes) -> None:
     """Write a small file whole or not at all, and durably; raises OSError that names the file."""
+    if isinstance(path, ObjectPlace):
+        path.put(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     if partial.is_symlink():

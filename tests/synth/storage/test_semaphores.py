@@ -9,7 +9,7 @@ from multiprocessing import process
 import pytest
 
 from synth.storage import semaphores
-from synth.storage.semaphores import OURS, _namespace, _start_of, name_semaphores
+from synth.storage.semaphores import OURS, name_semaphores, namespace, start_of
 
 PROGRAM = """
 import multiprocessing, time
@@ -23,7 +23,7 @@ time.sleep(60)
 
 @pytest.fixture(autouse=True)
 def on_linux():
-    if not semaphores.MEMORY.is_dir() or _start_of(os.getpid()) is None:
+    if not semaphores.MEMORY.is_dir() or start_of(os.getpid()) is None:
         pytest.skip("this system has no /proc or no /dev/shm")
     before = process.current_process()._config.get("semprefix")
     yield
@@ -54,17 +54,17 @@ def test_what_a_killed_group_leaves_is_swept_at_the_next_start():
 
 
 def test_only_entries_of_dead_fathoms_go(tmp_path, monkeypatch):
-    space, mine = _namespace(), os.getpid()
+    space, mine = namespace(), os.getpid()
     dead = max(int(p.name) for p in semaphores.PROCESSES.iterdir() if p.name.isdigit()) + 100_000
     kept = [
-        f"sem.fathom-{space}-{mine}-{_start_of(mine)}-abc",  # alive
+        f"sem.fathom-{space}-{mine}-{start_of(mine)}-abc",  # alive
         f"sem.fathom-{space + 1}-{dead}-5-abc",  # in another container
         f"sem.fathom-{space}-{dead}-5",
         f"xsem.fathom-{space}-{dead}-5-abc",
         "sem.mp-abc",
         "torch_5_6_0",
     ]
-    gone = [f"sem.fathom-{space}-{dead}-5-abc", f"sem.fathom-{space}-{mine}-{_start_of(mine) + 1}-abc"]
+    gone = [f"sem.fathom-{space}-{dead}-5-abc", f"sem.fathom-{space}-{mine}-{start_of(mine) + 1}-abc"]
     for name in (*kept, *gone):
         (tmp_path / name).write_text("")
     monkeypatch.setattr(semaphores, "MEMORY", tmp_path)
@@ -75,4 +75,4 @@ def test_only_entries_of_dead_fathoms_go(tmp_path, monkeypatch):
 def test_semaphores_are_named_after_their_owner():
     name_semaphores()
     lock = multiprocessing.get_context("spawn").Lock()
-    assert re.match(rf"/fathom-\d+-{os.getpid()}-{_start_of(os.getpid())}-", lock._semlock.name)
+    assert re.match(rf"/fathom-\d+-{os.getpid()}-{start_of(os.getpid())}-", lock._semlock.name)
