@@ -1,8 +1,9 @@
-"""Corpora are built in an object store as in a folder: the same files and hash, resumed, mended, one build at a time."""
+"""Corpora are built in an object store as in a folder: the same files and hash, resumed, mended, by one build."""
 
+import contextlib
+import itertools
 import os
 import random
-from itertools import count
 
 import pytest
 from conftest import recipe_text
@@ -92,7 +93,8 @@ def test_killed_anywhere(recipe, corpus, out, monkeypatch, seed):
     """Stopped before a random request that writes or deletes, then again, until one build comes through."""
     draw, stops = random.Random(seed), 0
     monkeypatch.setattr(lease.Lease, "release", lambda self: self._stop.set())
-    monkeypatch.setattr(lease, "start_of", lambda process, ticks=count(): next(ticks))  # no owner is alive any more
+    ticks = itertools.count()
+    monkeypatch.setattr(lease, "start_of", lambda process: next(ticks))  # no owner is alive any more
 
     def asked(self, library_call):
         left[0] -= 1
@@ -110,10 +112,8 @@ def test_killed_anywhere(recipe, corpus, out, monkeypatch, seed):
                 break
             except Killed:
                 stops += 1
-        try:
-            assert PairDataset(out).content_hash == open_corpus(corpus).content_hash  # either whole, or refused
-        except (UnfinishedCorpusError, CorpusError):
-            pass
+        with contextlib.suppress(UnfinishedCorpusError, CorpusError):  # either whole, or refused
+            assert PairDataset(out).content_hash == open_corpus(corpus).content_hash
     assert made.content_hash == open_corpus(corpus).content_hash
     monkeypatch.undo()
     assert build(recipe(), out, SYNC).status == "already there"
@@ -152,8 +152,8 @@ def test_workers_and_an_external_cluster(photos, out, tmp_path, store):
     file = tmp_path / "cli.toml"
     file.write_text(recipe_text(photos))
     near = built(file, "--out", tmp_path / "near.zarr", "--workers", 1)["content_hash"]
-    for count in (1, 2):
-        made = built(file, "--out", f"{out}-{count}", "--workers", count)
+    for workers in (1, 2):
+        made = built(file, "--out", f"{out}-{workers}", "--workers", workers)
         assert (made["content_hash"], made["status"]) == (near, "built")
     with dask_cluster(tmp_path) as (address, _):
         made = built(file, "--out", f"{out}-dask", "--scheduler", address)
