@@ -63,7 +63,7 @@ class _MonaiVarNet(_Peer):
 class _Deepinv(_Peer):
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network)
-        self._physics: Any = None
+        self._physics: list[Any] = []  # in a list, so that a batch's mask and maps are no part of the weights
 
     def forward(self, batch: Batch) -> Tensor:
         if "sens_maps" not in batch:
@@ -80,9 +80,9 @@ class _Deepinv(_Peer):
     def _physics_for(self, *size: int) -> Any:
         from deepinv.physics import MultiCoilMRI
 
-        if self._physics is None or tuple(self._physics.img_size) != size:
-            self._physics = MultiCoilMRI(img_size=size)
-        return self._physics
+        if not self._physics or tuple(self._physics[0].img_size) != size:
+            self._physics = [MultiCoilMRI(img_size=size)]
+        return self._physics[0]
 
 
 def from_fastmri(network: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from recon.errors import ModelError
 from recon.models.baselines import ZeroFilled
 from recon.models.called import image_by
 from recon.models.peers import _centre_widths
+from recon.models.variational import VariationalNetwork, VariationalSpec
 from synth.physics import ifft2c, sense_adjoint
 from synth.recipe import parse_recipe
 
@@ -43,12 +44,17 @@ def points(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def peers():
+def benchmarks():
     sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def peers(benchmarks):
     import torchvision_standin
 
     torchvision_standin.install()
-    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 def zero_filled(batch):
@@ -118,6 +124,7 @@ def test_deepinv_physics_has_our_adjoint_and_modl_is_trained(corpus, batch, poin
     deepinv = pytest.importorskip("deepinv")
     adjoint = from_deepinv(Adjoint())
     torch.testing.assert_close(adjoint(batch), sense_adjoint(batch["masked_kspace"], batch["sens_maps"], batch["mask"]))
+    assert not adjoint.state_dict()  # what it keeps of a batch is no part of its weights
     assert evaluate(adjoint, points, device="cpu")[0]["nrmse_complex"] == pytest.approx(
         evaluate(lambda b: ZeroFilled()(b), points, device="cpu")[0]["nrmse_complex"], rel=1e-4
     )
@@ -134,3 +141,25 @@ def trains(model, corpus, folder):
     train(settings(corpus, training={"steps": 2}), folder / "t", model, device="cpu")
     assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
     assert len(evaluate(model, PairDataset(corpus), device="cpu")) == 10
+
+
+def test_a_training_of_the_benchmark_goes_on_where_it_stopped_and_its_rate_falls_at_the_end(
+    corpus, tmp_path, benchmarks, monkeypatch
+):
+    import peers_trained
+
+    assert [peers_trained.fall(spent) for spent in (0, 0.75, 0.875, 1)] == pytest.approx([1, 1, 0.5, 0])
+    settings = peers_trained.made("Fathom variational")[1]
+    small = VariationalSpec(stages=1, filters=2, kernel=3)
+    monkeypatch.setattr(peers_trained, "made", lambda name: (VariationalNetwork(small), settings))
+    trainings = []
+    for steps in (3, 1, 3):  # the third goes on with the second, whose rate does not fall in its one step
+        folder = tmp_path / ("whole" if not trainings else "stopped")
+        folder.mkdir(exist_ok=True)
+        trainings.append(peers_trained.Trained("any", PairDataset(corpus), folder, steps))
+        facts = trainings[-1].run()
+    assert facts["steps"] == 3
+    assert facts["pairs seen"] == 6
+    whole, first, stopped = (training.network.state_dict() for training in trainings)
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert not torch.equal(first["stages.0.kernels"], stopped["stages.0.kernels"])
