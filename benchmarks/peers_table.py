@@ -16,6 +16,8 @@ from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.metrics import slice_metrics
 from recon.models.baselines import RegularisedSense, ZeroFilled
 from recon.models.called import image_by
+from synth.calibration.noise_profile import whiten
+from synth.physics import ifft2c, rss
 from synth.scans.open import open_scan
 
 METRICS = {"psnr_magnitude_slice_max": max, "ssim_windowed_slice_range": max, "nrmse_magnitude": min}
@@ -31,7 +33,9 @@ def tested(name: str, model, held_out: Path, scans: Path, out: Path):
     if not kept.exists():
         with torch.no_grad():
             found = {"rows": evaluate(model, PairDataset(held_out), 4, "cpu")}
-            found |= {scan: brain(model, *slice_of(scans / scan)) for scan in laptop.SCANS}
+            for scan in laptop.SCANS:
+                batch, reference, _ = slice_of(scans / scan)
+                found[scan] = measures(image_by(model, batch)[0].numpy(), reference)
         kept.with_suffix(".partial").write_text(json.dumps(found))
         kept.with_suffix(".partial").replace(kept)
     return json.loads(kept.read_text())
@@ -39,16 +43,16 @@ def tested(name: str, model, held_out: Path, scans: Path, out: Path):
 
 @cache
 def slice_of(path: Path):
-    """A real scan at R = 4 with 24 reference lines, and the image from all its lines."""
+    """A real scan at R = 4 with 24 reference lines; the image from all its lines; the root of their sum of squares."""
     scan = open_scan(path)
-    return batch_of(scan[0], noise_of(scan)[0], Undersampling(4, 24))[:2]
+    profile = noise_of(scan)[0]
+    full = scan[0] if profile is None else whiten(scan[0], profile)
+    return *batch_of(scan[0], profile, Undersampling(4, 24))[:2], rss(ifft2c(full))
 
 
-def brain(model, batch, reference):
-    """Metrics where the maps are not 0, which leaves out the noise of root sums of squares in air."""
-    inside = (batch["sens_maps"].abs().sum(1) > 0)[0].numpy()
-    found = slice_metrics(image_by(model, batch)[0].numpy() * inside, reference * inside)
-    return {metric: found[metric] for metric in (*METRICS, OBJECT)}
+def measures(image, reference):
+    found = slice_metrics(image, reference)
+    return {metric: found[metric] for metric in NAMED}
 
 
 def with_baselines(found, *where):
@@ -74,9 +78,9 @@ def photographs(rows):
 def table(results):
     """Lines of a table in Markdown: a line per model; photographs with their intervals, and each brain."""
     trainings, photos = results["trainings"], results["photographs"]
-    measures = [f"photographs: {NAMED[metric]}" for metric in METRICS] + ["PSNR minus the best"]
+    columns = [f"photographs: {NAMED[metric]}" for metric in METRICS] + ["PSNR minus the best"]
     brains = [f"{scan}: {', '.join(NAMED.values())}" for scan in laptop.SCANS]
-    lines = [["model", "parameters", "steps", *measures, *brains]]
+    lines = [["model", "parameters", "steps", *columns, *brains]]
     lines += [["---"] * len(lines[0])]
     for name, means in photos["models"].items():
         line = [name, *(f"{trainings[name][n]:,}" if name in trainings else "" for n in ("parameters", "steps"))]
