@@ -129,6 +129,7 @@ def test_mutated_files_of_every_format_raise_nothing_else():
     done = subprocess.run([sys.executable, program, "77", "5"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["read"] + told["refused"] == 77
+    assert told["read"] + told["calibrated"] + told["refused"] == 77
     assert told["refused"] > 30
+    assert told["calibrated"] > 3
     assert told["peak_MB"] < 500
