@@ -6,6 +6,8 @@ A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``. Wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,11 +113,23 @@ class Wavelet:
             scale = largest or 1.0
             samples = kspace.cpu().numpy() / scale
             weights = np.broadcast_to(mask, samples.shape)
-            app = L1WaveletRecon(
-                samples, coil_maps, self.lam, weights=weights, max_iter=self.iterations, show_pbar=False
-            )
-            images.append(torch.from_numpy(np.asarray(app.run()) * scale))
+            with _same_draws():
+                app = L1WaveletRecon(
+                    samples, coil_maps, self.lam, weights=weights, max_iter=self.iterations, show_pbar=False
+                )
+                images.append(torch.from_numpy(np.asarray(app.run()) * scale))
         return torch.stack(images).to(batch["masked_kspace"])
+
+
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """Numpy's global generator at one place: sigpy estimates the step size from a random start."""
+    state = np.random.get_state()  # noqa: NPY002 (sigpy draws from it)
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @dataclass(frozen=True)
