@@ -25,7 +25,7 @@ from synth.storage.remote_shard import opened_array, read_rows
 
 from .packed_batch import Geometry, PackedBatch
 from .pairs import Pairs
-from .redrawn import redraw_of
+from .redrawn import Redraw
 from .shared_memory import Empty
 
 NUMBERS = ("max_value", "scale", "sigma", "acceleration", "acceleration_net")  # the corpus uses the same names
@@ -66,7 +66,7 @@ class PairDataset(Pairs):
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        self._redraw, self._epoch = redraw_of(self.recipe, redraw), 0
+        self._redraw, self._epoch = Redraw(self.recipe, tuple(redraw)) if redraw else None, 0
         buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
         index = [b.numbers("index")[rows] for b, rows in buckets]
         order = np.argsort(_joined(index), kind="stable")  # positions follow the pairs' indices

@@ -72,7 +72,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
 
     def of_epoch(self, epoch: int) -> Pairs:
-        """The pairs as epoch 0, 1, ... of a training sees them: most are the same in every epoch."""
+        """The pairs of epoch 0, 1, ...; they differ between epochs only where something is drawn anew (`redraw`)."""
         return self
 
     @property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from synth.stages.mask import Mask
 
 from .packed_batch import PackedBatch
 
-Part = Literal["mask", "noise"]
+PARTS = ("mask", "noise")
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,11 @@ class Redraw:
     """
 
     recipe: Recipe
-    parts: tuple[Part, ...]
+    parts: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
-        unknown = [part for part in self.parts if part not in get_args(Part)]
+        unknown = [part for part in self.parts if part not in PARTS]
         if unknown:
             raise ValueError(f"redraw takes 'mask' and 'noise', got {unknown[0]!r}")
         if self.recipe.kspace != "full":
@@ -47,8 +45,8 @@ class Redraw:
     def of(self, batch: PackedBatch, epoch: int) -> PackedBatch:
         """The batch with other masks and other noise of the same sigma; its tensors are changed in place.
 
-        Coil maps and the reference stay: the noise of a noisy reference, and the maps of a scan, whose reference lines
-        the stored mask samples.
+        The reference stays, and a noisy one keeps its own noise. Coil maps stay, too; those of a scan were computed
+        from the reference lines of the stored mask.
         """
         indices = batch.pair_id.tolist()
         if "noise" in self.parts:
@@ -78,8 +76,3 @@ class Redraw:
 
     def _rng(self, stage: str, index: int, epoch: int) -> np.random.Generator:
         return rng(self.recipe.seed, f"{stage} anew", index, epoch)
-
-
-def redraw_of(recipe: Recipe, parts: Sequence[str]) -> Redraw | None:
-    """What is drawn anew, or None for no parts."""
-    return Redraw(recipe, tuple(parts)) if parts else None  # type: ignore[arg-type]
