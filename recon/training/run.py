@@ -26,11 +26,13 @@ from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .late_losses import LateLosses
 from .losses import loss_of
 from .model_files import described, give_weights, save_model, start_from
+from .noisier import noisier, refuse_magnitudes
 from .optimisers import optimiser_of
 from .own_model import OwnModel
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
 from .state import State
+from .usable_pairs import refuse_unusable
 
 
 class Run:
@@ -53,8 +55,7 @@ class Run:
         self._losses = LateLosses()
         self._newest: Batch | None = None
         length = settings.training
-        if getattr(settings.model, "noise_aware", False):
-            _refuse_unknown_noise([*corpora, *validation])
+        refuse_unusable([*corpora, *validation], settings)
         self.own, self.model = own, _network(settings, own).to(device)
         self._started_from = [] if settings.start is None else start_from(self.model, settings.start)
         self.optimiser = optimiser_of(self.model, settings)
@@ -74,6 +75,7 @@ class Run:
             for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
                 group["lr"] = rate * how.factor(self.state.step, self.steps)
 
+        batch = self._corrected(batch, self.state.step)
         self._newest = batch
         checks: list[Tensor] = []
 
@@ -129,7 +131,12 @@ class Run:
 
     def _image(self, batch: Batch) -> Tensor:
         image: Tensor = self.model(batch) if self.own is None else self.own(batch)
-        return image
+        return refuse_magnitudes(image) if self.settings.training.noisier else image
+
+    def _corrected(self, batch: Batch, step: int) -> Batch:
+        """The batch, with a noisy reference corrected where the settings ask for it."""
+        how = self.settings.training.noisier
+        return noisier(batch, how, self.settings.seed, step) if how else batch
 
     @torch.no_grad()
     def _loss(self, batch: Batch) -> Tensor:
@@ -169,7 +176,8 @@ class Run:
         batches = make_loader(pairs, size, shuffle=False, device=self.device)
         losses: list[Tensor] = []
         self.model.eval()
-        for batch, positions in zip(batches, batches.order.epoch(0), strict=True):
+        for stored, positions in zip(batches, batches.order.epoch(0), strict=True):
+            batch = self._corrected(stored, -1)  # the same noise in every validation, and in no step
             losses.append(loss_of(self._image(batch), batch, loss))
             if not bool(torch.isfinite(losses[-1]).all()):
                 raise TrainingError(
@@ -275,16 +283,6 @@ def _network(settings: Training, own: OwnModel | None) -> nn.Module:
     if not isinstance(own.made, nn.Module) or not any(p.requires_grad for p in own.made.parameters()):
         raise TrainingError(f"{own.card['factory']} has no parameter to train; `fathom test` takes it as it is")
     return own.made
-
-
-def _refuse_unknown_noise(corpora: list[PairDataset]) -> None:
-    """Raise TrainingError if the noise level of some pair is 0 or not known."""
-    for pairs in corpora:
-        if without := pairs.without_sigma:
-            raise TrainingError(
-                f"{pairs.name_of(without[0])}: its sigma is 0 or not known ({len(without)} of {len(pairs)} pairs), and "
-                "a noise-aware network needs it; leave the corpus out, or set model.noise_aware = false"
-            )
 
 
 def _rounded(values: Tensor | None) -> list[float] | None:

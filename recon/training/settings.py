@@ -71,7 +71,8 @@ class LengthSpec(Spec):
     Give either `steps` or `epochs`. Every `validate_every` steps (0: after each epoch), the loss on the validation
     corpora is computed. After `patience` validations without improvement (0: never), training ends. The best weights
     are kept. `supervise_steps` is the weight of the loss of the images between an unrolled network's steps, so that
-    each of its nets learns to correct. `checkpointing` computes stages again in the backward pass, which takes less
+    each of its nets learns to correct. `noisier` is alpha of Noisier2Full, which corrects noisy references
+    (`recon.training.noisier`). `checkpointing` computes stages again in the backward pass, which takes less
     memory and a third more time.
     """
 
@@ -82,6 +83,13 @@ class LengthSpec(Spec):
     validate_every: int = Field(default=0, ge=0)
     patience: int = Field(default=0, ge=0)
     supervise_steps: float = Field(default=0.0, ge=0, description="weight of the mean loss of a network's inner images")
+    noisier: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        exclude_if=lambda alpha: alpha == 0,
+        description="alpha: noise of alpha times sigma is added, and the noisy reference corrected for it; 0: neither",
+    )
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     checkpointing: bool = False
     tensorboard: bool = False
@@ -132,6 +140,20 @@ class Training(Spec):
     def _steps_need_an_unrolled_network(self) -> Training:
         if self.training.supervise_steps and not isinstance(self.model, UnrolledSpec):
             raise ValueError("training.supervise_steps is for model.kind 'unrolled-sense'; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _noisier_needs_noise_of_the_reference(self) -> Training:
+        if self.training.noisier and self.training.loss in ("magnitude", "knoll"):
+            raise ValueError(
+                f"training.noisier needs a loss of complex images, and training.loss '{self.training.loss}' is of "
+                "magnitudes; write 'decibel', 'nrmse' or 'complex'"
+            )
+        if self.training.noisier and "noise" in self.data.redraw:
+            raise ValueError(
+                "with data.redraw of noise the reference does not hold the noise of the samples, so that "
+                "training.noisier has nothing to correct; take one of the two out"
+            )
         return self
 
     @model_validator(mode="after")
