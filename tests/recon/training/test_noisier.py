@@ -3,27 +3,34 @@
 import numpy as np
 import pytest
 import torch
+from conftest import recipe_data
+from safetensors.torch import load_file
+from trainings import Stopped, settings, stop_at
 
-from pipelines.ready.names import RECIPES
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from recon.data.datasets import VirtualPairs
+from recon.errors import TrainingError
+from recon.training.loop import train
 from recon.training.noisier import noisier
+from synth.errors import SettingsError
 from synth.physics import sense_adjoint
-from synth.recipe import load_recipe
+from synth.recipe import parse_recipe
 
-PAIRS = ["pairs=12", "target.matrix=[48,64]", "noise.snr=[5,5]", "source.kind=skimage", "sampling.reference_lines=8"]
-PAIRS += ["coils.distance=[1.0,1.1]"]
-
-
-def batch_of(*changes):
-    pairs = VirtualPairs(load_recipe(RECIPES / "demo.toml", [*PAIRS, *changes]))
-    items = pairs.__getitems__(list(range(len(pairs))))
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+HOW = {"batch_size": 2, "steps": 6, "loss": "decibel", "noisier": 1.0}
 
 
 @pytest.fixture(scope="module")
-def three():
+def three(photos):
     """The same pairs with noisy references, with clean ones, and with clean references and samples."""
-    return batch_of(), batch_of("target.reference=clean"), batch_of("target.reference=clean", "noise.kind=none")
+
+    def batch_of(reference, **noise):
+        data = recipe_data(photos, noise={"snr": 5, **noise}, target={"reference": reference})
+        pairs = VirtualPairs(parse_recipe(data, "test"))
+        items = pairs.__getitems__(list(range(len(pairs))))
+        return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+    return batch_of("noisy"), batch_of("clean"), batch_of("clean", kind="none")
 
 
 def covariance(batch, clean, noiseless):
@@ -71,3 +78,63 @@ def test_it_is_the_papers_loss_on_one_coil(rng):
     theirs = ((1 + alpha**2) / alpha**2 * (f - y)).abs().square().sum()
     ours = (sense_adjoint(g, ones, mask) - more["target"]).abs().square().sum()
     torch.testing.assert_close(ours, theirs)
+
+
+def test_a_corrected_training_goes_on_to_the_same_bits(corpus, tmp_path):
+    how = settings(corpus, training=HOW)
+    train(how, tmp_path / "whole", device="cpu")
+    with pytest.raises(Stopped):
+        train(how, tmp_path / "stopped", device="cpu", tell=stop_at(3))
+    train(how, tmp_path / "stopped", device="cpu")
+    train(settings(corpus, training={**HOW, "noisier": 0.0}), tmp_path / "other", device="cpu")
+    whole, stopped, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped", "other"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_it_is_another_training_and_off_it_is_none(corpus):
+    plain, off, on = (
+        settings(corpus, training=more) for more in ({}, {"noisier": 0.0}, {"noisier": 1.0, "loss": "nrmse"})
+    )
+    assert plain.identity(["c"], []) == off.identity(["c"], []) != on.identity(["c"], [])
+    assert "noisier" not in plain.model_dump_json()
+
+
+@pytest.mark.parametrize("loss", ["magnitude", "knoll"])
+def test_losses_of_magnitudes_are_refused(corpus, loss):
+    with pytest.raises(SettingsError, match="is of magnitudes; write 'decibel'"):
+        settings(corpus, training={**HOW, "loss": loss})
+
+
+def test_noise_that_is_drawn_anew_needs_no_correction(corpus):
+    with pytest.raises(SettingsError, match="take one of the two out"):
+        settings(corpus, training=HOW, data={"redraw": ["noise"]})
+
+
+class Magnitude(torch.nn.Module):
+    """A network of a user's own that gives magnitudes."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        return self.gain * batch["target"].abs()
+
+
+def test_networks_that_give_magnitudes_are_refused(corpus, tmp_path):
+    with pytest.raises(TrainingError, match="the network gives magnitudes"):
+        train(settings(corpus, training=HOW), tmp_path / "t", Magnitude(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ({"target": {"reference": "clean"}}, "small has clean references"),
+        ({"noise": {"kind": "none"}}, "sigma is 0 or not known"),
+    ],
+)
+def test_corpora_without_noise_in_the_reference_are_refused(recipe, tmp_path, sections, why):
+    build(recipe(**sections), tmp_path / "c.zarr", ClusterSpec("sync"))
+    with pytest.raises(TrainingError, match=why):
+        train(settings(tmp_path / "c.zarr", training=HOW), tmp_path / "t", device="cpu")
