@@ -4,7 +4,10 @@ BIN := .venv/bin
 # PyPI's CPU wheel of torch where the machine's index has one; see constraints.txt
 PEERS := fastmri==0.3.0 deepinv==0.5.0 mrpro==0.261015 finufft==2.5.1 pytorch-finufft==0.1.0
 
-.PHONY: venv demo test check bench peers clean
+# of the suite; on two cores a third one fills the time in which another waits for clusters and browsers
+PROCESSES := 3
+
+.PHONY: venv demo test studies check bench peers clean
 
 venv: .venv/installed
 
@@ -23,7 +26,10 @@ demo: venv
 	@echo "The corpus is demo/demo.zarr; look at demo/report/report.html and demo/study/report.html"
 
 test: venv
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
+
+studies: venv
+	$(BIN)/python -m pytest -m slow -n $(PROCESSES)
 
 check: venv
 	$(BIN)/ruff check .

@@ -26,7 +26,11 @@ from recon.training.run import Run
 from synth.errors import SettingsError
 
 run = CliRunner().invoke
-SMOKING = [path for path in sorted(STUDIES.glob("*.toml")) if "smoke" in load_study(path).scales]
+SMOKING = [  # `bottom` has most of what a study can have; the others have more stages of the same kinds
+    pytest.param(path, marks=[] if path.stem in ("bottom", "nickel2024") else pytest.mark.slow)
+    for path in sorted(STUDIES.glob("*.toml"))
+    if "smoke" in load_study(path).scales
+]
 
 TEXT = """
 name = "little"
