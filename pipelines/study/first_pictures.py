@@ -20,6 +20,7 @@ from .sweeps import sweeps
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CURVES = 10  # in one picture; more cannot be told apart
 PANELS = ("contrast_recovery", "lesion_error", "false_lesions")
 RIGHT = {"contrast_recovery": 1.0, "lesion_error": 0.0, "false_lesions": 0.0}  # where a line marks what is right
 SIZE = (3.0, 2.7)  # inches of a panel: as wide as a phone at `DPI`; three and their legend fit a desk's width
@@ -82,7 +83,9 @@ def snr_pictures(study: Study, rows: Sequence[Row], recipes: Mapping[str, Recipe
 
 
 def _shown(models: Sequence[str], rows: Sequence[Row], metric: str, corpora: Sequence[str]) -> list[str]:
-    """The models of which there are curves: of a baseline that was tested with several numbers, the best alone."""
+    """The models of which there are curves: of a baseline that was tested with several numbers, the best alone; no
+    more than `CURVES`, the best.
+    """
     tested = {row["model"] for row in rows if row["corpus"] in corpora}
     sign, dropped = (-1 if defined(metric).better == "less" else 1), set[str]()
     for kind in sweeps(rows).values():
@@ -93,10 +96,18 @@ def _shown(models: Sequence[str], rows: Sequence[Row], metric: str, corpora: Seq
         }
         if means:
             dropped |= {*kind} - {max(means, key=lambda model: sign * means[model])}
-    return [model for model in models if model in tested and model not in dropped]
+    kept = [model for model in models if model in tested and model not in dropped]
+    if len(kept) <= CURVES:
+        return kept
+    cells = dict(zip(kept, matrix(rows, kept, corpora, metric), strict=True))
+    whole = {model: sum(cell.mean for cell in line if cell) for model, line in cells.items() if all(line)}
+    best = sorted(whole, key=lambda model: -sign * whole[model])[:CURVES]
+    return [model for model in kept if model in best]
 
 
 def _left_out(models: Sequence[str], shown: Sequence[str]) -> str:
+    if len(shown) == CURVES < len(models):
+        return f" The best {CURVES} of {len(models)} models."
     kinds = {m.partition(":")[0] for m in models if m not in shown} & {m.partition(":")[0] for m in shown}
     return f" Of {' and '.join(sorted(kinds))}, only the best number is shown." if kinds else ""
 

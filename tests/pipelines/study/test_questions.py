@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pipelines.cli.app import app
 from pipelines.display.image_panels import Panel
-from pipelines.study.first_pictures import lesion_pictures, snr_pictures
+from pipelines.study.first_pictures import _shown, lesion_pictures, snr_pictures
 from pipelines.study.folder import StudyFolder
 from pipelines.study.lesion_parts import lesion_lines
 from pipelines.study.questions import by_snr, five_questions, main_metric
@@ -140,6 +140,16 @@ def test_the_first_picture_is_over_lesions_or_over_the_snr_and_fits_a_phone():
         assert max(panels) <= 358  # 390 pixels less the margins
         assert sum(panels) + 5 * len(panels) <= 1280 - 32  # side by side on a desk
     assert lesion_pictures(STUDY.tests.models, [], stages) == []
+
+
+def test_of_many_models_the_best_ten_are_curves():
+    means = {(f"net-{k}", corpus): k / 10 for k in range(14) for corpus in ("high", "low")}
+    models = [f"net-{k}" for k in reversed(range(14))]
+    many = SimpleNamespace(tests=SimpleNamespace(models=models, corpora=["high", "low"]), expected=())
+    rows = rows_of(means)
+    assert _shown(models, rows, "lesion_error", ["high", "low"]) == models[4:]
+    (snr,) = snr_pictures(many, rows, RECIPES)
+    assert "The best 10 of 14 models." in snr[0]
 
 
 def test_a_lesion_is_shown_with_what_it_alone_changed():
