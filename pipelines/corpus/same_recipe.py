@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from synth.corpus.check import CorpusCheck
 from synth.plan import Plan
 from synth.recipe import Recipe
+from synth.settings.spec import differing_keys
 from synth.storage.place import Place
 
 from ..errors import CorpusExistsError
@@ -43,18 +41,10 @@ def refuse_another(recipe: Recipe, stored: Plan, where: Place, plan: Plan | None
         *(("source.path",) if comparable and _same_files(recipe, stored) else ()),
     }
     changed = (
-        ", ".join(sorted(set(_differences(old, new)) - free))
+        ", ".join(sorted(set(differing_keys(old, new)) - free))
         or "a file that the recipe names, or the names of the sources"
     )
     raise CorpusExistsError(
         f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
         "choose another --out, or move the old corpus away"
     )
-
-
-def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
-            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
-    elif old != new:
-        yield at

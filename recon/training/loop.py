@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +14,14 @@ from torch import nn
 
 from synth.process import keep_memory
 from synth.storage.place import local_path
-from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
 from ..errors import TrainingError
-from ..models.unrolled_sense import EARLIER, UnrolledSpec
+from .begun import as_begun, take
 from .checkpoint import load_tensors
 from .memory import memory_explained
 from .metrics_log import MetricsLog
-from .model_files import NOTE, WEIGHTS, note_document
+from .model_files import WEIGHTS
 from .own_model import OwnModel
 from .process_group import ProcessGroup, local_device
 from .run import Run
@@ -84,9 +82,10 @@ def train(
     corpora = [PairDataset(path, redraw=settings.data.redraw) for path in training]
     validation = [PairDataset(path) for path in validating]
     hashes = [c.identity for c in corpora], [c.identity for c in validation]
-    settings = _as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})
-    identity = settings.identity(*hashes, own="" if own is None else own.identity)
-    with _claimed(out, settings, identity, world), memory_explained():
+    settings = as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})
+    code = "" if own is None else own.identity
+    identity = settings.identity(*hashes, own=code)
+    with _claimed(out, world, lambda: take(out, settings, *hashes, code)), memory_explained():
         if (out / WEIGHTS).exists():
             world.leave()
             return load_tensors(out / WEIGHTS)[1]
@@ -128,54 +127,22 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
 
 
 @contextlib.contextmanager
-def _claimed(out: Path, settings: Training, identity: str, world: ProcessGroup) -> Iterator[None]:
-    """Lock the folder for this training; raises TrainingError if it holds something else or is locked already."""
+def _claimed(out: Path, world: ProcessGroup, take: Callable[[], None]) -> Iterator[None]:
+    """Lock the folder and take it for this training; raises TrainingError if it is locked already."""
     if world.rank != 0:
         world.wait()
         yield
         return
-    _take(out, settings, identity)
+    if not out.exists():
+        out.mkdir(parents=True, exist_ok=True)
     claim = os.open(out, os.O_RDONLY)  # the lock ends with this process, however that ends
     try:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TrainingError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
+        take()
         world.wait()
         yield
     finally:
         os.close(claim)
-
-
-def _take(out: Path, settings: Training, identity: str) -> None:
-    note = out / NOTE
-    begun = _begun(out)
-    if begun and _identity_in(note) != identity:
-        raise TrainingError(
-            f"{out} holds another training: its settings, corpora or starting weights differ; choose another --out"
-        )
-    ours = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
-    if not begun and out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*ours}):
-        raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
-    if not begun:  # a training that made no checkpoint must not block one with better settings
-        write_whole(note, note_document(identity, settings.model_dump(mode="json")))
-
-
-def _as_begun(out: Path, settings: Training, corpora: list[str], validation: list[str]) -> Training:
-    """The settings, with the number of conjugate gradients of a training that an earlier version began without one."""
-    model = settings.model
-    if not _begun(out) or not isinstance(model, UnrolledSpec) or model.cg_iterations is not None:
-        return settings
-    earlier = settings.model_copy(update={"model": model.model_copy(update={"cg_iterations": EARLIER})})
-    return earlier if _identity_in(out / NOTE) == earlier.identity(corpora, validation) else settings
-
-
-def _begun(out: Path) -> bool:
-    return any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
-
-
-def _identity_in(note: Path) -> str:
-    try:
-        return str(json.loads(note.read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{note} is damaged ({type(error).__name__}); choose another --out") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,3 +47,12 @@ PositiveRange = Annotated[Range, AfterValidator(_positive)]
 def draw_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     """Draw uniformly between the bounds; where both are the same number, that number."""
     return float(bounds[0] + (bounds[1] - bounds[0]) * rng.random())
+
+
+def differing_keys(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    """The keys, as ``section.key``, in which two documents differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from differing_keys(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+    elif old != new:
+        yield at

@@ -1,0 +1,107 @@
+"""What a training's folder was begun with, and whether settings go on with it: the same, or the same for longer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synth.settings.spec import differing_keys
+from synth.storage.whole import write_whole
+
+from ..errors import TrainingError
+from ..models.unrolled_sense import EARLIER, UnrolledSpec
+from .checkpoint import load_tensors, save_tensors
+from .model_files import CARD, NOTE, WEIGHTS, note_document
+from .settings import AdamSpec, Training
+
+OURS = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
+LENGTH = ("steps", "epochs")
+FREE = {"start", "data.corpora", "data.validation"} | {
+    f"training.{name}" for name in ("checkpoint_seconds", "checkpointing", "tensorboard")
+}
+
+
+def as_begun(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str]) -> Training:
+    """The settings, with the number of conjugate gradients of a training that an earlier version began without one."""
+    model = settings.model
+    if not _begun(out) or not isinstance(model, UnrolledSpec) or model.cg_iterations is not None:
+        return settings
+    earlier = settings.model_copy(update={"model": model.model_copy(update={"cg_iterations": EARLIER})})
+    return earlier if _note_of(out)["identity"] == earlier.identity(corpora, validation) else settings
+
+
+def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str], own: str) -> None:
+    """Make a folder that of this training; raises TrainingError if it holds another training, or something else.
+
+    A training whose rates do not depend on its length goes on when it is made longer: its checkpoint is then one of the
+    longer training, and its finished model is taken away until the longer training has one.
+    """
+    identity, note = settings.identity(corpora, validation, own=own), out / NOTE
+    if not _begun(out):  # a training that made no checkpoint must not block one with better settings
+        if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*OURS}):
+            raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
+        write_whole(note, note_document(identity, settings.model_dump(mode="json")))
+        return
+    begun = _note_of(out)
+    if begun["identity"] == identity:
+        return
+    shorter = _with_length_of(settings, begun)
+    if shorter is None or shorter.identity(corpora, validation, own=own) != begun["identity"]:
+        raise TrainingError(
+            f"{out} holds another training, which differs in {_told(settings, begun)}; choose another --out"
+        )
+    _refuse_another_length(out, settings, shorter)
+    checkpoint = out / "checkpoint.safetensors"
+    tensors, facts = load_tensors(checkpoint)
+    if settings.training.steps is not None and facts["state"]["step"] > settings.training.steps:
+        raise TrainingError(
+            f"{out} has made {facts['state']['step']} steps already, more than training.steps = "
+            f"{settings.training.steps}; give more, or choose another --out"
+        )
+    save_tensors(checkpoint, tensors, {**facts, "identity": identity})
+    for name in (WEIGHTS, CARD):
+        (out / name).unlink(missing_ok=True)
+    write_whole(note, note_document(identity, settings.model_dump(mode="json")))
+
+
+def _with_length_of(settings: Training, begun: dict[str, Any]) -> Training:
+    """The settings with the length of those that a folder was begun with."""
+    length = begun["settings"].get("training", {})
+    update = {name: length[name] if type(length.get(name)) is int else None for name in LENGTH}
+    return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
+
+
+def _refuse_another_length(out: Path, settings: Training, begun: Training) -> None:
+    """Raise TrainingError where rates depend on the length."""
+    how = settings.optimiser
+    if isinstance(how, AdamSpec) and how.schedule != "constant":
+        raise TrainingError(
+            f"{out} was begun with {_length(begun)}, and its rates fall towards the last step (optimiser.schedule = "
+            f"'{how.schedule}'), so that with {_length(settings)} it would be another training; choose another --out, "
+            f"and give start = '{out}' to begin from its weights"
+        )
+
+
+def _length(settings: Training) -> str:
+    return ", ".join(f"training.{n} = {m}" for n in LENGTH if (m := getattr(settings.training, n)) is not None)
+
+
+def _told(settings: Training, begun: dict[str, Any]) -> str:
+    """The keys in which settings differ from those in a folder's note, but for paths and what changes no weight."""
+    keys = set(differing_keys(begun["settings"], settings.model_dump(mode="json"))) - FREE
+    return ", ".join(sorted(keys)) or "a corpus, the starting weights or the network"
+
+
+def _begun(out: Path) -> bool:
+    return any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
+
+
+def _note_of(out: Path) -> dict[str, Any]:
+    note = out / NOTE
+    try:
+        found = json.loads(note.read_text())
+        return {"identity": str(found["identity"]), "settings": dict(found["settings"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{note} is damaged ({type(error).__name__}); choose another --out") from None
