@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..display.terminal import say
 from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say_notes
+
+if TYPE_CHECKING:
+    from recon.training.dry_run import DryRun
 
 SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "powers")
 
@@ -22,9 +26,13 @@ def train_command(
         str | None, typer.Option(help="Train your own network in place of [model]: FILE.py:FACTORY. Runs that file.")
     ] = None,
     device: Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make four steps, tell how long all would take, and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a network on corpora, or go on with a stopped training. `torchrun` shares it among processes."""
+    from recon.training.dry_run import dry_run as make_dry_run
     from recon.training.loop import train
     from recon.training.own_model import load_own
     from recon.training.settings import load_training
@@ -37,6 +45,9 @@ def train_command(
         settings = load_training(named_training(training), changes or ())
         say_notes(runs_code([model] if model else []))
         own = load_own(model, seed=settings.seed) if model else None
+        if dry_run:
+            _print_dry_run(make_dry_run(settings, own, device=device), as_json=as_json)
+            return
         with steps_shown(settings.name) as tell:
             card = train(settings, out, own, device=device, tell=tell)
     if os.environ.get("RANK", "0") != "0":
@@ -45,6 +56,22 @@ def train_command(
         print_json({key: card.get(key) for key in SHOWN})
         return
     _print_card(card, out)
+
+
+def _print_dry_run(found: DryRun, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(found), "seconds": found.seconds})
+        return
+    say(f"{found.pairs} pairs, {found.parameters} parameters, {found.steps} steps on {found.device}")
+    say(f"{found.seconds_of_a_step:.2g} s a step, about {_long(found.seconds)} in all; nothing was written")
+
+
+def _long(seconds: float) -> str:
+    """A time in the unit in which it is read."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _print_card(card: dict[str, Any], out: Path) -> None:

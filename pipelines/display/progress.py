@@ -45,9 +45,9 @@ class Meter:
         if self._bar is not None:
             self._bar.stop()
 
-    def restart(self) -> None:
-        """Start the clock again: what came before, such as the start of workers, does not count."""
-        self._start = self._told = time.perf_counter()
+    def restart(self, since: float | None = None) -> None:
+        """Start the clock again, now or `since`: what came before, such as the start of workers, does not count."""
+        self._start = self._told = time.perf_counter() if since is None else since
 
     @property
     def seconds(self) -> float:
@@ -75,12 +75,17 @@ class Meter:
 
 @contextlib.contextmanager
 def steps_shown(name: str) -> Iterator[Callable[[int, int, float], None]]:
-    """Yield a function that shows a training's progress; call it after each step with step, steps and loss."""
+    """Yield a function that shows a training's progress; call it after each step with step, steps and loss.
+
+    The first step's time counts, so that the time left is told from then on.
+    """
     meters: list[Meter] = []
+    entered = time.perf_counter()
 
     def tell(step: int, steps: int, loss: float) -> None:
         if not meters:
             meters.append(Meter(f"train {name}", steps, done=step - 1, unit="steps").__enter__())
+            meters[0].restart(entered)
         meters[0].advance(1, f", loss {loss:.4g}")
 
     try:

@@ -26,6 +26,7 @@ from .own_model import OwnModel
 from .process_group import ProcessGroup, local_device
 from .run import Run
 from .settings import Training
+from .stopping import Stopping
 
 Tell = Callable[[int, int, float], None]  # step, steps, loss
 
@@ -40,8 +41,10 @@ def train(
 ) -> dict[str, Any]:
     """Train a network, and keep everything in one folder; a training that was stopped goes on where it stopped.
 
-    On a CPU the same settings give the same weights to the last bit, however often the training was stopped. If
-    ``torchrun`` starts several processes, they share each step, and `out` must be a folder that all of them see.
+    On a CPU the same settings give the same weights to the last bit, however often the training was stopped. At Ctrl-C
+    and SIGTERM, a training in one process ends its step and writes a checkpoint first; a second signal stops it at
+    once. If ``torchrun`` starts several processes, they share each step, and `out` must be a folder that all of them
+    see.
 
     Parameters
     ----------
@@ -92,14 +95,17 @@ def train(
         run = Run(settings, corpora, validation, out, identity, world, chosen, own)
         first = run.resume().step
         kept = out if world.rank == 0 else None
-        with MetricsLog(kept, first, tensorboard=settings.training.tensorboard) as journal:
-            _steps(run, journal, tell if world.rank == 0 else lambda *_: None)
+        with (
+            MetricsLog(kept, first, tensorboard=settings.training.tensorboard) as journal,
+            Stopping(active=world.size == 1) as stopping,  # several processes would wait for the one that stops
+        ):
+            _steps(run, journal, tell if world.rank == 0 else lambda *_: None, stopping)
             card = run.finish()
     world.leave()
     return card
 
 
-def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
+def _steps(run: Run, journal: MetricsLog, tell: Tell, stopping: Stopping) -> None:
     """Every step that is left, with validations and checkpoints."""
     state, seconds = run.state, run.settings.training.checkpoint_seconds
     clock = saved = time.monotonic()
@@ -112,7 +118,7 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
         now = time.monotonic()
         state.seconds, clock = state.seconds + now - clock, now  # loading and checkpoints count, too
         validated = run.validation_is_due()
-        due = validated or now - saved >= seconds
+        due = validated or now - saved >= seconds or stopping.asked is not None
         for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
             journal.write(step, loss=loss, seconds=round(state.seconds, 3))
             tell(step, run.steps, loss)
@@ -122,6 +128,8 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell) -> None:
             journal.flush()
             run.save()
             saved = time.monotonic()
+            if stopping.asked is not None:
+                stopping.stop()
         if state.step == run.steps or run.patience_is_over():
             return
 

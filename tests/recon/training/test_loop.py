@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,13 @@ from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
 from recon.errors import CheckpointError, TrainingError
 from recon.models.catalogue import make_model
+from recon.training.check import check_training
 from recon.training.checkpoint import load_tensors
 from recon.training.loop import train
 from recon.training.losses import loss_of
 from recon.training.metrics_log import lines_of
 from recon.training.model_files import load_model
+from recon.training.settings import load_training
 from synth.errors import SettingsError
 from synth.recipe import parse_recipe
 
@@ -116,6 +119,71 @@ def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     subprocess.run(run(tmp_path / "parts"), check=True, timeout=120, capture_output=True)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_saves_first(number, code, corpus, tmp_path):
+    """The real command, which by its settings writes its first checkpoint after an hour."""
+    toml = written(tmp_path, corpus, "steps = 20\nbatch_size = 3\ncheckpoint_seconds = 3600\n")
+    start = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from recon.training.run import Run; advance = Run.advance\n"
+        "def slow(self, batch):\n"
+        f"    if self.state.step == 7: os.kill(os.getpid(), {int(number)})\n"
+        "    advance(self, batch)\n"
+        "if 'once' in sys.argv: sys.argv.remove('once'); Run.advance = slow\n"
+        "from pipelines.cli.main import main; main()"
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", start, "train", str(toml), "--out", str(out), "--device", "cpu"]
+    stopped = subprocess.run([*command, "once"], capture_output=True, timeout=120, text=True)
+    assert stopped.returncode == code
+    assert "Traceback" not in stopped.stderr
+    assert load_tensors(out / "checkpoint.safetensors")[1]["state"]["step"] == 8
+    assert [line["step"] for line in lines_of(out / "metrics.jsonl")][-1] == 8
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    train(load_training(toml), tmp_path / "whole", device="cpu")
+    one, other = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_longer_training_goes_on_to_the_same_bits(corpus, tmp_path):
+    def how(steps, **optimiser):
+        return settings(corpus, training={"steps": steps}, optimiser={"schedule": "constant", **optimiser})
+
+    train(how(6), tmp_path / "longer", device="cpu")
+    train(how(12), tmp_path / "longer", device="cpu")
+    train(how(12), tmp_path / "whole", device="cpu")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("longer", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert load_model(tmp_path / "longer")[1]["identity"] == load_model(tmp_path / "whole")[1]["identity"]
+    assert [line["step"] for line in lines_of(tmp_path / "longer" / "metrics.jsonl")] == list(range(1, 13))
+    assert check_training(tmp_path / "longer")[0] == []
+    with pytest.raises(TrainingError, match=r"12 steps already, more than training.steps = 9"):
+        train(how(9), tmp_path / "longer", device="cpu")
+    with pytest.raises(TrainingError, match=r"differs in optimiser.rate; choose another"):
+        train(how(12, rate=0.5), tmp_path / "longer", device="cpu")
+    assert load_model(tmp_path / "longer")[1]["steps"] == 12
+
+
+def test_a_dry_run_tells_the_time_and_writes_nothing(corpus, tmp_path):
+    toml = written(tmp_path, corpus, "steps = 100000\nbatch_size = 3\n")
+    result = CliRunner().invoke(app, ["train", str(toml), "--out", str(tmp_path / "t"), "--device", "cpu", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "10 pairs, " in result.output
+    assert " parameters, 100000 steps on cpu\n" in result.output
+    assert re.search(r"\d s a step, about \d+ (s|min|h) in all; nothing was written", result.output)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.toml"]
+
+
+def test_rates_that_fall_make_a_longer_training_another(corpus, tmp_path):
+    train(settings(corpus, training={"steps": 3}), tmp_path / "t", device="cpu")
+    before = weights(tmp_path / "t")
+    with pytest.raises(
+        TrainingError, match=r"training.steps = 3, and its rates fall .* training.steps = 6 .* start = '"
+    ):
+        train(settings(corpus, training={"steps": 6}), tmp_path / "t", device="cpu")
+    assert weights(tmp_path / "t") == before
 
 
 @pytest.mark.gpu
