@@ -33,13 +33,15 @@ MOST = 0.5  # relative difference between J n and the change that noise makes: d
 class Linearised:
     """The image f(y) [batch y x], and products with J.
 
-    ``push`` gives J n [batch y x] of k-space [batch coil y x]; ``pull`` gives J^T v [batch coil y x] of images, or is
-    None where the reconstruction has no derivative. ``deviation`` [batch] is the norm of J n less the half difference
-    of f(y + n) and f(y - n), over the norm of J n, for one draw n of the noise: how far f is from linear over the noise
-    at hand. It is 0 where J n is such a difference.
+    ``moved`` gives f(y + n) [batch y x] for a change n [batch coil y x] of k-space, without gradients. ``push`` gives
+    J n [batch y x] of k-space [batch coil y x]; ``pull`` gives J^T v [batch coil y x] of images, or is None where the
+    reconstruction has no derivative. ``deviation`` [batch] is the norm of J n less the half difference of f(y + n) and
+    f(y - n), over the norm of J n, for one draw n of the noise: how far f is from linear over the noise at hand.
+    It is 0 where J n is such a difference.
     """
 
     image: Tensor
+    moved: Product
     push: Product
     pull: Product | None
     how: How
@@ -103,7 +105,7 @@ def _differentiated(
             return None
         deviation = _norm(changed - difference) / _norm(changed).clamp_min(1e-30)
         if bool((deviation <= MOST).all()):
-            return Linearised(image.detach(), push, pull, how, deviation)
+            return Linearised(image.detach(), by_differences.moved, push, pull, how, deviation)
     return None
 
 
@@ -135,15 +137,15 @@ def _forward_mode(model: Reconstruction, batch: Batch) -> Product:
 def _by_differences(model: Reconstruction, batch: Batch, image: Tensor, noise: Tensor) -> Linearised:
     size = _norm(noise)
 
+    def moved(n: Tensor) -> Tensor:
+        with torch.no_grad():
+            return _at(model, batch, batch["masked_kspace"] + n)
+
     def push(n: Tensor) -> Tensor:
         step = (size / _norm(n).clamp_min(1e-30))[:, None, None]
-        with torch.no_grad():
-            there, back = (
-                _at(model, batch, batch["masked_kspace"] + sign * step[..., None] * n) for sign in (1.0, -1.0)
-            )
-        return (there - back) / (2 * step)
+        return (moved(step[..., None] * n) - moved(-step[..., None] * n)) / (2 * step)
 
-    return Linearised(image, push, None, "differences", torch.zeros_like(size))
+    return Linearised(image, moved, push, None, "differences", torch.zeros_like(size))
 
 
 def _adjoint(pull: Product, difference: Tensor, noise: Tensor) -> bool:

@@ -102,6 +102,35 @@ def test_networks_have_the_noise_of_replicas(kind):
     assert all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize(("power", "parts"), [(0.125, 1), (0.25, 2)])
+def test_a_bent_function_by_hand(power, parts):
+    """f = u + b u^2, where u is what noise changes, of variance s^2 in each part.
+
+    Of a real u, u^2 has variance 2 s^4, so that f has s^2 + 2 b^2 s^4 = 1.125 s^2 with b = 1 / (4 s). Of a complex u,
+    each part of u^2 has variance 4 s^4, and of f 1.25 s^2. Both u^2 have no covariance with u. The derivative at hand
+    gives s^2. One draw's 2 b u (u^2 - s^2) + b^2 (u^2 - s^2)^2 has variance (40 / 16 + 56 / 256) s^4 of a real u, and
+    with the mean left in 60 / 16 + 96 / 256, whose root is 1.23 times as large.
+    """
+    batch = batch_of(pairs=1)
+    with torch.no_grad():
+        still, s = ZeroFilled()(batch), 0.5**0.5 * SIGMA
+
+    def bent(b):
+        u = ZeroFilled()(b) - still
+        u = u.real if parts == 1 else u
+        return (5 if parts == 1 else 5j) + u + u.square() / (4 * s)
+
+    seen = (still != 0).numpy()
+    first, found = noise_map(bent, batch, 36), noise_map(bent, batch, 144)
+    np.testing.assert_allclose(first.spread[seen], s, rtol=0.02)
+    for part in (found.spread, found.magnitude):
+        assert np.mean(part[seen] ** 2) == pytest.approx((1 + power) * s**2, rel=0.04)
+    apart = np.sqrt(np.mean((found.spread[seen] ** 2 / s**2 - 1 - power) ** 2)) / (1 + power) / 2
+    assert found.error.mean() == pytest.approx(apart * (1.23 if parts == 1 else 1), rel=0.2)
+    assert first.error.max() < 0.02
+    np.testing.assert_allclose(noise_map(ZeroFilled(), batch, 144).spread[seen], s, rtol=0.02)  # without draws
+
+
 def test_the_said_error_is_the_error():
     batch = batch_of(LINES)
     found, other = (noise_map(RegularisedSense(2.0), batch, 10, seed) for seed in (0, 1))
