@@ -185,7 +185,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec, check: Callable[[], 
     entries = corpus.entries()
     summary = summarise(plan, entries)
     if summary["pairs"] == 0:
-        reasons = "\n".join(f"  {r['reason']}" for r in summary["rejected"][:5])
+        reasons = _why(summary["rejected"], plan)
         raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
     check()
@@ -252,11 +252,17 @@ def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], 
     for entry in entries:  # their sources may be mended before the next try
         if entry["rejected"]:
             ledger.void(entry["task"])
-    reasons = "\n".join(f"  {r['reason']}" for r in rejected[:5])
     raise BuildError(
         f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
-        f"{reasons}\nmend or remove them, or raise --set source.max_rejected, and run the same command again"
+        f"{_why(rejected, plan)}\nmend or remove them, or raise --set source.max_rejected, and run the same command again"
     )
+
+
+def _why(rejected: list[dict[str, Any]], plan: Plan) -> str:
+    """Reasons of the first rejections, and what was found of the scans, which may be the cause of them."""
+    source = plan.recipe.source
+    notes = source.notes() if isinstance(source, ScansSpec) else []
+    return "\n".join(f"  {line}" for line in [*(r["reason"] for r in rejected[:5]), *notes[:5]])
 
 
 def _already_there(out: Place) -> Built:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from properties import complex_normal
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
+from synth.physics import fft2c
 
 RECIPE = """
 name = "scans"
@@ -54,10 +56,22 @@ def test_calibrate_coils_build_and_reconstruct_tell_the_same_of_a_scan(scans, tm
         assert found.startswith(told if alone else f"a.npy and 1 more: {told}")
 
 
-def test_a_refusal_tells_it_too(scans, tmp_path):
-    kspace = np.fft.ifftshift(np.load(scans / "a.npy"), axes=(2, 3))
-    kspace[..., 30:60] = 0
-    np.save(tmp_path / "a.npy", kspace)
-    made = CliRunner().invoke(app, ["calibrate", str(tmp_path / "a.npy"), "--out", str(tmp_path / "n.json")])
+@pytest.mark.parametrize("command", ["calibrate", "coils", "build", "build all"])
+def test_a_refusal_tells_it_too(rng, tmp_path, command):
+    path, recipe = tmp_path / "a.npy", tmp_path / "r.toml"
+    y, x = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 80), indexing="ij")
+    smooth = 90 * np.exp(-8 * (y**2 + x**2)) * complex_normal(rng, 1, 4, 1, 1)
+    kspace = np.fft.ifftshift(fft2c(smooth.astype(np.complex64)) + complex_normal(rng, 1, 4, 96, 80), axes=(2, 3))
+    if command == "calibrate":
+        kspace[..., 30:60] = 0
+    np.save(path, kspace)
+    recipe.write_text(RECIPE.format(path=path))
+    arguments = {
+        "calibrate": [path, "--out", tmp_path / "n.json", "--axes", "slice coil y x"],
+        "coils": [path, "--out", tmp_path / "coils.zarr", "--scheduler", "sync", "--axes", "slice coil y x"],
+        "build": [recipe, "--out", tmp_path / "c.zarr", "--scheduler", "sync"],
+        "build all": [recipe, "--out", tmp_path / "c.zarr", "--scheduler", "sync", "--set", "source.max_rejected=1"],
+    }[command]
+    made = CliRunner().invoke(app, [command.split()[0], *map(str, arguments)])
     assert made.exit_code == 1
     assert "peak lies at y, x = 0, 0" in made.output
