@@ -254,7 +254,8 @@ def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], 
             ledger.void(entry["task"])
     raise BuildError(
         f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
-        f"{_why(rejected, plan)}\nmend or remove them, or raise --set source.max_rejected, and run the same command again"
+        f"{_why(rejected, plan)}\n"
+        "mend or remove them, or raise --set source.max_rejected, and run the same command again"
     )
 
 

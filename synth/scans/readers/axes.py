@@ -24,7 +24,8 @@ def named_axes(
 ) -> tuple[list[str], tuple[str, ...]]:
     """Names of the axes, and a note where they are guessed; raises ScanError where no guess or name fits.
 
-    The format's own guess is taken if it gives a plausible number of coils and sides; else the only order that does.
+    The format's own guess is taken if it gives a plausible number of coils and sides; else the only usual order that
+    does; else the only order whose y and x are the longest axes.
     """
     ndim = len(shape)
     if given is None and ndim not in guesses:
@@ -41,13 +42,29 @@ def named_axes(
 
 
 def _guessed(path: Path, shape: tuple[int, ...], guess: str) -> tuple[str, tuple[str, ...]]:
-    plausible = [order for order in dict.fromkeys((guess, *ORDERS.get(len(shape), ()))) if _is_plausible(shape, order)]
-    if guess not in plausible and len(plausible) > 1:
-        told = " or ".join(f"--axes '{order}' ({_told(shape, order)})" for order in plausible)
+    usual, likely = (
+        [order for order in dict.fromkeys(orders) if _is_plausible(shape, order)]
+        for orders in ((guess, *ORDERS.get(len(shape), ())), _longest(shape))
+    )
+    fitting = usual or likely
+    if guess not in fitting and len(fitting) > 1:
+        told = " or ".join(f"--axes '{order}' ({_told(shape, order)})" for order in fitting)
         raise ScanError(f"{path}: the axes of its array {list(shape)} cannot be guessed; give {told}")
-    chosen = guess if guess in plausible or not plausible else plausible[0]
-    others = "".join(f"; --axes '{order}' would give {_told(shape, order)}" for order in plausible if order != chosen)
-    return chosen, (f"axes were guessed as '{chosen}', which gives {_told(shape, chosen)}{others}",)
+    chosen = guess if guess in fitting or not fitting else fitting[0]
+    others = [order for order in dict.fromkeys((*usual, *likely)) if order != chosen]
+    more = "".join(f"; --axes '{order}' would give {_told(shape, order)}" for order in others)
+    return chosen, (f"axes were guessed as '{chosen}', which gives {_told(shape, chosen)}{more}",)
+
+
+def _longest(shape: tuple[int, ...]) -> list[str]:
+    """Orders whose y and x are the two longest axes, in this order; the others are coils and slices."""
+    sides = sorted(sorted(range(len(shape)), key=lambda k: -shape[k])[:2])
+    rest = [k for k in range(len(shape)) if k not in sides]
+    named = {1: [("coil",)], 2: [("slice", "coil"), ("coil", "slice")]}.get(len(rest), [])
+    return [
+        " ".join(dict(zip((*sides, *rest), ("y", "x", *names), strict=True))[k] for k in range(len(shape)))
+        for names in named
+    ]
 
 
 def _is_plausible(shape: tuple[int, ...], order: str) -> bool:

@@ -78,11 +78,13 @@ def average_lines(
 def _are_unlike(positions: Iterable[list[Line]]) -> bool:
     """Whether lines at one position with one average counter differ by more than noise.
 
-    Repetitions differ by noise, which is as strong at k-space's centre as at the ends of the readout. Lines of another
-    echo or another phase differ by signal, which is strongest at the centre.
+    Repetitions differ by noise, which is as strong at k-space's centre as at the ends of the readout, and has twice the
+    power of a line's noise. Lines of another echo or another phase differ by signal, which is strongest at the centre,
+    and stronger than the weakest of all ends of lines, where only noise is left.
     """
-    differences = []
+    differences, ends = [], []
     for here in positions:
+        ends += [float(np.mean(np.abs(line.values[:, _is_far(line.values.shape[1])]) ** 2)) for line in here]
         for k, line in enumerate(here):
             same = next((other for other in here[:k] if other.average == line.average), None)
             if same is not None:
@@ -90,10 +92,15 @@ def _are_unlike(positions: Iterable[list[Line]]) -> bool:
     if not differences:
         return False
     power = np.mean(differences, axis=0)  # [sample]
-    away = np.abs(np.arange(len(power)) - len(power) // 2)
-    near, far = power[away <= max(len(power) // 16, 1)], power[away > 3 * len(power) // 8]
+    near = power[np.abs(np.arange(len(power)) - len(power) // 2) <= max(len(power) // 16, 1)]
+    noise = min(power[_is_far(len(power))].mean(), 2 * min((end for end in ends if end > 0), default=0.0))
     chance = 1 + 12 / (len(differences) * len(near)) ** 0.5  # few samples differ by chance
-    return bool(near.mean() > 0 and near.mean() > DIFFERENT * chance * far.mean())
+    return bool(near.mean() > 0 and near.mean() > DIFFERENT * chance * noise)
+
+
+def _is_far(samples: int) -> NDArray[np.bool_]:
+    """Which samples of a line are the outer quarter of it, away from k-space's centre."""
+    return np.asarray(np.abs(np.arange(samples) - samples // 2) > 3 * samples // 8)
 
 
 def middle_of_band(noise: NDArray[np.complex64], oversampling: float) -> NDArray[np.complex64]:

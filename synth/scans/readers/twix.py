@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ScanError
+from ...physics import ifftc
 from ..scan import Choice, Scan
 from .encoded_space import EncodedSpace
 from .lines import noise_in_image
 from .twix_epi import regridded, without_ghosts
+from .twix_header import TwixHeader
 from .twix_lines import NO_IMAGE, NOISE, PHASE_CORRECTION, REFLECTED, Measured, Measurement, lines_in, measurements_in
 
 MAX_KSPACE = 2**33
+CUT = 0.25  # power of the brightest row that is cut off, over that of the image, above which it is told
 
 
 def read(path: Path, choice: Choice) -> Scan:
@@ -42,7 +45,7 @@ def read(path: Path, choice: Choice) -> Scan:
     kspace, averages, more = space.filled([line.line(path, line.counters["line"]) for line in images])
     centred = [line.line(path, line.counters["line"] + middle - (line.centre_line or middle)) for line in kept]
     apart, said = space.calibrated(kspace, centred, last.header.calibration_mode)
-    oversampling = 2 if space.readout % 2 == 0 else 1  # Siemens scanners always oversample the readout twofold
+    oversampling, unsure = _oversampling(last.header, kspace)
     noise, doubts = _noise(path, data, measured, last, earlier, oversampling)
     stored = space.ordered(kspace)
     return Scan(
@@ -55,8 +58,27 @@ def read(path: Path, choice: Choice) -> Scan:
         noise_bandwidth_known=last.header.dwell_us is not None,
         averages=averages,
         calibration=None if apart is None else space.ordered(apart),
-        notes=(*notes, *taken, *ghosts, *more, *said, *doubts),
+        notes=(*notes, *taken, *ghosts, *more, *said, *unsure, *doubts),
     )
+
+
+def _oversampling(header: TwixHeader, kspace: NDArray[np.complex64]) -> tuple[int, list[str]]:
+    """By how much the readout of k-space [slice partition column coil sample] is oversampled, and a note of doubt.
+
+    Siemens scanners oversample it twofold; `flReadoutOSFactor` says so. Where a header lacks it, and the half of the
+    field of view that is cut off is as bright as an object, that is told.
+    """
+    samples, told = kspace.shape[-1], header.number("flReadoutOSFactor")
+    if samples % 2 or told == 1:
+        return 1, []
+    rows = np.mean(np.abs(ifftc(kspace[len(kspace) // 2, 0])) ** 2, axis=(0, 1))
+    noise = float(np.sort(rows)[: max(samples // 8, 1)].mean())
+    inside = np.abs(np.arange(samples) - samples // 2) < samples // 4
+    brightest, lost = (float(rows[part].max()) - noise for part in (inside, ~inside))
+    if told is not None or lost < max(CUT * brightest, noise):
+        return 2, []
+    doubt = "its header does not say that the readout is oversampled (flReadoutOSFactor): twofold is taken, as usual"
+    return 2, [f"{doubt}, and the signal outside of the middle half of its image is cut off"]
 
 
 def _one_value_each(lines: list[Measured]) -> tuple[list[Measured], list[str]]:

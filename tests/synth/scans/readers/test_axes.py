@@ -32,6 +32,8 @@ def test_the_guess_is_told_with_the_sizes_and_the_alternatives(tmp_path, rng):
         ("npy", (200, 160, 4), "y x coil", (1, 4, 200, 160)),
         ("mat", (4, 200, 160), "coil y x", (1, 4, 200, 160)),
         ("mat", (5, 4, 200, 160), "slice coil y x", (5, 4, 200, 160)),
+        ("mat", (200, 4, 160), "y coil x", (1, 4, 200, 160)),
+        ("npy", (200, 4, 160), "y coil x", (1, 4, 200, 160)),
     ],
 )
 def test_the_only_order_that_fits_is_taken_and_told(tmp_path, rng, suffix, stored, order, shape):
@@ -46,3 +48,13 @@ def test_several_orders_that_fit_are_listed(tmp_path, rng):
     np.save(tmp_path / "a.npy", complex_normal(rng, 96, 80, 9, 4).astype(np.complex64))
     with pytest.raises(ScanError, match=r"cannot be guessed; give --axes 'y x slice coil' \(slices: 9, coils: 4, .*or"):
         open_scan(tmp_path / "a.npy")
+
+
+def test_coils_and_slices_that_may_be_exchanged_are_told(tmp_path, rng):
+    """MATLAB's guess takes the first of four axes as coils; it may be the slices."""
+    shape, note = note_of(tmp_path / "a", complex_normal(rng, 3, 96, 80, 4).astype(np.complex64), "mat")
+    assert shape == (4, 3, 96, 80)
+    assert note.endswith("; --axes 'slice y x coil' would give slices: 3, coils: 4, image: 96x80")
+    np.save(tmp_path / "b.npy", complex_normal(rng, 96, 2, 80, 3).astype(np.complex64))
+    with pytest.raises(ScanError, match=r"give --axes 'y slice x coil' \(slices: 2, coils: 3, .*'y coil x slice'"):
+        open_scan(tmp_path / "b.npy")

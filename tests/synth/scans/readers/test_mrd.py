@@ -130,6 +130,20 @@ def test_lines_with_the_same_counters_are_averaged_where_they_differ_by_noise_al
     assert any("20 lines have the same counters as others but differ" in note for note in scan.notes)
 
 
+def test_one_line_that_is_no_repetition_is_left_out(tmp_path, rng):
+    """A line away from k-space's centre, whose signal is as strong at the readout's ends as in its middle."""
+    first, second = 9 * complex_normal(rng, 4, 24, 20), complex_normal(rng, 4, 24, 20)
+    first[..., :10], second[..., :10] = 0.1 * first[..., :10], 0.1 * second[..., :10]
+    noisy = [(first[:, :, x].astype(np.complex64), x, 0, 0, {}) for x in range(20)]
+    scan = opened(tmp_path / "o.h5", [*noisy, (9 * first[:, :, 15], 15, 0, 0, {})])
+    np.testing.assert_allclose(scan.as_stored(0), first, rtol=1e-5)
+    assert "1 lines have the same counters as others but differ" in " ".join(scan.notes)
+    again = (first[:, :, 3] + 0.9 * second[:, :, 3]).astype(np.complex64)  # differs by noise
+    scan = opened(tmp_path / "n.h5", [*noisy, (again, 3, 0, 0, {})])
+    assert not any("same counters" in note for note in scan.notes)
+    np.testing.assert_allclose(scan.as_stored(0)[..., 3], (first[:, :, 3] + again) / 2, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("bit", [23, 24, 26, 27, 28, 29, 30, 31])
 def test_lines_that_are_no_image_are_left_out(tmp_path, kspace, bit):
     scan = opened(tmp_path / "f.h5", [*image_lines(kspace[0]), (9 * kspace[0, :, :, 3], 3, 0, flag(bit), {})])

@@ -177,3 +177,18 @@ def test_damage_is_said(tmp_path, kspace):
             open_scan(tmp_path / "cut.dat")
     with pytest.raises(ScanError, match="no imaging lines"):
         open_scan(write(tmp_path / "n.dat", measurement(acquisition(kspace[:, :, 0], 0, 0, NOISE))))
+
+
+def test_a_readout_that_is_not_oversampled_is_read_whole_or_told(tmp_path):
+    y, x = np.meshgrid(np.arange(64) - 32, np.arange(24) - 12, indexing="ij")
+    image = ((y / 26) ** 2 + (x / 8) ** 2 < 1) * np.array([1, 2j])[:, None, None]
+    made = lines(fft2c(image.astype(np.complex64)), centre_line=12)
+    factor = '<ParamDouble."flReadoutOSFactor">  {{ <Precision> 6  {} }}'
+    scan = opened(tmp_path / "one.dat", *made, text=factor.format("1.000000"))
+    np.testing.assert_allclose(scan.rss(0), np.sqrt(5) * np.abs(image[0]), atol=1e-5)
+    cut = opened(tmp_path / "none.dat", *made)
+    assert cut.shape == (1, 2, 32, 24)
+    assert any("signal outside of the middle half of its image is cut off" in note for note in cut.notes)
+    narrow = lines(fft2c((image * (np.abs(y) < 14)).astype(np.complex64)), centre_line=12)
+    for name, text, acquired in (("two", factor.format("2.000000"), made), ("dark", "", narrow)):
+        assert not any("cut off" in note for note in opened(tmp_path / f"{name}.dat", *acquired, text=text).notes)
