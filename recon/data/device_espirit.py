@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from synth.calibration.espirit import ITERATIONS, LEAST, NOISE_ALONE, SPACING, positions_of, spline
-from synth.calibration.map_phase import AIR, CANDIDATES, ROUNDS, TINY
+from synth.calibration.map_phase import AIR, ROUNDS, TINY, referenced
 from synth.calibration.patches import MARGIN, noise_edge, reference_block
 from synth.physics import centre_block
 
@@ -201,14 +201,9 @@ def _start(values: Tensor, vectors: Tensor, inside: Tensor) -> tuple[Tensor, Ten
     weights = certainty * torch.where(trusted, 1.0, float(AIR))
     smooth = _smooth_phase(vectors, weights, _at_centre(vectors, trusted))
     left = _vortices(smooth, trusted)
-    again = torch.nonzero(left).flatten()
-    if len(again):  # the host is asked here
-        some = vectors[again], weights[again], trusted[again]
-        other = _smooth_phase(some[0], some[1], _least_apart(some[0], some[2]))
-        vortices = _vortices(other, some[2])
-        better = vortices < left[again]
-        smooth[again] = torch.where(better[:, None, None, None], other, smooth[again])
-        left[again] = torch.where(better, vortices, left[again])
+    for k in torch.nonzero(left).flatten().tolist():  # the host is asked here, and tries the other ways
+        own, vortices = referenced(*(t[k].cpu().numpy() for t in (vectors, certainty, trusted)))
+        smooth[k], left[k] = torch.from_numpy(own).to(smooth), vortices
     return smooth, left * known
 
 
@@ -222,16 +217,6 @@ def _at_centre(vectors: Tensor, inside: Tensor) -> Tensor:
     middle_y, middle_x = (((t * inside).sum((1, 2)) / count)[:, None, None] for t in (y, x))
     distance = torch.where(inside, (y - middle_y) ** 2 + (x - middle_x) ** 2, torch.inf)
     return _real_where_strongest(vectors.flatten(1, 2)[torch.arange(len(vectors)), distance.flatten(1).argmin(1)])
-
-
-def _least_apart(vectors: Tensor, inside: Tensor) -> Tensor:
-    """The vector [slice coil] of some whose smallest product with the object's others is the largest."""
-    found = []
-    for own, where in zip(vectors, inside, strict=True):
-        within = own[where]
-        some = within[:: -(-len(within) // CANDIDATES)]
-        found.append(some[(some.conj() @ within.mT).abs().amin(1).argmax()])
-    return _real_where_strongest(torch.stack(found))
 
 
 def _real_where_strongest(vectors: Tensor) -> Tensor:

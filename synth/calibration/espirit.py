@@ -71,7 +71,7 @@ def espirit(
         no maps, and the maps of weak signals are less noisy.
     version
         1 gives the maps of corpora that have no version of the stage "maps", whose phase may have vortices; 1 and 2
-        ignore `sigma`.
+        ignore `sigma`; up to 3, vortices are left where maps change so much that every virtual coil is zero somewhere.
 
     Returns
     -------
@@ -125,8 +125,8 @@ def _start(
         return smooth_phase(vectors, certainty, principal(vectors, certainty)), 0
     inside = (signal > 0) & (_trust(values) > 0)
     if inside.any():
-        return referenced(vectors, certainty, inside)
-    return referenced(vectors, certainty, np.ones_like(inside))[0], 0
+        return referenced(vectors, certainty, inside, version >= 4)
+    return referenced(vectors, certainty, np.ones_like(inside), version >= 4)[0], 0
 
 
 def lag_coefficients(signal: Complex, coils: int, kernel: int) -> Complex:

@@ -4,6 +4,11 @@ A vortex is a point around which the phase turns by 2 pi. Maps that are interpol
 phase relative to a fixed combination of the coils, a virtual coil v, has a vortex at each zero of v^H map. The coil
 that the map at the object's centre describes (virtual reference coil: Parker et al., Magn Reson Med 72:563, 2014) is
 seldom zero inside the object; the coils' principal component, which BART takes, often is.
+
+Where maps change much, every virtual coil is zero somewhere. The sum of the phases between neighbours around a block of
+pixels does not depend on the maps' own phase; where it adds up to more than 2 pi over the object, maps come near every
+direction between the coils. Such maps have a smooth phase all the same: that which is carried from the object's centre
+outwards, from neighbour to neighbour.
 """
 
 from __future__ import annotations
@@ -63,16 +68,19 @@ def object_where_defined(image: NDArray[np.floating], eigenvalues: NDArray[np.fl
     return np.asarray(scipy.ndimage.binary_fill_holes((image > 0.1 * np.percentile(image, 99)) & (eigenvalues > 0.85)))
 
 
-def referenced(vectors: Complex, certainty: NDArray[np.floating], inside: Mask) -> tuple[Complex, int]:
+def referenced(
+    vectors: Complex, certainty: NDArray[np.floating], inside: Mask, carried: bool = True
+) -> tuple[Complex, int]:
     """Vectors [y x coil] times phases without a vortex in the object, and how many vortices remain there.
 
     The reference is the vector at the object's centre. If that leaves a vortex, the vector is tried whose smallest
-    product with the object's other vectors is the largest; and the better of the two is taken.
+    product with the object's other vectors is the largest; then, if `carried`, the phase that is carried outwards from
+    the centre. The best of them is taken.
     """
     weights = certainty * np.where(inside, np.float32(1), AIR)
     found: list[tuple[int, Complex]] = []
-    for reference in _references(vectors, inside):
-        smooth = smooth_phase(vectors, weights, reference)
+    for phases in _starts(vectors, weights, inside, carried):
+        smooth = _relaxed(vectors, weights, phases)
         found.append((len(phase_of_maps(np.moveaxis(smooth, -1, 0), inside).vortices), smooth))
         if found[-1][0] == 0:
             break
@@ -80,10 +88,34 @@ def referenced(vectors: Complex, certainty: NDArray[np.floating], inside: Mask) 
     return best, left
 
 
-def _references(vectors: Complex, inside: Mask) -> Iterator[Complex]:
+def _starts(vectors: Complex, weights: NDArray[np.floating], inside: Mask, carried: bool) -> Iterator[Complex]:
+    for reference in _references(vectors, inside):
+        yield _relative_to(reference, vectors)
+    if carried:
+        yield _carried(vectors, weights, _centre(inside))
+
+
+def _centre(inside: Mask) -> tuple[int, int]:
     places = np.argwhere(inside)
-    centre = places[np.argmin(np.sum((places - places.mean(axis=0)) ** 2, axis=1))]
-    yield _real_where_strongest(vectors[tuple(centre)])
+    y, x = places[np.argmin(np.sum((places - places.mean(axis=0)) ** 2, axis=1))]
+    return int(y), int(x)
+
+
+def _carried(vectors: Complex, weights: NDArray[np.floating], centre: tuple[int, int]) -> Complex:
+    """Phases [y x] that agree with those of the neighbours that are nearer to the centre, position by position."""
+    ny, nx = vectors.shape[:2]
+    phases = np.zeros((ny, nx), np.complex64)
+    first = vectors[centre]
+    places = np.argwhere(np.ones((ny, nx), bool))
+    for y, x in places[np.argsort(np.sum((places - centre) ** 2, axis=1), kind="stable")]:
+        near = (slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2))
+        known = np.sum(weights[near] * phases[near] * (vectors[near] @ vectors[y, x].conj()))
+        phases[y, x] = phasor(np.asarray(known, np.complex64))
+    return phases * phasor(first[np.abs(first).argmax()]).conj()
+
+
+def _references(vectors: Complex, inside: Mask) -> Iterator[Complex]:
+    yield _real_where_strongest(vectors[_centre(inside)])
     within = vectors[inside]
     some = within[:: -(-len(within) // CANDIDATES)]
     yield _real_where_strongest(some[np.abs(some.conj() @ within.T).min(axis=1).argmax()])
@@ -101,12 +133,19 @@ def principal(vectors: Complex, certainty: NDArray[np.floating]) -> Complex:
 
 
 def smooth_phase(vectors: Complex, certainty: NDArray[np.floating], reference: Complex) -> Complex:
+    """Vectors [y x coil] with a smooth phase that starts from the one relative to a virtual coil `reference` [coil]."""
+    return _relaxed(vectors, certainty, _relative_to(reference, vectors))
+
+
+def _relative_to(reference: Complex, vectors: Complex) -> Complex:
+    return phasor((vectors.conj() @ reference).astype(np.complex64))
+
+
+def _relaxed(vectors: Complex, certainty: NDArray[np.floating], z: Complex) -> Complex:
     """Vectors [y x coil] times the phases that make neighbours, also around the edges, as equal as possible.
 
-    Power iterations for the phases z that maximise sum w_ij Re(conj(z_i) <v_i, v_j> z_j) over neighbours; they start
-    from the phase relative to the virtual coil `reference` [coil].
+    Power iterations for the phases z [y x] that maximise sum w_ij Re(conj(z_i) <v_i, v_j> z_j) over neighbours.
     """
-    z = phasor((vectors.conj() @ reference).astype(np.complex64))
     links = []
     for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
         neighbour = np.roll(vectors, step, axis)

@@ -75,7 +75,7 @@ def damage(corpus):
 
 
 def test_versions_are_stored_where_they_are_above_1(new, old, corpus):
-    assert stages(new) == [{"maps": 3, "noise": 2}] * 2
+    assert stages(new) == [{"maps": 4, "noise": 2}] * 2
     assert stages(old) == stages(corpus) == [None, None]
     assert open_corpus(old).attributes["recipe_hash"] == open_corpus(new).attributes["recipe_hash"]
     assert open_corpus(old).content_hash != open_corpus(new).content_hash
