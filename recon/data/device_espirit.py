@@ -202,7 +202,8 @@ def _start(values: Tensor, vectors: Tensor, inside: Tensor) -> tuple[Tensor, Ten
     smooth = _smooth_phase(vectors, weights, _at_centre(vectors, trusted))
     left = _vortices(smooth, trusted)
     for k in torch.nonzero(left).flatten().tolist():  # the host is asked here, and tries the other ways
-        own, vortices = referenced(*(t[k].cpu().numpy() for t in (vectors, certainty, trusted)))
+        one, certain, where = (t[k].cpu().numpy() for t in (vectors, certainty, trusted))
+        own, vortices = referenced(one, certain, where)
         smooth[k], left[k] = torch.from_numpy(own).to(smooth), vortices
     return smooth, left * known
 
