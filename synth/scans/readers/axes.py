@@ -60,11 +60,9 @@ def _longest(shape: tuple[int, ...]) -> list[str]:
     """Orders whose y and x are the two longest axes, in this order; the others are coils and slices."""
     sides = sorted(sorted(range(len(shape)), key=lambda k: -shape[k])[:2])
     rest = [k for k in range(len(shape)) if k not in sides]
-    named = {1: [("coil",)], 2: [("slice", "coil"), ("coil", "slice")]}.get(len(rest), [])
-    return [
-        " ".join(dict(zip((*sides, *rest), ("y", "x", *names), strict=True))[k] for k in range(len(shape)))
-        for names in named
-    ]
+    both: dict[int, list[tuple[str, ...]]] = {1: [("coil",)], 2: [("slice", "coil"), ("coil", "slice")]}
+    named = [dict(zip((*sides, *rest), ("y", "x", *names), strict=True)) for names in both.get(len(rest), [])]
+    return [" ".join(one[k] for k in range(len(shape))) for one in named]
 
 
 def _is_plausible(shape: tuple[int, ...], order: str) -> bool:
