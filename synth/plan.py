@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from .stages.sampling import samples_points
 from .version import SCAN_STAGES, __version__
 
 SHARD_BYTES = 128 * 2**20
+SHARD_PAIRS = 4096  # the ledger has a line per shard, and a kilobyte per pair, of which one line is in memory
 COMPLEX64 = 8
 
 
@@ -177,10 +179,10 @@ class Plan:
         """Pairs by shape, in the order of their first pairs."""
         if len(self.shapes) == 1:
             return (self.bucket(*self.shapes[0], range(len(self))),)
-        by_shape: dict[tuple[int, tuple[int, int]], list[int]] = {}
+        by_shape: dict[tuple[int, tuple[int, int]], array[int]] = {}
         for index in range(len(self)):
-            by_shape.setdefault(self._shape_of(index), []).append(index)
-        return tuple(self.bucket(coils, matrix, tuple(indices)) for (coils, matrix), indices in by_shape.items())
+            by_shape.setdefault(self._shape_of(index), array("q")).append(index)
+        return tuple(self.bucket(coils, matrix, indices) for (coils, matrix), indices in by_shape.items())
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, tuple[int, int]], ...]:
@@ -214,7 +216,7 @@ class Plan:
 
     def _default_shard_pairs(self) -> int:
         """As many pairs as take 128 MB, or fewer, so that there are sixteen shards where there are enough pairs."""
-        return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16)))
+        return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16), SHARD_PAIRS))
 
 
 def _refuse(findings: tuple[SourceFinding, ...], refused: tuple[SourceFinding, ...]) -> None:

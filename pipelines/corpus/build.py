@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from synth.corpus.ledger import Ledger, content_hash
+from synth.corpus.ledger import content_hash
 from synth.corpus.reader import open_corpus, stored_plan
 from synth.corpus.tasks import Task, finished, tasks_of, write_shard
 from synth.corpus.unfinished import UnfinishedCorpus
@@ -22,9 +22,9 @@ from synth.process import keep_memory
 from synth.recipe import Recipe
 from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
+from synth.storage.arrays import sha256_of_file
 from synth.storage.corpus_files import stored_attributes
 from synth.storage.place import Place, place_of
-from synth.storage.whole import read_document
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster
 from ..display.progress import Meter
@@ -34,6 +34,7 @@ from .claim import claimed, is_finished, is_new, place_to_build, remove_traces
 from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
+from .rejections import Rejections, reasons_told
 from .same_recipe import is_same, refuse_another
 from .summary import lacking, summarise, versions_of
 
@@ -158,12 +159,12 @@ def _begin(recipe: Recipe, plan: Plan | None, out: Place, folder: Place) -> tupl
     stored.refuse_unknown_stages(str(folder))
     moved = stored.recipe.model_copy(update={"source": recipe.source})
     corpus = UnfinishedCorpus(out, replace(stored, recipe=moved))  # its stages stay: no corpus mixes versions
-    tasks, entries = {task.name for task in tasks_of(stored)}, finished(folder, stored)
-    if tasks - (entries.keys() - damaged.keys()):
+    entries = finished(folder, stored)
+    if any(task.name not in entries or task.name in damaged for task in tasks_of(stored)):
         damaged |= dict.fromkeys(refuse_other_makers(corpus.plan, entries, damaged, str(folder)), "")
     if complete and isinstance(out, Path) and isinstance(begun.root, Path):
         out.rename(begun.root)
-    for name in tasks & damaged.keys() & entries.keys():
+    for name in (name for name in damaged if name in entries):
         begun.ledger.void(name)
     corpus.prepare()
     return ("mended" if complete else "resumed"), corpus
@@ -176,26 +177,27 @@ def _hash_of(folder: Place) -> str | None:
 
 
 def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec, check: Callable[[], None]) -> Built:
-    plan, out, missing = corpus.plan, corpus.path, corpus.missing()
+    plan, out, missing, made = corpus.plan, corpus.path, corpus.missing(), 0
     _check_space(corpus, missing)
     with Meter(f"build {plan.recipe.name}", len(plan), done=len(plan) - sum(t.pairs for t in missing)) as meter:
         if missing:
-            _run(corpus, missing, cluster, meter)
+            made = _run(corpus, missing, cluster, meter)
         seconds, rate = meter.seconds, meter.rate
-    entries = corpus.entries()
-    summary = summarise(plan, entries)
+    check()
+    entries, columns = corpus.write_numbers()
+    summary = summarise(plan, entries, corpus.root, columns)
     if summary["pairs"] == 0:
-        reasons = _why(summary["rejected"], plan)
+        reasons = reasons_told([r["reason"] for r in summary["rejected"]], plan)
         raise BuildError(f"{out}: every source was rejected, so that there is no pair to keep:\n{reasons}")
     papers = card_documents(plan, summary, content_hash(entries))
     check()
-    content = corpus.finish({**summary, "versions": versions_of(entries)}, papers)
+    content = corpus.finish({**summary, "versions": versions_of(entries)}, papers, (entries, columns))
     return Built(
         corpus=str(out),
         content_hash=content,
         pairs=summary["pairs"],
         rejected=len(summary["rejected"]),
-        built=sum(bool(row["numbers"]) for task in missing if task.pairs for row in entries[task.name]["rows"]),
+        built=made,
         seconds=round(seconds, 3),
         pairs_per_s=round(rate, 2) if missing else 0.0,
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
@@ -219,14 +221,20 @@ def _check_space(corpus: UnfinishedCorpus, tasks: list[Task]) -> None:
         )
 
 
-def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter: Meter) -> None:
-    ledger, plan = corpus.ledger, corpus.plan
-    entries, sources = list(corpus.entries().values()), ledger.sources()
-    _stop_at_too_many_rejections(ledger, entries, plan)
+def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter: Meter) -> int:
+    """Make the shards that are missing; return how many pairs they hold."""
+    ledger, plan, made = corpus.ledger, corpus.plan, 0
+    entries = corpus.entries()
+    sources, rejections = ledger.sources(but=entries), Rejections(ledger, plan)
+    for entry in entries.values():
+        rejections.add(entry)
+    rejections.stop_at_too_many()
     try:
         with (
             open_cluster(spec) as cluster,
-            contextlib.closing(run_tasks(cluster, run_task, missing, str(corpus.root))) as outcomes,
+            contextlib.closing(
+                run_tasks(cluster, run_task, missing, str(corpus.root), plan_key(corpus.root))
+            ) as outcomes,
         ):
             meter.restart()
             for task, entry in outcomes:
@@ -236,34 +244,13 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
                         {**row, "source_sha256": sources.get(row.get("index"), "")}, row.get("source_sha256", "")
                     )
                 ledger.append(entry)
-                entries.append(entry)
+                made += sum(bool(row["numbers"]) for row in entry["rows"]) if task.pairs else 0
                 meter.advance(task.pairs)
-                if entry["rejected"]:
-                    _stop_at_too_many_rejections(ledger, entries, plan)
+                rejections.add(entry)
+                rejections.stop_at_too_many()
     except SourceUnreadableError as error:
         raise BuildError(f"source.path: {error}") from None
-
-
-def _stop_at_too_many_rejections(ledger: Ledger, entries: list[dict[str, Any]], plan: Plan) -> None:
-    share = plan.recipe.source.max_rejected
-    rejected = [r for entry in entries for r in entry["rejected"]]
-    if len(rejected) <= share * len(plan):
-        return
-    for entry in entries:  # their sources may be mended before the next try
-        if entry["rejected"]:
-            ledger.void(entry["task"])
-    raise BuildError(
-        f"{len(rejected)} of {len(plan)} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
-        f"{_why(rejected, plan)}\n"
-        "mend or remove them, or raise --set source.max_rejected, and run the same command again"
-    )
-
-
-def _why(rejected: list[dict[str, Any]], plan: Plan) -> str:
-    """Reasons of the first rejections, and what was found of the scans, which may be the cause of them."""
-    source = plan.recipe.source
-    notes = source.notes() if isinstance(source, ScansSpec) else []
-    return "\n".join(f"  {line}" for line in [*(r["reason"] for r in rejected[:5]), *notes[:5]])
+    return made
 
 
 def _already_there(out: Place) -> Built:
@@ -275,17 +262,19 @@ def _already_there(out: Place) -> Built:
     return Built(str(out), corpus.content_hash, *counts, net, "already there", notes)
 
 
+def plan_key(root: Place) -> str:
+    """sha256 of the documents that say what is built; workers keep the plan that has it."""
+    return " ".join(sha256_of_file(root / name) for name in ("sources.json", "recipe.json"))
+
+
 @lru_cache(maxsize=2)
-def _plan_of(root: str, sources: bytes, metadata: bytes) -> Plan:  # the bytes are the key: a plan may be replaced
+def _plan_of(root: str, key: str) -> Plan:  # the key is that of its documents: a plan may be replaced
     return stored_plan(place_of(root))
 
 
-def run_task(task: Task, root: str) -> dict[str, Any]:
+def run_task(task: Task, root: str, key: str) -> dict[str, Any]:
     """Make and write one shard on any worker; on it, the paths must lead to the same files."""
     keep_memory()
     started = time.perf_counter()
-    place = place_of(root)
-    documents = [read_document(place / name) for name in ("sources.json", "recipe.json")]
-    plan = _plan_of(root, *documents)
-    entry = write_shard(place, plan, task)
+    entry = write_shard(place_of(root), _plan_of(root, key), task)
     return {**entry, "seconds": round(time.perf_counter() - started, 4), "versions": maker()}

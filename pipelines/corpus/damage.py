@@ -48,7 +48,7 @@ def _wrong_numbers(check: CorpusCheck) -> dict[str, str]:
 def _wrong_summary(check: CorpusCheck) -> dict[str, str]:
     """The files, of the two that hold the summary, whose summary does not agree with the ledger."""
     content = content_hash(check.entries)
-    expected = {**summarise(check.plan, check.entries), "content_hash": content}
+    expected = {**summarise(check.plan, check.entries, check.root, check.columns), "content_hash": content}
     group = check.attributes.get("summary"), check.attributes.get("content_hash")
     in_group = {**group[0], "content_hash": group[1]} if isinstance(group[0], dict) else {}
     if check.seal:

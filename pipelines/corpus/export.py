@@ -146,9 +146,10 @@ def import_corpus(folder: Path, out: Path) -> str:
     corpus.prepare()
     try:
         _read_all(folder, corpus, writer, entries)
-        summary = summarise(plan, entries)
+        entries, columns = corpus.write_numbers()
+        summary = summarise(plan, entries, corpus.root, columns)
         papers = card_documents(plan, summary, content_hash(entries))
-        return corpus.finish({**summary, "versions": versions_of(entries)}, papers)
+        return corpus.finish({**summary, "versions": versions_of(entries)}, papers, (entries, columns))
     except BaseException:
         shutil.rmtree(building_path(out), ignore_errors=True)  # it can be imported again
         raise

@@ -49,9 +49,9 @@ def refuse_other_makers(plan: Plan, entries: Entries, remade: Collection[str], w
     -------
     Tasks with maps by makers of which no pair is there to compare; they are to be made again, too.
     """
-    kept = {name: entry for name, entry in entries.items() if name not in remade}
+    kept = [name for name in entries if name not in remade]
     pairs: dict[str, dict[str, Any]] = {}
-    for entry in (entry for name, entry in kept.items() if "/pairs/" in name):
+    for entry in (entries[name] for name in kept if "/pairs/" in name):
         for row in entry["rows"]:
             if row["numbers"]:
                 pairs.setdefault(_key(entry), row)
@@ -59,7 +59,7 @@ def refuse_other_makers(plan: Plan, entries: Entries, remade: Collection[str], w
     for other, row in pairs.items():
         if other != mine:
             _refuse_another_pair(plan, row, json.loads(other), where)
-    return {name for name, entry in kept.items() if "/maps/" in name and _key(entry) not in {mine, *pairs}}
+    return {name for name in kept if "/maps/" in name and _key(entries[name]) not in {mine, *pairs}}
 
 
 def _key(entry: dict[str, Any]) -> str:

@@ -92,7 +92,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def _sources(corpus: Corpus, entries: Entries) -> list[NamedSource]:
     """The sources that pairs were made from, in the order of the pairs; raises CorpusError where one is not known."""
     plan, recipe = corpus.plan, corpus.recipe
-    rows = [row for name, entry in entries.items() if "/pairs/" in name for row in entry["rows"]]
+    rows = (row for name, entry in entries.items() if "/pairs/" in name for row in entry["rows"])
     known = {file_of(row["file"]): row["source_sha256"] for row in rows if row["source_sha256"]}
     found = []
     for name in plan.files[: len(plan)]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synth.corpus.ledger import Entries
+from synth.corpus.ledger import Entries, pair_rows
 from synth.corpus.reader import Corpus
 from synth.errors import CorpusError
 from synth.rng import rng
@@ -147,11 +147,13 @@ def read_record(folder: Path) -> tuple[Record, list[NamedSource]]:
 
 def blocks_of(corpus: Corpus, entries: Entries) -> list[Block]:
     """The blocks of a finished corpus, at most `BLOCKS`; of one pair of each, the arrays are read."""
-    rows = {row["index"]: row for name, entry in entries.items() if "/pairs/" in name for row in entry["rows"]}
+    count, rows = len(corpus.plan), pair_rows(entries)
     found = []
-    for part in np.array_split(np.arange(len(rows)), min(BLOCKS, len(rows))):
-        digest = hashlib.sha256("".join(f"{index} {rows[index]['digest']}\n" for index in part.tolist()).encode())
-        pair = next((index for index in part.tolist() if rows[index]["numbers"]), None)
+    for part in np.array_split(np.arange(count), min(BLOCKS, count)):
+        digest, pair = hashlib.sha256(), None
+        for index, row in zip(part.tolist(), rows, strict=False):  # the rows go on in the next block
+            digest.update(f"{index} {row['digest']}\n".encode())
+            pair = index if pair is None and row["numbers"] else pair
         told = {} if pair is None else _pair_of(corpus.buckets, pair)
         found.append(Block(first=int(part[0]), last=int(part[-1]), sha256=digest.hexdigest(), pair=pair, **told))
     return found

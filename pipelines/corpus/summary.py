@@ -4,69 +4,92 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from synth.corpus.ledger import Entries, numbers_of
+from synth.corpus.columns import Columns, column_values
+from synth.corpus.ledger import Entries
 from synth.plan import Plan
 from synth.sources.crimes import FINDINGS
+from synth.storage.place import Place
 
 
-def _count(entries: Entries, holds: Callable[[dict[str, Any]], bool]) -> int:
-    """The number of pairs whose numbers meet a condition."""
-    return sum(holds(row["numbers"]) for entry in entries.values() for row in entry["rows"] if row["numbers"])
+class _Counts:
+    """What is counted of the ledger's rows, which are read once."""
+
+    def __init__(self, plan: Plan, entries: Entries) -> None:
+        self._plan, self._findings = plan, np.zeros(len(plan.files), np.uint32)  # a bit per finding and source
+        self.rejected: list[dict[str, Any]] = []
+        self.unknown = self.below = 0
+        notes: Counter[str] = Counter()
+        for entry in entries.values():
+            self.rejected += entry["rejected"]
+            for row in entry["rows"]:
+                notes.update(row.get("notes", ()))
+                for finding in row.get("findings", ()):
+                    self._findings[row["index"] % len(plan.files)] |= 1 << FINDINGS.index(finding)
+                if row["numbers"]:
+                    self._count(row["numbers"])
+        self.notes = dict(sorted(notes.items()))
+
+    def _count(self, numbers: dict[str, Any]) -> None:
+        self.unknown += "sigma" in numbers and numbers["sigma"] != numbers["sigma"]
+        self.below += numbers.get("sigma_added") == 0 and self._is_below(numbers)
+
+    def _is_below(self, numbers: dict[str, Any]) -> bool:
+        """Whether the SNR of a scan's pair is below the SNR that the recipe asks for."""
+        noise = self._plan.recipe.noise
+        found = numbers.get(f"snr_{noise.definition.replace('-', '_')}")
+        return noise.kind != "none" and found is not None and found < 0.99 * numbers["snr_wanted"]
+
+    @property
+    def findings(self) -> dict[str, int]:
+        """The number of sources with each finding of `synth.sources.crimes`."""
+        counts = {name: int(np.count_nonzero(self._findings & (1 << k))) for k, name in enumerate(FINDINGS)}
+        return {name: count for name, count in counts.items() if count}
 
 
-def _is_below(numbers: dict[str, Any], plan: Plan) -> bool:
-    """Whether the SNR of a scan's pair is below the SNR that the recipe asks for."""
-    found = numbers.get(f"snr_{plan.recipe.noise.definition.replace('-', '_')}")
-    return plan.recipe.noise.kind != "none" and found is not None and found < 0.99 * numbers["snr_wanted"]
+def summarise(plan: Plan, entries: Entries, root: Place, columns: Columns) -> dict[str, Any]:
+    """Counts, rejections, fitting and the distribution of every scalar number, over all buckets.
 
+    The numbers are read from the arrays of the corpus in `root`, one at a time; `columns` says what these hold.
+    """
 
-def _findings(entries: Entries) -> dict[str, int]:
-    """The number of sources with each finding of `synth.sources.crimes`."""
-    rows = [row for entry in entries.values() for row in entry["rows"]]
-    seen = {(row["file"], finding) for row in rows for finding in row.get("findings", ())}
-    return {name: count for name in FINDINGS if (count := sum(finding == name for _, finding in seen))}
+    def values(bucket: str, name: str) -> NDArray[Any]:
+        return column_values(root, f"{bucket}/{name}", columns[bucket][name])
 
+    def of_valid(bucket: str, name: str) -> NDArray[Any]:
+        return values(bucket, name)[valid[bucket]]
 
-def _notes(entries: Entries) -> dict[str, int]:
-    """The number of pairs with each note about their maps."""
-    rows = [row for entry in entries.values() for row in entry["rows"]]
-    return dict(sorted(Counter(note for row in rows for note in row.get("notes", ())).items()))
-
-
-def summarise(plan: Plan, entries: Entries) -> dict[str, Any]:
-    """Counts, rejections, fitting and the distribution of every scalar number, over all buckets."""
-    tables = {bucket.name: numbers_of(bucket.name, entries, "pairs") for bucket in plan.buckets}
-    rejected = [r for entry in entries.values() for r in entry["rejected"]]
-    names = sorted({n for t in tables.values() for n, v in t.items() if v.ndim == 1} - {"index", "valid"})
-    numbers, notes = {}, _notes(entries)
+    valid = {bucket: values(bucket, "valid") == 1 for bucket in columns}
+    counts = _Counts(plan, entries)
+    names = sorted({n for named in columns.values() for n, c in named.items() if c.of_pairs and c.ndim == 1})
+    numbers = {}
     for name in names:
-        values = np.concatenate([t[name][t["valid"] == 1] for t in tables.values() if name in t])
-        values = values[np.isfinite(values)]
-        if values.size:
-            stats = {"min": values.min(), "mean": values.mean(), "max": values.max()}
+        found = np.concatenate([of_valid(bucket, name) for bucket, named in columns.items() if name in named])
+        found = found[np.isfinite(found)]
+        if found.size:
+            stats = {"min": found.min(), "mean": found.mean(), "max": found.max()}
             numbers[name] = {key: float(value) for key, value in stats.items()}
+    turned = [values(bucket, "fit_turned") == 1 for bucket, named in columns.items() if "fit_turned" in named]
+    resized = [of_valid(bucket, "fit_resized") != 1 for bucket, named in columns.items() if "fit_resized" in named]
     return {
-        "pairs": int(sum(t["valid"].sum() for t in tables.values())),
-        "buckets": {name: int(t["valid"].sum()) for name, t in tables.items()},
+        "pairs": sum(int(rows.sum()) for rows in valid.values()),
+        "buckets": {bucket: int(rows.sum()) for bucket, rows in valid.items()},
         "sources": len(plan.files),
-        "rejected": rejected,
-        "findings": _findings(entries),
-        "noise_unknown": _count(entries, lambda n: "sigma" in n and n["sigma"] != n["sigma"]),
-        "below_wanted_snr": _count(entries, lambda n: n.get("sigma_added") == 0 and _is_below(n, plan)),
+        "rejected": counts.rejected,
+        "findings": counts.findings,
+        "noise_unknown": counts.unknown,
+        "below_wanted_snr": counts.below,
         "fitted": {
             "fit": plan.recipe.target.fit,
-            "turned": sum(int((t["fit_turned"] == 1).sum()) for t in tables.values() if "fit_turned" in t),
-            "resized": sum(
-                int((t["fit_resized"][t["valid"] == 1] != 1).sum()) for t in tables.values() if "fit_resized" in t
-            ),
+            "turned": sum(int(rows.sum()) for rows in turned),
+            "resized": sum(int(rows.sum()) for rows in resized),
         },
         "numbers": numbers,
-        **({"map_notes": notes} if notes else {}),
+        **({"map_notes": counts.notes} if counts.notes else {}),
     }
 
 

@@ -132,18 +132,19 @@ def _measure(path: Place, count: int) -> tuple[list[Measured], str]:
 
 def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
     """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
-    where = corpus.valid_pairs
+    where, entries, step = corpus.valid_pairs, corpus.entries(), corpus.plan.shard_pairs
     chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
     outcomes = []
     with Meter(f"replay {corpus.path.name}", len(chosen)) as meter:
         for bucket, row in (where[k] for k in sorted(chosen)):
-            outcomes.append(_compare(corpus, bucket, row, int(bucket.arrays["index"][row])))
+            stored = entries[f"{bucket.name}/pairs/{row // step}"]["rows"][row % step]
+            outcomes.append(_compare(corpus, bucket, row, stored))
             meter.advance(1)
     return outcomes
 
 
-def _compare(corpus: Corpus, bucket: Bucket, row: int, index: int) -> tuple[str, str]:
-    stored = {r["index"]: r for e in corpus.entries().values() if "/pairs/" in e["task"] for r in e["rows"]}[index]
+def _compare(corpus: Corpus, bucket: Bucket, row: int, stored: dict[str, Any]) -> tuple[str, str]:
+    index = stored["index"]
     try:
         pair = corpus.plan.pair(index)
     except (SourceRejectedError, OSError) as error:

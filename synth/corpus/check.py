@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,16 @@ from ..pair import pair_digest
 from ..plan import Plan
 from ..recipe import Recipe
 from ..storage.arrays import sha256_of, sha256_of_file
-from ..storage.listing import strangers
+from ..storage.listing import folders_of, strangers
 from ..storage.place import Place
 from ..storage.remote_shard import opened_array
-from ..storage.shard import ShardedArray, crc32c_of
-from ..storage.whole import holds, refuse_shortage
+from ..storage.shard import ShardedArray
+from ..storage.whole import refuse_shortage
+from .columns import Column, Columns, columns_of
 from .documents import consolidated_is_right, is_right, read_document
 from .layout import corpus_attributes, metadata_documents, number_documents, number_file, source_document
-from .ledger import Entries, named_numbers
-from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
+from .ledger import Entries
+from .tasks import ShardPaths, Task, arrays_of, bucket_of, finished
 
 FINISHED = ("content_hash", "summary", "sealed")  # attributes that a corpus gets when it is finished
 SEALED = ("ledger.jsonl", "sources.json")
@@ -157,20 +157,20 @@ class CorpusCheck:
         """Paths of the arrays of numbers that differ from the ledger."""
         return [
             f"{bucket}/{name}"
-            for bucket, numbers in self._numbers.items()
-            for name, expected in number_documents(numbers).items()
-            if not self._has_number(f"{bucket}/{name}", expected, numbers[name])
+            for bucket, columns in self.columns.items()
+            for name, expected in number_documents(columns).items()
+            if not self._has_number(f"{bucket}/{name}", expected, columns[name])
         ]
 
     @cached_property
-    def _numbers(self) -> dict[str, dict[str, NDArray[Any]]]:
-        return {bucket.name: named_numbers(bucket.name, self.entries) for bucket in self.plan.buckets}
+    def columns(self) -> Columns:
+        """What the ledger says of the arrays of numbers, by bucket and array."""
+        return columns_of(self.plan, self.entries)
 
-    def _has_number(self, path: str, expected: bytes, values: NDArray[Any]) -> bool:
+    def _has_number(self, path: str, expected: bytes, column: Column) -> bool:
         if not is_right(path, read_document(self.root / path / "zarr.json"), expected):
             return False
-        file = self.root / number_file(path, values)
-        return holds(file, values.tobytes() + crc32c_of(values).to_bytes(4, "little"))
+        return _is(self.root / number_file(path, column), column.sha256, column.file_bytes)
 
     @property
     def seal(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class CorpusCheck:
 
     def unsealed(self) -> list[str]:
         """Names of documents that are not as the build left them; all else must have been checked."""
-        sums = {f"{b}/{name}": crc32c_of(v) for b, numbers in self._numbers.items() for name, v in numbers.items()}
+        sums = {f"{b}/{name}": c.crc32c for b, columns in self.columns.items() for name, c in columns.items()}
         groups = [key.removesuffix("/zarr.json") for key in self._expected if key != "zarr.json"]
         wrong = []
         match self.root_document:
@@ -204,11 +204,9 @@ class CorpusCheck:
     def not_covered(self) -> dict[str, str]:
         """Files that no check covers, by their paths from the root (a folder's ends with /), and why."""
         known = {*self._expected, "recipe.json", "sources.json", "ledger.jsonl", "summary.json"}
-        for task in tasks_of(self.plan):
-            known |= {file.as_posix() for file in shard_files(PurePosixPath(), bucket_of(self.plan, task), task)}
-        for bucket, numbers in self._numbers.items():
-            for name, values in numbers.items():
-                known |= {f"{bucket}/{name}/zarr.json", number_file(f"{bucket}/{name}", values)}
+        for bucket, columns in self.columns.items():
+            for name, column in columns.items():
+                known |= {f"{bucket}/{name}/zarr.json", number_file(f"{bucket}/{name}", column)}
         found = {}
         files = self.seal.get("sha256")
         if isinstance(files, dict):
@@ -218,7 +216,13 @@ class CorpusCheck:
             known |= OLD.keys()
             if len(self.plan) >= len(self.plan.files):
                 del found["sources.json"]  # the ledger names all of them
-        return {**found, **dict.fromkeys(strangers(self.root, known), "is not part of the corpus")}
+        folders, shards = folders_of(known), ShardPaths(self.plan)
+        others = strangers(
+            self.root,
+            lambda path: path in known or shards.number(path) is not None,
+            lambda path: path in folders or shards.is_folder(path),
+        )
+        return {**found, **dict.fromkeys(others, "is not part of the corpus")}
 
 
 def _map_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]) -> bool:
@@ -238,9 +242,9 @@ def _pair_is_good(plan: Plan, arrays: list[NDArray[Any]], stored: dict[str, Any]
     return digest == str(stored["digest"])
 
 
-def _is(file: Place, sha256: Any) -> bool:
+def _is(file: Place, sha256: Any, most: int | None = None) -> bool:
     try:
-        return sha256_of_file(file) == sha256
+        return sha256_of_file(file, most) == sha256
     except (OSError, ValueError) as error:
         refuse_shortage(error)
         return False

@@ -12,11 +12,11 @@ x].
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
@@ -27,6 +27,22 @@ MAP_SHARD_BYTES = 64 * 2**20
 ARRAYS = ("kspace", "mask", "target")
 NAN = complex(np.nan, np.nan)
 NUMBER_AXES = {"phase_coefficients_rad": ("order_y", "order_x")}  # after the axis of pairs
+
+
+class Shaped(Protocol):
+    """An array, or what is known of it without its values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its size along each axis."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of its axes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of its values."""
 
 
 def map_shard_sets(bucket: BucketPlan) -> int:
@@ -54,33 +70,27 @@ def metadata_documents(plan: Plan) -> dict[str, bytes]:
     return {key: value.to_bytes() for key, value in store._store_dict.items()}
 
 
-def number_documents(numbers: dict[str, NDArray[Any]]) -> dict[str, bytes]:
-    """The zarr.json of every array of numbers of a bucket, by its name."""
+def number_documents(numbers: Mapping[str, Shaped]) -> dict[str, bytes]:
+    """The zarr.json of every array of numbers of a bucket, by its name; each has one chunk."""
     store = MemoryStore()
     group, axes = zarr.create_group(store=store, zarr_format=3), number_axes(numbers)
     for name, values in numbers.items():
-        create_number(group, name, values, axes[name])
+        group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=values.shape,
+            compressors=Crc32cCodec(),
+            dimension_names=axes[name],
+            fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
+            config={"write_empty_chunks": True},
+        )
     return {name: store._store_dict[f"{name}/zarr.json"].to_bytes() for name in numbers}
 
 
-def number_file(path: str, values: NDArray[Any]) -> str:
+def number_file(path: str, values: Shaped) -> str:
     """The file of the one chunk of an array of numbers: its bytes, little endian, and their crc32c."""
     return f"{path}/c/" + "/".join("0" * values.ndim)
-
-
-def create_number(group: zarr.Group, name: str, values: NDArray[Any], axes: list[str]) -> zarr.Array[Any]:
-    """Create the array, in one chunk, for the numbers of pairs or of map sets, without its data."""
-    return group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=values.shape,
-        compressors=Crc32cCodec(),
-        dimension_names=axes,
-        fill_value=np.nan if values.dtype.kind == "f" else -1,  # a lost chunk must not read as zeros
-        overwrite=True,
-        config={"write_empty_chunks": True},
-    )
 
 
 def source_document(plan: Plan) -> bytes:
@@ -100,7 +110,7 @@ def corpus_attributes(plan: Plan) -> dict[str, Any]:
     }
 
 
-def number_axes(numbers: dict[str, NDArray[Any]]) -> dict[str, list[str]]:
+def number_axes(numbers: Mapping[str, Shaped]) -> dict[str, list[str]]:
     """Names of the axes of a bucket's arrays of numbers: [pair ...], or [set coil] of what was drawn for coil maps.
 
     xarray needs a name for every axis, and one size for every name.

@@ -4,26 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
+import io
 import json
 import os
 import re
-from collections.abc import Iterator
+import weakref
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..storage.place import Place
 from ..storage.whole import open_stored
 
 MAX_LINE = 2**26  # bytes of a line; a pair takes about a thousand
 
-Entries = dict[str, dict[str, Any]]
+Entries = Mapping[str, dict[str, Any]]
 Kind = Literal["pairs", "maps"]
 NAMES = ("file", "source_sha256")
 SUM = b', "line_sha256": "%s"}'
 SUMMED = re.compile(rb'(.*), "line_sha256": "([0-9a-f]{64})"\}', re.DOTALL)
+
+
+class StoredEntries(Mapping[str, dict[str, Any]]):
+    """Entries of a ledger by task name; an entry is read from the file whenever it is asked for.
+
+    In memory are a name and a place per entry, so that a ledger may have any size. One thread may read.
+    """
+
+    def __init__(self, file: IO[bytes], places: dict[str, int], opened: StoredEntries | None = None) -> None:
+        self._file, self._places = file, places
+        self._opened = opened or weakref.finalize(self, file.close)  # it stays open as long as any of its entries
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """One entry, as a new object."""
+        self._file.seek(self._places[name])
+        entry: dict[str, Any] = json.loads(self._file.readline(MAX_LINE))
+        entry.pop("line_sha256", None)
+        return entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._places)
+
+    def of(self, names: Iterable[str]) -> StoredEntries:
+        """The entries of these names that are there, in the order of the names."""
+        places = {name: self._places[name] for name in names if name in self._places}
+        return StoredEntries(self._file, places, self)
 
 
 class Ledger:
@@ -37,32 +72,30 @@ class Ledger:
     def __init__(self, root: Place) -> None:
         self.path: Place = root / "ledger.jsonl"
 
-    def read(self) -> Entries:
+    def read(self) -> StoredEntries:
         """Entries by task name; lines that are cut off by a crash, or damaged, are left out."""
-        entries: Entries = {}
-        for entry in self._lines():
+        places: dict[str, int] = {}
+        file = self._opened()
+        for place, entry in _lines(file, self.path):
             if "void" in entry:
-                entries.pop(entry["void"], None)
+                places.pop(entry["void"], None)
             else:
-                entries[entry["task"]] = entry
-        return entries
+                places[entry["task"]] = place
+        return StoredEntries(file, places)
 
-    def sources(self) -> dict[int, str]:
-        """sha256 of the source of every pair that was ever made, by the pair's index; also of damaged shards' pairs."""
-        rows = (row for entry in self._lines() if "/pairs/" in entry.get("task", "") for row in entry["rows"])
-        return {row["index"]: row["source_sha256"] for row in rows if row["source_sha256"]}
+    def sources(self, but: Container[str] = ()) -> dict[int, str]:
+        """sha256 of the source of every pair that was ever made, by the pair's index; also of damaged shards' pairs.
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """What its lines say; raises ValueError for a pipe or a device, and for a line longer than any of Fathom's."""
-        if not self.path.exists():
-            return
-        with open_stored(self.path) as file:
-            while line := file.readline(MAX_LINE):
-                if len(line) == MAX_LINE:
-                    raise ValueError(f"{self.path}: has a line of more than {MAX_LINE:,} bytes; restore it")
-                entry = entry_in(line.removesuffix(b"\n"))
-                if entry is not None:
-                    yield entry
+        The tasks `but` are left out.
+        """
+        with self._opened() as file:
+            entries = (entry for _, entry in _lines(file, self.path) if "/pairs/" in entry.get("task", ""))
+            rows = (row for entry in entries if entry["task"] not in but for row in entry["rows"])
+            return {row["index"]: row["source_sha256"] for row in rows if row["source_sha256"]}
+
+    def _opened(self) -> IO[bytes]:
+        """All its lines as a file; raises ValueError for a pipe or a device."""
+        return open_stored(self.path) if self.path.exists() else io.BytesIO()
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line, durably; if a crash cut off the last line, begin a new line after it."""
@@ -79,6 +112,18 @@ class Ledger:
     def void(self, task: str) -> None:
         """Cancel an entry, because its shard is damaged or its sources may be repaired before the next try."""
         self.append({"void": task})
+
+
+def _lines(file: IO[bytes], path: Place) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Where each entry's line begins, and what it says; raises ValueError for a line longer than any of Fathom's."""
+    place = 0
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise ValueError(f"{path}: has a line of more than {MAX_LINE:,} bytes; restore it")
+        entry = entry_in(line.removesuffix(b"\n"))
+        if entry is not None:
+            yield place, entry
+        place += len(line)
 
 
 def line_of(entry: dict[str, Any]) -> bytes:
@@ -131,52 +176,39 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def content_hash(entries: Entries) -> str:
-    """sha256 of the digests of all pairs, in the order of their indices, and of all maps; of nothing else."""
-    pairs = sorted(
-        (row["index"], row["digest"])
-        for e in entries.values()
-        if "/pairs/" in e["task"]
-        for row in e["rows"]
-        if row["numbers"]
-    )
-    maps = sorted(row["digest"] for e in entries.values() if "/maps/" in e["task"] for row in e["rows"])
-    return hashlib.sha256(json.dumps([pairs, maps]).encode()).hexdigest()
-
-
-def _rows_of(bucket: str, entries: Entries, kind: str) -> list[dict[str, Any]]:
-    """The rows of a bucket's shards in their order."""
+def shards_of(bucket: str, kind: Kind, entries: Entries) -> Iterator[dict[str, Any]]:
+    """The entries of a bucket's shards in the order of their rows."""
     prefix = f"{bucket}/{kind}/"
-    shards = sorted(
-        (e for name, e in entries.items() if name.startswith(prefix)), key=lambda e: int(e["task"].rsplit("/", 1)[1])
-    )
-    return [row for entry in shards for row in entry["rows"]]
+    numbers = sorted(int(name.removeprefix(prefix)) for name in entries if name.startswith(prefix))
+    return (entries[f"{prefix}{number}"] for number in numbers)
 
 
-def numbers_of(bucket: str, entries: Entries, kind: Kind) -> dict[str, NDArray[Any]]:
-    """Every number of a bucket by name, as an array whose first axis is the row; NaN where the pair was rejected."""
-    rows = _rows_of(bucket, entries, kind)
-    table: dict[str, NDArray[Any]] = {}
-    for name in sorted({name for row in rows for name in row["numbers"]}):
-        example = np.asarray(next(row["numbers"][name] for row in rows if name in row["numbers"]), float)
-        hole = np.full(example.shape, np.nan).tolist()
-        table[name] = np.array([row["numbers"].get(name, hole) for row in rows], float)
-    if kind == "pairs":
-        table["index"] = np.array([row["index"] for row in rows], np.int64)
-        table["valid"] = np.array([bool(row["numbers"]) for row in rows], np.int8)
-    return table
+def pair_rows(entries: Entries) -> Iterator[dict[str, Any]]:
+    """The rows of all pairs in the order of their indices; of each bucket, one shard is in memory."""
+
+    def rows_of(bucket: str) -> Iterator[dict[str, Any]]:
+        for entry in shards_of(bucket, "pairs", entries):
+            yield from sorted(entry["rows"], key=_identity)
+
+    buckets = dict.fromkeys(name.split("/")[0] for name in entries)
+    return heapq.merge(*(rows_of(bucket) for bucket in buckets), key=_identity)
 
 
-def named_numbers(bucket: str, entries: Entries) -> dict[str, NDArray[Any]]:
-    """Arrays of numbers by their names in the corpus.
+def _identity(row: dict[str, Any]) -> tuple[int, str]:
+    return row["index"], row["digest"]
 
-    ``kspace_crc32c`` and the like hold the crc32c of each row of an array, where the ledger has them for all rows.
+
+def content_hash(entries: Entries) -> str:
+    """sha256 of the digests of all pairs, in the order of their indices, and of all maps; of nothing else.
+
+    It is that of the JSON text ``[[[index, digest], ...], [digest, ...]]``, which is never in memory as a whole.
     """
-    maps = {f"maps_{name}": values for name, values in numbers_of(bucket, entries, "maps").items()}
-    sums: dict[str, NDArray[Any]] = {}
-    for kind in ("pairs", "maps"):
-        rows = _rows_of(bucket, entries, kind)
-        for array in sorted({name for row in rows for name in row.get("crc32c", {})}):
-            if all(array in row.get("crc32c", {}) for row in rows):
-                sums[f"{array}_crc32c"] = np.array([row["crc32c"][array] for row in rows], np.int64)
-    return {**numbers_of(bucket, entries, "pairs"), **maps, **sums}
+    found, comma = hashlib.sha256(b"[["), ""
+    for row in pair_rows(entries):
+        if row["numbers"]:
+            found.update(comma.encode() + json.dumps(_identity(row)).encode())
+            comma = ", "
+    maps = (entry for name, entry in entries.items() if "/maps/" in name)
+    digests = sorted(row["digest"] for entry in maps for row in entry["rows"])
+    found.update(f"], {json.dumps(digests)}]".encode())
+    return found.hexdigest()

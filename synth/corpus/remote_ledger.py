@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from ..errors import ClaimedError
-from ..storage.objects import ObjectPlace, together
+from ..storage.objects import AT_ONCE, ObjectPlace, together
 from ..storage.place import Place
-from .ledger import Ledger, entry_in, line_of
+from .ledger import Ledger, line_of
 
 FOLDER = "ledger"
 
@@ -25,12 +26,24 @@ class RemoteLedger(Ledger):
         super().__init__(root)
         self._root, self._next = root, 0
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        yield from super()._lines()
-        yield from (entry for data in self._parts() if (entry := entry_in(data.removesuffix(b"\n"))) is not None)
+    def _opened(self) -> IO[bytes]:
+        """All lines, copied to a file of this machine, since they are read in many small parts."""
+        file = tempfile.TemporaryFile(prefix="fathom-ledger-")  # noqa: SIM115 (whoever reads the entries closes it)
+        for part in self._parts():
+            file.write(part)
+        file.seek(0)
+        return file
 
-    def _parts(self) -> list[bytes]:
-        return together([partial((self._root / FOLDER / name).read, None) for name in self._names()])
+    def _parts(self) -> Iterator[Any]:
+        """The bytes of ``ledger.jsonl``, and then of each single line."""
+        place = self._root / "ledger.jsonl"
+        if place.is_file():
+            yield from place.stream()
+        names = self._names()
+        for first in range(0, len(names), AT_ONCE):
+            some = names[first : first + AT_ONCE]
+            found = together([partial((self._root / FOLDER / name).read, None) for name in some])
+            yield b"".join(line.removesuffix(b"\n") + b"\n" for line in found)
 
     def _names(self) -> list[str]:
         return sorted(name for name, _ in (self._root / FOLDER).below())
@@ -46,11 +59,9 @@ class RemoteLedger(Ledger):
 
     def gather(self) -> None:
         """Write all lines into ``ledger.jsonl``."""
-        parts = self._parts()
-        place = self._root / "ledger.jsonl"
-        before = [place.read()] if place.is_file() else []
-        if parts or not before:
-            place.put(b"".join([*before, *parts]))
+        if self._names() or not (self._root / "ledger.jsonl").is_file():
+            with self._opened() as file:
+                (self._root / "ledger.jsonl").put(file)
 
     def sweep(self) -> None:
         """Remove the single lines, which `gather` has written into one object."""

@@ -25,7 +25,7 @@ from .remote_ledger import ledger_of
 P = TypeVar("P", bound=Place | PurePosixPath)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One shard of one bucket, which one worker writes alone."""
 
@@ -47,8 +47,7 @@ class Task:
 
 def finished(root: Place, plan: Plan) -> Entries:
     """The ledger's entries of this plan's tasks; other entries are ignored."""
-    entries = ledger_of(root).read()
-    return {task.name: entries[task.name] for task in tasks_of(plan) if task.name in entries}
+    return ledger_of(root).read().of(task.name for task in tasks_of(plan))
 
 
 def write_shard(root: Place, plan: Plan, task: Task) -> dict[str, Any]:
@@ -148,3 +147,38 @@ def shard_files(root: P, bucket: BucketPlan, task: Task) -> list[P]:
     names = arrays_of(task, bucket)
     keys = [f"{bucket.name}/{n}/c/" + "/".join([str(task.number)] + ["0"] * len(shapes[n])) for n in names]
     return [cast(P, root / key) for key in keys]
+
+
+class ShardPaths:
+    """The paths of all shards of a plan below the corpus, without a list of them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._last: dict[str, tuple[int, list[str]]] = {}  # by array: number of shards, and what follows a number
+        for task in tasks_of(plan):
+            for file in shard_files(PurePosixPath(), bucket_of(plan, task), task):
+                self._last["/".join(file.parts[:2])] = task.number + 1, list(file.parts[4:])
+        self.arrays = [*self._last]
+
+    def count(self, array: str) -> int:
+        """Number of shards of an array."""
+        return self._last[array][0]
+
+    def number(self, path: str) -> tuple[str, int] | None:
+        """The array and the number of the shard with this path; None where no shard has it."""
+        array, number, rest = self._parts(path)
+        return (array, number) if number is not None and rest == self._last[array][1] else None
+
+    def is_folder(self, path: str) -> bool:
+        """Whether shards lie below a path."""
+        array, number, rest = self._parts(path)
+        if array not in self._last:
+            return False
+        end = self._last[array][1]
+        return path == f"{array}/c" or (number is not None and len(rest) < len(end) and rest == end[: len(rest)])
+
+    def _parts(self, path: str) -> tuple[str, int | None, list[str]]:
+        parts = path.split("/")
+        array, number = "/".join(parts[:2]), parts[3] if len(parts) > 3 and parts[2] == "c" else ""
+        shards, _ = self._last.get(array, (0, []))
+        right = number.isdecimal() and str(int(number[:20])) == number and int(number) < shards
+        return array, int(number) if right else None, parts[4:]

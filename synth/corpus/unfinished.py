@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import zarr
-from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
@@ -28,10 +28,11 @@ from ..storage.place import Place
 from ..storage.remote_shard import opened_array
 from ..storage.shard import crc32c_of
 from ..storage.whole import holds, write_whole
-from .layout import corpus_attributes, create_number, metadata_documents, number_axes, source_document
-from .ledger import Entries, Ledger, content_hash, named_numbers
+from .columns import Columns, columns_of
+from .layout import corpus_attributes, metadata_documents, number_documents, source_document
+from .ledger import Entries, Ledger, content_hash
 from .remote_ledger import RemoteLedger, ledger_of
-from .tasks import Task, arrays_of, bucket_of, finished, shard_files, tasks_of
+from .tasks import ShardPaths, Task, arrays_of, bucket_of, finished, shard_files, tasks_of
 
 
 @dataclass(frozen=True)
@@ -95,32 +96,50 @@ class UnfinishedCorpus:
             total += (pair if task.kind == "pairs" else bucket.maps_bytes) * (task.rows[1] - task.rows[0])
         return total
 
-    def finish(self, summary: dict[str, Any], papers: dict[str, bytes] | None = None) -> str:
-        """Write numbers, summary, attributes and the documents `papers`, rename the folder, return the content hash.
+    def write_numbers(self) -> tuple[Entries, Columns]:
+        """Write the arrays of numbers of all shards; return the ledger's entries and what was written.
 
         Raises CorpusError where a shard is missing from the ledger or from the disk.
         """
         root, entries = self.root, self.entries()
         self._secure(entries)
-        self._complete_sums(entries)
+        if self._complete_sums(entries):
+            entries = self.entries()
+        if isinstance(root, Path):
+            columns = columns_of(self.plan, entries, root)
+        else:
+            with tempfile.TemporaryDirectory(prefix="fathom-numbers-") as name:
+                folder = Path(name)
+                columns = columns_of(self.plan, entries, folder)
+                files = [file for file in folder.rglob("*") if file.is_file()]
+                together([partial((root / f.relative_to(folder).as_posix()).put, f) for f in files])
+        documents = {root / key: document for key, document in _number_documents(columns).items()}
+        together([partial(write_whole, place, document) for place, document in documents.items()])
+        return entries, columns
+
+    def finish(
+        self,
+        summary: dict[str, Any],
+        papers: dict[str, bytes] | None = None,
+        written: tuple[Entries, Columns] | None = None,
+    ) -> str:
+        """Write summary, attributes and the documents `papers`, rename the folder, return the content hash.
+
+        `written` is what `write_numbers` returned, which is called where it is not given.
+        """
+        entries, columns = written or self.write_numbers()
+        root, content = self.root, content_hash(entries)
         if isinstance(root, ObjectPlace):
             RemoteLedger(root).gather()
-        written = {bucket.name: named_numbers(bucket.name, entries) for bucket in self.plan.buckets}
-        for bucket, numbers in written.items():
-            if isinstance(root, Path):
-                _write_numbers(LocalStore(root), bucket, numbers)
-        documents = {} if isinstance(root, Path) else self._number_files(written)
-        together([partial(write_whole, root / key, data) for key, data in documents.items()])
-        content = content_hash(entries)
         for name, document in (papers or {}).items():
             write_whole(root / name, document)
-        seal = _seal(root, papers or {}, written)
+        seal = _seal(root, papers or {}, columns)
         told = {"content_hash": content, **summary, "sealed": seal}
         write_whole(root / "summary.json", json.dumps(told, indent=2).encode())
         said: dict[str, Any] = {"complete": True, "content_hash": content, "summary": summary, "sealed": seal}
         said = {**corpus_attributes(self.plan), **said}
         if isinstance(root, ObjectPlace):
-            memory = _in_memory({**metadata_documents(self.plan), **documents})
+            memory = _in_memory({**metadata_documents(self.plan), **_number_documents(columns)})
             _complete(memory, said)
             (root / "zarr.json").put(memory._store_dict["zarr.json"].to_bytes())  # from now on, it is finished
             RemoteLedger(root).sweep()
@@ -132,36 +151,31 @@ class UnfinishedCorpus:
 
     def _secure(self, entries: Entries) -> None:
         """Have every shard's file on disk, and no other; raises CorpusError where one is missing."""
-        root = self.root
-        keys = {
-            task.name: [file.as_posix() for file in shard_files(PurePosixPath(), bucket_of(self.plan, task), task)]
-            for task in tasks_of(self.plan)
-        }
-        there = {name for name, _ in root.below()} if isinstance(root, ObjectPlace) else None
-        missing = [
-            name
-            for name, files in keys.items()
-            if name not in entries or not all((root / f).exists() if there is None else f in there for f in files)
-        ]
+        root, there = self.root, _shards_below(self.root, self.plan)
+        missing, first = 0, ""
+        for task in tasks_of(self.plan):
+            files = shard_files(root, bucket_of(self.plan, task), task)
+            if task.name in entries and all(
+                file.exists() if there is None else there[f"{task.bucket}/{array}"][task.number]
+                for file, array in zip(files, arrays_of(task, bucket_of(self.plan, task)), strict=True)
+            ):
+                continue
+            missing, first = missing + 1, first or task.name
         if missing:
-            raise CorpusError(f"{self.path}: {len(missing)} shards are missing ({missing[0]} ...); run the build again")
+            raise CorpusError(f"{self.path}: {missing} shards are missing ({first} ...); run the build again")
         if isinstance(root, Path):
             for stray in root.rglob("*.partial"):
                 stray.unlink()
-            for file in (root / key for files in keys.values() for key in files):
-                _force_to_disk(file)
+            for task in tasks_of(self.plan):
+                for file in shard_files(root, bucket_of(self.plan, task), task):
+                    _force_to_disk(file)
 
-    def _number_files(self, numbers: dict[str, dict[str, NDArray[Any]]]) -> dict[str, bytes]:
-        """The files of the arrays of numbers by their paths, as zarr writes them."""
-        before = metadata_documents(self.plan)
-        memory = _in_memory(before)
-        for bucket, named in numbers.items():
-            _write_numbers(memory, bucket, named)
-        return {key: value.to_bytes() for key, value in memory._store_dict.items() if key not in before}
+    def _complete_sums(self, entries: Entries) -> bool:
+        """Add each row's crc32c to the entries of an earlier version, from its shard, which has been checked.
 
-    def _complete_sums(self, entries: Entries) -> None:
-        """Add each row's crc32c to the entries of an earlier version, from its shard, which has been checked."""
-        documents = metadata_documents(self.plan)
+        Return whether the ledger has changed.
+        """
+        documents, changed = metadata_documents(self.plan), False
         for task in tasks_of(self.plan):
             entry, bucket = entries[task.name], bucket_of(self.plan, task)
             names = arrays_of(task, bucket)
@@ -172,6 +186,26 @@ class UnfinishedCorpus:
             for number, row in zip(range(*task.rows), entry["rows"], strict=True):
                 row["crc32c"] = {name: crc32c_of(array[number]) for name, array in arrays.items()}
             self.ledger.append(entry)
+            changed = True
+        return changed
+
+
+def _shards_below(root: Place, plan: Plan) -> dict[str, bytearray] | None:
+    """Of a store, by array and number, whether a shard is there, from a list of all objects; None for a folder."""
+    if isinstance(root, Path):
+        return None
+    shards = ShardPaths(plan)
+    found = {array: bytearray(shards.count(array)) for array in shards.arrays}
+    for name, _ in root.below():
+        if place := shards.number(name):
+            found[place[0]][place[1]] = 1
+    return found
+
+
+def _number_documents(columns: Columns) -> dict[str, bytes]:
+    """The zarr.json of every array of numbers by its path."""
+    found = {bucket: number_documents(named) for bucket, named in columns.items()}
+    return {f"{b}/{name}/zarr.json": document for b, named in found.items() for name, document in named.items()}
 
 
 def _complete(store: Store, attributes: dict[str, Any]) -> None:
@@ -187,12 +221,12 @@ def _in_memory(files: dict[str, bytes]) -> MemoryStore:
     return MemoryStore({key: default_buffer_prototype().buffer.from_bytes(data) for key, data in files.items()})
 
 
-def _seal(root: Place, papers: Iterable[str], numbers: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
+def _seal(root: Place, papers: Iterable[str], columns: Columns) -> dict[str, Any]:
     """The sha256 of documents that nothing else tells, and the crc32c of every array of numbers by its path."""
     files = ("ledger.jsonl", "sources.json", *papers)
     return {
         "sha256": {name: sha256_of_file(root / name) for name in files},
-        "crc32c": {f"{b}/{name}": crc32c_of(values) for b, held in numbers.items() for name, values in held.items()},
+        "crc32c": {f"{b}/{name}": column.crc32c for b, named in columns.items() for name, column in named.items()},
     }
 
 
@@ -202,11 +236,3 @@ def _force_to_disk(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write_numbers(store: Store, bucket: str, numbers: dict[str, NDArray[Any]]) -> None:
-    """Write the numbers of pairs and of map sets as arrays."""
-    group = zarr.open_group(store, path=bucket, mode="r+", zarr_format=3)
-    axes = number_axes(numbers)
-    for name, values in numbers.items():
-        create_number(group, name, values, axes[name])[...] = values

@@ -49,12 +49,14 @@ def sha256_of(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
 
 
-def sha256_of_file(file: Place) -> str:
-    """sha256 of a file's bytes; raises OSError, or ValueError for a pipe or a device."""
+def sha256_of_file(file: Place, most: int | None = None) -> str:
+    """sha256 of a file's bytes; raises OSError, or ValueError for a pipe, a device, or more than `most` bytes."""
     if isinstance(file, ObjectPlace):
         found = hashlib.sha256()
+        if most is not None and (size := file.size()) > most:
+            raise ValueError(f"{file}: has {size:,} bytes, more than the {most:,} that it can need; restore it")
         for part in file.stream():
             found.update(part)
         return found.hexdigest()
-    with os.fdopen(open_regular(file), "rb") as opened:
+    with os.fdopen(open_regular(file, most), "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

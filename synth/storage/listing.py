@@ -67,18 +67,25 @@ def names_in(path: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def strangers(root: Place, known: Collection[str]) -> list[str]:
-    """Paths below `root` of files that are not in `known`; of a folder that holds no known file, the folder with /."""
-    folders = {parent.as_posix() for path in known for parent in PurePosixPath(path).parents}
+def folders_of(paths: Collection[str]) -> set[str]:
+    """The folders, with those above them, in which paths lie."""
+    return {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+
+
+def strangers(root: Place, is_known: Callable[[str], bool], is_folder: Callable[[str], bool]) -> list[str]:
+    """Paths below `root` of files that are not known; of a folder that holds no known file, the folder with /.
+
+    `is_known` says whether a file is known by its path, `is_folder` whether known files lie below a path.
+    """
     found: list[str] = []
     if isinstance(root, ObjectPlace):
-        for path in (path for path, _ in root.below() if path not in known):
+        for path in (path for path, _ in root.below() if not is_known(path)):
             above = [parent.as_posix() for parent in list(PurePosixPath(path).parents)[-2::-1]]
-            found.append(next((f"{folder}/" for folder in above if folder not in folders), path))
+            found.append(next((f"{folder}/" for folder in above if not is_folder(folder)), path))
         return sorted({*found})
     for where, inside, names in os.walk(root):
         here = Path(where).relative_to(root)
-        found += [path for name in names if (path := (here / name).as_posix()) not in known]
-        found += [f"{path}/" for name in inside if (path := (here / name).as_posix()) not in folders]
-        inside[:] = [name for name in inside if (here / name).as_posix() in folders]
+        found += [path for name in names if not is_known(path := (here / name).as_posix())]
+        found += [f"{path}/" for name in inside if not is_folder(path := (here / name).as_posix())]
+        inside[:] = [name for name in inside if is_folder((here / name).as_posix())]
     return sorted(found)

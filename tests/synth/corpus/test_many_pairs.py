@@ -1,6 +1,11 @@
 """Opening a corpus takes no step per pair, and gives what the plan says."""
 
+import hashlib
+import json
 import shutil
+import tracemalloc
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +13,15 @@ import pytest
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
-from synth.corpus.ledger import numbers_of
+from synth.corpus.columns import column_values, columns_of
+from synth.corpus.layout import number_file
+from synth.corpus.ledger import Ledger, content_hash, line_of
 from synth.corpus.reader import open_corpus
+from synth.corpus.tasks import ShardPaths, bucket_of, finished, shard_files, tasks_of
 from synth.errors import CorpusError
 from synth.plan import Plan
+from synth.storage.listing import folders_of
+from synth.storage.shard import crc32c_of
 
 MATRICES = [[48, 56], [40, 56], [48, 40]]
 
@@ -53,13 +63,117 @@ def test_a_missing_group_is_said(mixed, tmp_path):
         open_corpus(copy)
 
 
-def test_numbers_of_rejected_pairs_are_nan():
-    rows = [
-        {"index": 0, "digest": "", "numbers": {"a": 2, "b": [[1, 2], [3, 4]]}},
-        {"index": 1, "digest": "", "numbers": {}},
-        {"index": 2, "digest": "", "numbers": {"a": 0.5, "b": [[5, 6], [7, 8]]}},
+def shards_of_numbers(*numbers):
+    """A ledger of shards with one row each, that have these numbers."""
+    return {
+        f"c/pairs/{k}": {"task": f"c/pairs/{k}", "rows": [{"index": k, "digest": str(k), "numbers": n}]}
+        for k, n in enumerate(numbers)
+    }
+
+
+def test_numbers_of_rejected_pairs_are_nan(tmp_path):
+    entries = shards_of_numbers({}, {"a": 2, "b": [[1, 2], [3, 4]]}, {}, {"a": 0.5, "b": [[5, 6], [7, 8]]})
+    columns = columns_of(SimpleNamespace(buckets=[SimpleNamespace(name="c")]), entries, tmp_path)["c"]
+    found = {name: column_values(tmp_path, f"c/{name}", column) for name, column in columns.items()}
+    nan = np.full((2, 2), np.nan)
+    np.testing.assert_array_equal(found["a"], [np.nan, 2, np.nan, 0.5])
+    np.testing.assert_array_equal(found["b"], [nan, [[1, 2], [3, 4]], nan, [[5, 6], [7, 8]]])
+    assert found["valid"].tolist() == [0, 1, 0, 1]
+    for name, column in columns.items():
+        file = tmp_path / number_file(f"c/{name}", column)
+        assert column.crc32c == crc32c_of(found[name])
+        assert column.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert file.stat().st_size == column.file_bytes
+
+
+def test_sums_that_a_row_lacks_are_left_out(tmp_path):
+    entries = shards_of_numbers({"a": 1}, {"a": 2}, {"a": 3})
+    for k in (0, 1, 2):
+        entries[f"c/pairs/{k}"]["rows"][0]["crc32c"] = {"mask": 2**32 - 1 - k, **({"kspace": 5} if k != 1 else {})}
+    columns = columns_of(SimpleNamespace(buckets=[SimpleNamespace(name="c")]), entries, tmp_path)["c"]
+    assert sorted(columns) == ["a", "index", "mask_crc32c", "valid"]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == sorted(columns)
+    assert column_values(tmp_path, "c/mask_crc32c", columns["mask_crc32c"]).tolist() == [
+        2**32 - 1 - k for k in range(3)
     ]
-    found = numbers_of("c", {"c/pairs/0": {"task": "c/pairs/0", "rows": rows}}, "pairs")
-    np.testing.assert_array_equal(found["a"], [2, np.nan, 0.5])
-    np.testing.assert_array_equal(found["b"], [[[1, 2], [3, 4]], np.full((2, 2), np.nan), [[5, 6], [7, 8]]])
-    assert found["valid"].tolist() == [1, 0, 1]
+
+
+def test_numbers_of_two_shapes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="one name"):
+        columns_of(SimpleNamespace(buckets=[SimpleNamespace(name="c")]), shards_of_numbers({"a": 1}, {"a": [1, 2]}))
+
+
+def test_the_content_hash_is_that_of_the_text(mixed):
+    """Streamed over three buckets, it is the sha256 of the JSON text that earlier versions made in memory."""
+    corpus = open_corpus(mixed)
+    rows = [row for name, entry in corpus.entries().items() if "/pairs/" in name for row in entry["rows"]]
+    pairs = sorted((row["index"], row["digest"]) for row in rows)
+    maps = sorted(row["digest"] for name, e in corpus.entries().items() if "/maps/" in name for row in e["rows"])
+    assert len(pairs) == 9
+    text = json.dumps([pairs, maps])
+    assert content_hash(corpus.entries()) == corpus.content_hash == hashlib.sha256(text.encode()).hexdigest()
+    nothing = hashlib.sha256(json.dumps([[], []]).encode()).hexdigest()
+    assert content_hash({}) == nothing
+
+
+def test_entries_are_read_when_they_are_asked_for(mixed, tmp_path):
+    shutil.copy(mixed / "ledger.jsonl", tmp_path)
+    entries = Ledger(tmp_path).read()
+    name = next(name for name in entries if "/pairs/" in name)
+    kept = entries.of([name, "nobody"])
+    entry = entries[name]
+    assert line_of(entry) in (tmp_path / "ledger.jsonl").read_bytes()  # as it was appended
+    del entries
+    assert list(kept) == [name]
+    assert "nobody" not in kept
+    assert kept[name] == entry
+    assert kept[name] is not entry
+
+
+def test_paths_of_shards(mixed):
+    plan = open_corpus(mixed).plan
+    shards = ShardPaths(plan)
+    listed = {
+        file.as_posix() for task in tasks_of(plan) for file in shard_files(PurePosixPath(), bucket_of(plan, task), task)
+    }
+    assert len(listed) > 12
+    assert all(shards.number(path) is not None for path in listed)
+    assert all(shards.is_folder(folder) for folder in folders_of(listed) if folder.count("/") > 1)
+    path = next(path for path in listed if "/kspace/" in path)
+    array, number = path.split("/c/")
+    for other in (
+        f"{array}/c/99/0/0/0", f"{path}/0", f"{array}/c/00/0/0/0", f"{array}/c/{number[:-2]}", f"{array}/c/²/0/0/0",
+        f"{array}/d/{number}", f"x/{path}", f"{array}/zarr.json", "zarr.json", "", f"{array}/c/{'9' * 9999}/0/0/0",
+    ):  # fmt: skip
+        assert shards.number(other) is None
+    assert not shards.is_folder(f"{array}/c/99")
+    assert not shards.is_folder(path)
+
+
+def test_memory_of_finishing_and_checking_does_not_grow_with_the_ledger(photos, tmp_path):
+    """Ten times as many shards of the same size take as much memory, within the 300 bytes a shard's name may take."""
+    from conftest import recipe_data
+
+    from synth.recipe import parse_recipe
+
+    def peak(shards):
+        plan = Plan.of(parse_recipe(recipe_data(photos, pairs=shards * 3), "test"))
+        row = {"file": "a", "source_sha256": "b" * 64, "digest": "d" * 64, "numbers": {f"n{k}": 0.5 for k in range(9)}}
+        root = tmp_path / str(shards)
+        root.mkdir()
+        name = plan.buckets[0].name
+        with (root / "ledger.jsonl").open("wb") as file:
+            for task in range(shards):
+                rows = [{**row, "index": 3 * task + k} for k in range(3)]
+                file.write(line_of({"task": f"{name}/pairs/{task}", "rows": rows, "rejected": []}))
+        tracemalloc.start()
+        try:
+            entries = finished(root, plan)
+            columns_of(plan, entries, root)
+            content_hash(entries)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak(10), peak(110)
+    assert many - few < 100 * 1000  # a shard of the ledger takes 3 kB as text and 6 kB as objects
