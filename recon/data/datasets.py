@@ -157,6 +157,12 @@ class PairDataset(Pairs):
         return self._bucket_of
 
     @property
+    def shard_of(self) -> np.ndarray:
+        """The number of the shard of every position, in its bucket."""
+        steps = np.array([arrays["kspace"].rows_per_shard for arrays in self._arrays], np.int64)
+        return self._row_of // steps[self._bucket_of]
+
+    @property
     def pair_bytes(self) -> int:
         """Bytes of the largest pair, packed."""
         stored = [[arrays[name] for name in PACKED] for arrays in self._arrays]

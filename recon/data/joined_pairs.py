@@ -47,6 +47,11 @@ class JoinedPairs(Pairs):
         return np.concatenate([p.bucket_of + first for p, first in zip(self.parts, self._buckets, strict=False)])
 
     @property
+    def shard_of(self) -> np.ndarray:
+        """The number of the shard of every position, in its bucket."""
+        return np.concatenate([part.shard_of for part in self.parts])
+
+    @property
     def pair_bytes(self) -> int:
         """Bytes of the largest pair, packed."""
         return max(p.pair_bytes for p in self.parts)

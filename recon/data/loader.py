@@ -6,8 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import count, islice
 from typing import Any
 
@@ -17,61 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from synth.rng import rng
 from synth.storage.semaphores import name_semaphores
 
+from .batch_order import BatchOrder
 from .packed_batch import PackedBatch
 from .pairs import Pairs
 from .shared_memory import NUMBERS_BYTES, SLACK, Layout, Slots
 
 REMOTE_READERS = 8  # they wait for a network nearly all of the time
-
-
-@dataclass(frozen=True)
-class BatchOrder:
-    """The positions that form each batch of an epoch, which depend only on these fields and the epoch.
-
-    Batches never mix buckets. With several ranks, each rank takes every `world_size`-th batch, and all ranks take the
-    same number of batches.
-    """
-
-    pairs: Pairs
-    batch_size: int
-    shuffle: bool
-    seed: int
-    drop_last: bool = False
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse values from which no order can be made."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must be 0 ... world_size - 1, got rank {self.rank} of {self.world_size}")
-
-    def state(self) -> dict[str, int | str]:
-        """The settings that decide the order, and the number and identity of the pairs."""
-        names = ("batch_size", "shuffle", "seed", "drop_last", "rank", "world_size")
-        return {**{name: int(getattr(self, name)) for name in names}, "pairs": len(self.pairs), "data": self._identity}
-
-    @cached_property
-    def _identity(self) -> str:
-        return self.pairs.identity
-
-    def epoch(self, epoch: int) -> list[list[int]]:
-        """All batches of an epoch, for this rank."""
-        draw = rng(self.seed, "shuffle", epoch)
-        batches: list[list[int]] = []
-        for bucket in range(len(self.pairs.geometries)):
-            positions = np.flatnonzero(self.pairs.bucket_of == bucket)
-            positions = draw.permutation(positions) if self.shuffle else positions
-            cut = [positions[i : i + self.batch_size].tolist() for i in range(0, len(positions), self.batch_size)]
-            batches += [b for b in cut if len(b) == self.batch_size or not self.drop_last]
-        if self.shuffle:
-            batches = [batches[k] for k in draw.permutation(len(batches))]
-        usable = len(batches) - len(batches) % self.world_size
-        return batches[self.rank : usable : self.world_size]
 
 
 class PairLoader:
@@ -150,11 +101,11 @@ class PairLoader:
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Continue from the result of `state_dict`; raises ValueError for the state of another order."""
-        for name, mine in self.order.state().items():
-            if state[name] != mine:
+        for name, mine in {"window": 0, **self.order.state()}.items():
+            if (stored := state.get(name, 0)) != mine:
                 raise ValueError(
-                    f"the state has {name} {state[name]}, but this loader has {mine}; make the loader with the state's "
-                    f"{name}"
+                    f"the state has {name} {stored}, but this loader has {mine}; make the loader with the "
+                    f"state's {name}"
                 )
         self._epoch, self._given = int(state["epoch"]), int(state["given"])
         self._resumed = True
@@ -241,6 +192,7 @@ def make_loader(
     drop_last: bool = False,
     rank: int = 0,
     world_size: int = 1,
+    window: int = 0,
 ) -> PairLoader:
     """Make a loader of batches in an order that a seed decides; it can be resumed in the middle of an epoch.
 
@@ -267,6 +219,9 @@ def make_loader(
         How worker processes start: "fork", "forkserver" or "spawn"; from an object store by default "spawn".
     drop_last
         Leave out batches that are smaller than `batch_size`.
+    window
+        0 shuffles all pairs. A number of pairs shuffles the order of the shards, and then the pairs within stretches of
+        that many, so that a stretch needs few shards at a time: for an object store whose shards a cache keeps.
     rank, world_size
         The number of this process, and of all processes that share each epoch in data-parallel training.
 
@@ -280,10 +235,15 @@ def make_loader(
     ValueError
         A number is out of its range.
     """
-    for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("ahead", ahead, 1)):
+    for name, value, least in (
+        ("threads", threads, 1),
+        ("workers", workers, 0),
+        ("ahead", ahead, 1),
+        ("window", window, 0),
+    ):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     readers = threads or (REMOTE_READERS if pairs.is_remote else max(1, min(4, (os.cpu_count() or 1) // 2)))
-    order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size)
+    order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size, window)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return PairLoader(order, chosen, readers, workers, ahead or 2 * (workers or readers), context)

@@ -80,6 +80,11 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
         """Whether reading waits for a network: more batches are then read ahead, and workers are not forked."""
         return False
 
+    @property
+    def shard_of(self) -> np.ndarray:
+        """The number of the shard of every position; raises ValueError where pairs lie in no shards."""
+        raise ValueError(f"{type(self).__name__}: has no shards, so shuffle without window")
+
     def refuse_map_sets(self, what: str) -> None:
         """Raise ValueError, which begins with `what`, if some pair has several map sets."""
         if any(geometry.sets > 1 for geometry in self.geometries):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShardError
+from .cache import shard_cache
 from .objects import ObjectPlace, together
 from .place import Place
 from .shard import CRC_BYTES, ShardedArray, ShardWriter
@@ -20,6 +23,9 @@ from .whole import refuse_shortage
 
 WHOLE_SHARD = 2**18  # a shard of at most so many bytes is read whole: for that much, one request takes as long
 KEPT_BYTES = 2**26  # of such shards, per array
+
+Parts = Callable[[Sequence[int], int], Sequence[Any]]
+"""What reads parts of a file: takes where they start and the length of each."""
 
 
 class RemoteShardedArray(ShardedArray):
@@ -29,6 +35,8 @@ class RemoteShardedArray(ShardedArray):
         super().__init__(path, sums, document)
         self._place = path
         self._chunk = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64)) + CRC_BYTES
+        told = f"{path} {self.shape} {self.dtype} {self.rows_per_shard} ".encode()
+        self._version = None if sums is None else hashlib.sha256(told + sums.tobytes()).hexdigest()  # for a cache
         self._kept: dict[int, bytes] = {}
 
     def read_into(self, row: int, out: NDArray[Any]) -> None:
@@ -46,12 +54,43 @@ class RemoteShardedArray(ShardedArray):
         ]
 
     def _read_rows(self, shard: int, rows: Sequence[int], out: Sequence[NDArray[Any]]) -> None:
-        file, chunks = self._place / self._key(shard), [row % self.rows_per_shard for row in rows]
+        file, cache = self._place / self._key(shard), None if self._version is None else shard_cache()
+        name = hashlib.sha256(f"{self._version} {shard}".encode()).hexdigest()
         try:
-            for row, chunk, place, found in zip(rows, chunks, out, self._chunks(shard, file, chunks), strict=True):
-                self._take(file, chunk, row, found, place)
+            if cache is not None:
+                descriptor = cache.opened(name, self._size_of(shard), file.stream)
+                try:
+                    if descriptor is not None:
+                        return self._take_all(shard, file, rows, out, partial(_parts_of, descriptor))
+                except ShardError:  # of the cache, or of the store: what is read there decides
+                    cache.remove(name)
+                    self._indices.pop(shard, None)
+                finally:
+                    if descriptor is not None:
+                        os.close(descriptor)
+            self._take_all(shard, file, rows, out, None)
         except FileNotFoundError:
             raise ShardError(f"{file}: is gone; run `fathom verify`, then `fathom build`") from None
+
+    def _take_all(
+        self, shard: int, file: ObjectPlace, rows: Sequence[int], out: Sequence[NDArray[Any]], kept: Parts | None
+    ) -> None:
+        """Read rows of a shard, from the file that a cache has kept or from the store."""
+        chunks = [row % self.rows_per_shard for row in rows]
+        if kept is None:
+            found = self._chunks(shard, file, chunks)
+        else:
+            if shard not in self._indices:
+                (tail,) = kept([self._size_of(shard) - self._index_bytes], self._index_bytes)
+                self._indices[shard] = self._index_in(tail, file)
+            found = kept(self._starts(shard, file, chunks), self._chunk)
+        for row, chunk, place, data in zip(rows, chunks, out, found, strict=True):
+            self._take(file, chunk, row, data, place)
+
+    def _size_of(self, shard: int) -> int:
+        """Bytes of a shard's file: its rows, each with a crc32c, and the index."""
+        rows = min(self.rows_per_shard, len(self) - shard * self.rows_per_shard)
+        return rows * self._chunk + self._index_bytes
 
     def _chunks(self, shard: int, file: ObjectPlace, chunks: Sequence[int]) -> Sequence[Any]:
         """The bytes of chunks of a shard, each with its crc32c behind it."""
@@ -95,6 +134,10 @@ class RemoteShardedArray(ShardedArray):
     def __getstate__(self) -> dict[str, Any]:
         """The state that is sent to other processes, without the shards that are kept."""
         return {**self.__dict__, "_kept": {}}
+
+
+def _parts_of(descriptor: int, starts: Sequence[int], length: int) -> Sequence[Any]:
+    return [os.pread(descriptor, length, start) for start in starts]
 
 
 class RemoteShardWriter(ShardWriter):
