@@ -1,9 +1,10 @@
 """Pairs per second from an object store that answers after 30 ms: Fathom's loader, zarr through s3fs, and streams.
 
 The store is moto's server on the loopback behind a proxy that holds back each request for the delay; both run in a
-process of their own. Each way reads k-space, mask and target of every pair, in random order where it says so, and
+process of their own. For each range of bytes, moto copies the whole object, which a store does not: shards are kept
+small here (8 pairs of 4 coils), and ways that read ranges are faster elsewhere. Each way reads k-space, mask and target of every pair, in random order where it says so, and
 without maps. `zarr through s3fs` opens the corpus's arrays with `zarr.open_array("s3://...")`, one pair after the other
-or in 8 threads. MosaicML Streaming (MDS shards of 64 MB) and WebDataset (tar files of 16 pairs, through boto3) read
+or in 8 threads. MosaicML Streaming (MDS shards of 64 MB) and WebDataset (tar files of 8 pairs, through boto3) read
 the same arrays, written in their own formats; they are left out where they are not installed. Their epochs end in
 tensors or arrays of one pair each. The second epoch of each that keeps files finds them on the disk.
 
@@ -76,7 +77,7 @@ def build_corpus(folder, pairs):
     from pipelines.corpus.build import build
     from synth.recipe import load_recipe
 
-    changes = [f"pairs={pairs}", "target.readout_oversampling=1", "shard_pairs=16"]
+    changes = [f"pairs={pairs}", "target.readout_oversampling=1", "shard_pairs=8", "coils.count=4"]
     photos = write_photos(folder / "photos")
     build(load_recipe(RECIPE, [f"source.path={photos}", *changes]), folder / "pairs.zarr", IN_PROCESS)
     return folder / "pairs.zarr"
@@ -164,7 +165,7 @@ def web(corpus, folder, count):
 
     (folder / "tar").mkdir()
     for k, sample in enumerate(samples_of(corpus)):
-        with tarfile.open(folder / "tar" / f"{k // 16:04d}.tar", "a") as tar:
+        with tarfile.open(folder / "tar" / f"{k // 8:04d}.tar", "a") as tar:
             for name, array in sample.items():
                 data = io.BytesIO()
                 np.save(data, array)

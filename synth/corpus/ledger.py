@@ -74,14 +74,14 @@ class Ledger:
 
     def read(self) -> StoredEntries:
         """Entries by task name; lines that are cut off by a crash, or damaged, are left out."""
-        places: dict[str, int] = {}
-        file = self._opened()
+        file, places = self._opened(), dict[str, int]()
+        found = StoredEntries(file, places)  # from now on, it closes the file
         for place, entry in _lines(file, self.path):
             if "void" in entry:
                 places.pop(entry["void"], None)
             else:
                 places[entry["task"]] = place
-        return StoredEntries(file, places)
+        return found
 
     def sources(self, but: Container[str] = ()) -> dict[int, str]:
         """sha256 of the source of every pair that was ever made, by the pair's index; also of damaged shards' pairs.

@@ -132,25 +132,42 @@ def test_other_names_are_damage(made):
     assert any("target/zarr.json" in problem for problem in verify(corpus).problems)
 
 
-@pytest.mark.parametrize("sections", [OVERSAMPLED, POINTS], ids=["lines", "points"])
-@pytest.mark.parametrize("tool", ["xarray", "tensorstore", "zarrs"])
-def test_other_tools_read_the_same_values(tool, sections, made):
+def values_by(tool, corpus, bucket, name):
+    """All values of an array of a corpus, as another program reads them."""
+    if tool == "zarr":
+        return zarr.open_group(corpus, mode="r")[f"{bucket}/{name}"][...]
     other = pytest.importorskip(tool)
+    if tool == "zarrs":
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            return zarr.open_group(corpus / bucket, mode="r")[name][...]
+    if tool == "tensorstore":
+        store = {"driver": "file", "path": str(corpus / bucket / name)}
+        return other.open({"driver": "zarr3", "kvstore": store}).result().read().result()
+    return other.open_zarr(corpus, group=bucket, consolidated=False)[name].values
+
+
+@pytest.mark.parametrize("sections", [OVERSAMPLED, POINTS], ids=["lines", "points"])
+@pytest.mark.parametrize("tool", ["zarr", "xarray", "tensorstore", "zarrs"])
+def test_other_tools_read_the_same_values(tool, sections, made):
     corpus = made(**sections)
     (bucket,) = open_corpus(corpus).buckets
-    if tool == "zarrs":
-        expected = {name: np.asarray(array[...]) for name, array in bucket.arrays.items()}
-        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-            group = zarr.open_group(corpus / bucket.name, mode="r")
-            for name, values in expected.items():
-                np.testing.assert_array_equal(group[name][...], values)
-        return
-    read = other.open_zarr(corpus, group=bucket.name, consolidated=False) if tool == "xarray" else None
+    pairs = PairDataset(corpus)
+    batch = pairs.packed(range(len(pairs)))
+    mine = {name: getattr(batch, name).numpy() for name in ("kspace", "mask", "target", "sigma", "scale", "maps_index")}
+    mine["maps"] = np.stack([pairs.map_set(0, k) for k in range(len(values_by(tool, corpus, bucket.name, "maps")))])
+    mine["index"] = np.asarray(pairs.pair_ids)
+    for name, values in mine.items():
+        read = values_by(tool, corpus, bucket.name, name)
+        np.testing.assert_array_equal(np.asarray(read, values.dtype), values, err_msg=name)
     for name, array in bucket.arrays.items():
-        if tool == "tensorstore":
-            store = {"driver": "file", "path": str(corpus / bucket.name / name)}
-            values = other.open({"driver": "zarr3", "kvstore": store}).result().read().result()
-        else:
-            assert read[name].dims == array.metadata.dimension_names
-            values = read[name].values
-        np.testing.assert_array_equal(values, np.asarray(array[...]), err_msg=name)
+        np.testing.assert_array_equal(values_by(tool, corpus, bucket.name, name), np.asarray(array[...]), err_msg=name)
+
+
+def test_xarray_knows_the_axes(made):
+    xarray = pytest.importorskip("xarray")
+    corpus = made(**OVERSAMPLED)
+    (bucket,) = open_corpus(corpus).buckets
+    read = xarray.open_zarr(corpus, group=bucket.name, consolidated=False)
+    assert {name: read[name].dims for name in bucket.arrays} == {
+        name: array.metadata.dimension_names for name, array in bucket.arrays.items()
+    }
