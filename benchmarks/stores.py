@@ -2,11 +2,11 @@
 
 The store is moto's server on the loopback behind a proxy that holds back each request for the delay; both run in a
 process of their own. For each range of bytes, moto copies the whole object, which a store does not: shards are kept
-small here (8 pairs of 4 coils), and ways that read ranges are faster elsewhere. Each way reads k-space, mask and target of every pair, in random order where it says so, and
-without maps. `zarr through s3fs` opens the corpus's arrays with `zarr.open_array("s3://...")`, one pair after the other
-or in 8 threads. MosaicML Streaming (MDS shards of 64 MB) and WebDataset (tar files of 8 pairs, through boto3) read
-the same arrays, written in their own formats; they are left out where they are not installed. Their epochs end in
-tensors or arrays of one pair each. The second epoch of each that keeps files finds them on the disk.
+small here (8 pairs of 4 coils), and ways that read ranges are faster elsewhere. Each way reads k-space, mask and target
+of every pair, in random order where it says so, and without maps. `zarr through s3fs` opens the corpus's arrays with
+`zarr.open_array("s3://...")`, one pair after the other or in 8 threads. MosaicML Streaming (MDS shards of 64 MB) and
+WebDataset (tar files of 8 pairs, through boto3) read the same arrays, written in their own formats; they are left out
+where they are not installed. The second epoch of each that keeps files finds them on the disk.
 
     python benchmarks/stores.py [PAIRS] [DELAY_MS]
 """
