@@ -7,7 +7,6 @@ own; its memory is the peak, less what the imports took.
 
     python benchmarks/many_pairs.py 1000 10000 100000
     python benchmarks/many_pairs.py --real 10000
-    python benchmarks/many_pairs.py --scheduler
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 STEPS = ("plan", "write", "finish", "open", "verify")
-RESULTS = Path(__file__).parent / "results" / "many_pairs.json"
-TASKS, TASK_SECONDS = 10_000, 0.01
 
 
 def recipe(folder, pairs):
