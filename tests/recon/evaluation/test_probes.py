@@ -155,16 +155,23 @@ def test_an_image_that_shows_nothing_scores_worst(kind):
 
 
 @pytest.mark.parametrize("contrast", [0.5, -0.5])
-def test_false_lesions_are_counted_by_place(contrast):
+@pytest.mark.parametrize("where", [(16, 20), (17, 21), (18, 22)])
+def test_a_false_lesion_is_found_wherever_it_is(contrast, where):
     lesions = LesionsSpec(diameter=4, contrast=contrast)
     reference = np.zeros(SHAPE, np.complex64)
     reference[4:-4, 4:-4] = 1
     assert set(false_lesions(1.2 * reference, reference, lesions).values()) == {0.0}  # brighter everywhere is no lesion
-    blobs = disc(SHAPE, (16, 20), 4) + 0.4 * disc(SHAPE, (32, 40), 4)  # the second is too faint
-    places = 10 * 14  # a grid of 4 pixels in 40 x 56
+    lesion, faint = disc(SHAPE, where, 4), 0.4 * disc(SHAPE, (32, 40), 4)
+    passing = 0
+    for y in range(10, 28):  # by hand: mean over a disc less mean over the ring around it
+        for x in range(12, 32):
+            inner, outer = disc(SHAPE, (y, x), 4), disc(SHAPE, (y, x), 8)
+            ring = outer - inner
+            passing += (lesion * inner).sum() / inner.sum() - (lesion * ring).sum() / ring.sum() >= 0.5
+    assert passing > 4
     for sign, name, other in ((1, "false_bright", "false_dark"), (-1, "false_dark", "false_bright")):
-        found = false_lesions(2 * (reference + sign * 0.5 * blobs), reference, lesions)
-        assert found["false_lesions"] == found[name] == pytest.approx(1 / places)
+        found = false_lesions(2 * (reference + sign * 0.5 * (lesion + faint)), reference, lesions)
+        assert found["false_lesions"] == found[name] == pytest.approx(passing / (40 * 56))
         assert found[other] == 0
 
 
