@@ -400,9 +400,9 @@ def test_a_harvest_goes_on_with_the_maps_that_it_was_begun_with(scans, tmp_path)
     root = zarr.open_group(str(tmp_path / "old.zarr.building"), mode="w", zarr_format=3)
     root.attrs["harvest"] = new["harvest"]
     old = harvest(spec, tmp_path / "old.zarr", SYNC)
-    assert (new["maps_version"], old["maps_version"]) == (3, 1)
+    assert (new["maps_version"], old["maps_version"]) == (4, 1)
     scan = open_scan(scans / "a.npy")
-    for library, version in ((new, 3), (old, 1)):
+    for library, version in ((new, 4), (old, 1)):
         found = library["sets"][1]
         profile = calibrate(scan, 1) if found["whitened"] else None
         with one_blas_thread():

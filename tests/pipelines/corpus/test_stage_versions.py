@@ -120,11 +120,11 @@ def test_an_export_keeps_the_versions(new, old, tmp_path):
 
 def test_later_versions_are_named(new, recipe, tmp_path):
     corpus = copied(new, tmp_path)
-    restage(corpus, {"maps": 4})
+    restage(corpus, {"maps": 5})
     assert verify(corpus).intact
     assert iterate(corpus, 1)["pairs"] == 4
     assert build(recipe, corpus, SYNC).status == "already there"
-    wanted = r"c\.zarr: its pairs need version 4 of the stage 'maps', and this Fathom .* makes versions up to 3"
+    wanted = r"c\.zarr: its pairs need version 5 of the stage 'maps', and this Fathom .* makes versions up to 4"
     with pytest.raises(StageVersionError, match=wanted):
         verify(corpus, replay=1)
     damage(corpus)
