@@ -97,24 +97,34 @@ class ShardCache:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _make_room(self, size: int) -> bool:
-        """Remove the least recently used files until `size` bytes more fit; False where they do not fit."""
+    def _held(self) -> tuple[list[tuple[int, int, str]], int]:
+        """When each whole file was last used, its bytes and its path; the bytes of all, also of those on their way."""
         files, held = [], 0
-        for entry in os.scandir(self._folder):
-            if not OURS.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
-                continue
-            status = entry.stat()
+        for entry, status in _listed(self._folder):
             if entry.name.endswith(".partial"):
                 held += 0 if _was_left(entry.path) else status.st_size
             else:
                 files.append((status.st_mtime_ns, status.st_size, entry.path))
                 held += status.st_size
+        return files, held
+
+    def _make_room(self, size: int) -> bool:
+        """Remove the least recently used files until `size` bytes more fit; False where they do not fit."""
+        files, held = self._held()
         for _, bytes_of_file, path in sorted(files):
             if held + size <= self._most:
                 break
             Path(path).unlink(missing_ok=True)
             held -= bytes_of_file
         return held + size <= self._most
+
+
+def _listed(folder: Path) -> list[tuple[os.DirEntry[str], os.stat_result]]:
+    """Fathom's files with their status; the folder is read again where another process renamed one meanwhile."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            entries = [e for e in os.scandir(folder) if OURS.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+            return [(entry, entry.stat()) for entry in entries]
 
 
 def _was_left(partial: str) -> bool:

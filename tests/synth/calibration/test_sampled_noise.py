@@ -76,7 +76,7 @@ def test_covariance_of_a_slice_that_fills_the_image(rng, lines, rows, reference)
 
 
 def test_the_error_is_the_scatter(rng):
-    found = [noise_of_samples(every(a_slice(rng, 2, (64, 56), radius=0.6), 2)) for _ in range(12)]
+    found = [noise_of_samples(every(a_slice(rng, 2, (64, 56), radius=0.6), 2)) for _ in range(8)]
     scatter = np.std([one.sigma for one in found], ddof=1)
     assert 0.5 < np.mean([one.error for one in found]) / scatter < 2
 
