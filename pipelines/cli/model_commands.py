@@ -27,7 +27,8 @@ def train_command(
     ] = None,
     device: Device = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Make four steps, tell how long all would take, and write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Train for a second, tell how long all would take, and write nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:

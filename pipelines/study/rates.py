@@ -19,6 +19,7 @@ import torch
 from recon.data.datasets import PairDataset
 from recon.evaluation.rows import reconstructions, rows_of
 from recon.models.catalogue import Reconstruction, named_baseline
+from recon.training.dry_run import seconds_of
 from recon.training.process_group import ProcessGroup, local_device
 from recon.training.run import Run
 from recon.training.settings import Training
@@ -33,7 +34,6 @@ from ..display.progress import Meter
 from .folder import StudyFolder
 from .stages import Stage
 
-ENOUGH = 1.0  # seconds after which a measurement ends
 TESTED = 4  # pairs of a test
 UNTOLD = (FathomError, OSError, ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError)
 
@@ -127,7 +127,7 @@ class _Rates:
                     run.advance(batch)
                 list(run.told(every=True))
 
-            return run, _seconds(step)
+            return run, seconds_of(step)
 
         dumped = settings.model_dump(mode="json", exclude={"name", "seed", "start", "data"})
         dumped["training"] |= {"steps": None, "epochs": None}
@@ -155,7 +155,7 @@ class _Rates:
                 for batch, images in reconstructions(tested, pairs, TESTED, self._device):
                     rows_of(batch, images, pairs)
 
-            return _seconds(step) / len(pairs)
+            return seconds_of(step) / len(pairs)
 
         return float(self._once(f"test {kind} {_shape(recipe)}", made))
 
@@ -199,20 +199,3 @@ def _pair(recipe: Recipe) -> tuple[Plan, float, float]:
         plan.pair(0)
         times.append(time.perf_counter() - started)
     return plan, times[0], times[1]
-
-
-def _seconds(step: Callable[[], None]) -> float:
-    """The time of a step: the mean of those within `ENOUGH` seconds after a first one, or the first if it takes longer.
-
-    The first step is slower, because it loads code and reserves memory.
-    """
-    started = time.perf_counter()
-    step()
-    first = time.perf_counter() - started
-    if first > 2 * ENOUGH:
-        return first
-    count, started, passed = 0, time.perf_counter(), 0.0
-    while count == 0 or passed < ENOUGH:
-        step()
-        count, passed = count + 1, time.perf_counter() - started
-    return passed / count

@@ -14,13 +14,11 @@ from ..errors import TrainingError
 from ..models.unrolled_sense import EARLIER, UnrolledSpec
 from .checkpoint import load_tensors, save_tensors
 from .model_files import CARD, NOTE, WEIGHTS, note_document
-from .settings import AdamSpec, Training
+from .settings import WITHOUT_EFFECT, AdamSpec, Training
 
 OURS = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
 LENGTH = ("steps", "epochs")
-FREE = {"start", "data.corpora", "data.validation"} | {
-    f"training.{name}" for name in ("checkpoint_seconds", "checkpointing", "tensorboard")
-}
+FREE = {"start", "data.corpora", "data.validation", *(f"training.{name}" for name in WITHOUT_EFFECT)}
 
 
 def as_begun(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str]) -> Training:
@@ -33,7 +31,7 @@ def as_begun(out: Path, settings: Training, corpora: Sequence[str], validation: 
 
 
 def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str], own: str) -> None:
-    """Make a folder that of this training; raises TrainingError if it holds another training, or something else.
+    """Begin this training in a folder, or find it there; raises TrainingError if another training or something else is.
 
     A training whose rates do not depend on its length goes on when it is made longer: its checkpoint is then one of the
     longer training, and its finished model is taken away until the longer training has one.
@@ -48,17 +46,23 @@ def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequ
     if begun["identity"] == identity:
         return
     shorter = _with_length_of(settings, begun)
-    if shorter is None or shorter.identity(corpora, validation, own=own) != begun["identity"]:
+    if shorter.identity(corpora, validation, own=own) != begun["identity"]:
         raise TrainingError(
             f"{out} holds another training, which differs in {_told(settings, begun)}; choose another --out"
         )
     _refuse_another_length(out, settings, shorter)
     checkpoint = out / "checkpoint.safetensors"
-    tensors, facts = load_tensors(checkpoint)
-    if settings.training.steps is not None and facts["state"]["step"] > settings.training.steps:
+    if not checkpoint.exists():
         raise TrainingError(
-            f"{out} has made {facts['state']['step']} steps already, more than training.steps = "
-            f"{settings.training.steps}; give more, or choose another --out"
+            f"{out} cannot go on, because it has no {checkpoint.name}; restore it, or choose another --out, and give "
+            f"start = '{out}' to begin from its weights"
+        )
+    tensors, facts = load_tensors(checkpoint)
+    made, length, place = facts["state"]["step"], settings.training, facts["loader"]
+    if made > (length.steps or made) or (place["epoch"], place["given"]) > (length.epochs or place["epoch"] + 1, 0):
+        raise TrainingError(
+            f"{out} has made {made} steps already, more than {_length(settings)} allows; give more, or choose another "
+            "--out"
         )
     save_tensors(checkpoint, tensors, {**facts, "identity": identity})
     for name in (WEIGHTS, CARD):

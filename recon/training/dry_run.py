@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from .process_group import ProcessGroup, local_device
 from .run import Run
 from .settings import Training
 
-STEPS = 3  # timed after a first one, in which libraries choose their kernels
+ENOUGH = 1.0  # seconds after which a measurement ends
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,26 @@ class DryRun:
         return self.steps * self.seconds_of_a_step
 
 
+def seconds_of(step: Callable[[], None]) -> float:
+    """Seconds of a step: the median within `ENOUGH` seconds after a first one, or the first if that takes longer.
+
+    The first step is slower, because it loads code and reserves memory; on a GPU, later ones record graphs.
+    """
+    started = time.perf_counter()
+    step()
+    first = time.perf_counter() - started
+    if first > 2 * ENOUGH:
+        return first
+    times: list[float] = []
+    while not times or sum(times) < ENOUGH:
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
 def dry_run(settings: Training, model: nn.Module | OwnModel | None = None, *, device: str | None = None) -> DryRun:
-    """Make four steps of a training and forget them; nothing is written.
+    """Make steps of a training for a second, and forget them; nothing is written.
 
     Parameters and exceptions are those of `train`; a network of one's own is changed in place.
     """
@@ -45,12 +65,12 @@ def dry_run(settings: Training, model: nn.Module | OwnModel | None = None, *, de
         run = Run(settings, corpora, validation, Path(), "", ProcessGroup.join(chosen), chosen, own)
         batches = run.loader.endless()
         run.model.train()
-        started = time.perf_counter()
-        for k in range(1 + STEPS):
+
+        def step() -> None:
             run.advance(next(batches))
             run.state.step += 1
             list(run.told(every=True))  # waits for the device
-            started = time.perf_counter() if k == 0 else started
-    seconds = (time.perf_counter() - started) / STEPS
+
+        seconds = seconds_of(step)
     parameters = sum(p.numel() for p in run.model.parameters())
     return DryRun(sum(map(len, corpora)), parameters, run.steps, seconds, str(chosen))

@@ -20,6 +20,8 @@ from ..models.variational import VariationalSpec
 from .losses import Loss
 from .model_files import weights_file
 
+WITHOUT_EFFECT = ("checkpoint_seconds", "checkpointing", "tensorboard")  # keys of [training] that change no weight
+
 
 class DataSpec(Spec):
     """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop.
@@ -173,7 +175,7 @@ class Training(Spec):
 
         `own` is the identity of a network that the settings do not describe.
         """
-        how: Any = {"data": True, "start": True, "training": {"checkpoint_seconds", "checkpointing", "tensorboard"}}
+        how: Any = {"data": True, "start": True, "training": {*WITHOUT_EFFECT}}
         start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
         facts += [own] if own else []

@@ -45,7 +45,7 @@ class Stopping:
         self._give_back()
 
     def stop(self) -> None:
-        """Stop as the signal would have done; what was asked for is done now."""
+        """Stop as the signal would have: raise KeyboardInterrupt for SIGINT, SystemExit for SIGTERM."""
         if self.asked is signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + signal.SIGTERM)

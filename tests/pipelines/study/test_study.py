@@ -104,7 +104,7 @@ def study(tmp_path, photos):
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch):
     """A plan repeats steps for a second each; once is enough here."""
-    monkeypatch.setattr("pipelines.study.rates.ENOUGH", 0.0)
+    monkeypatch.setattr("recon.training.dry_run.ENOUGH", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_a_plan_times_this_machine_and_runs_nothing(study, tmp_path):
 
 def test_rates_are_of_the_actual_steps(study, tmp_path, monkeypatch):
     """A network whose step takes 0.2 s at least is told to take 0.2 s a step at least; its test likewise."""
-    monkeypatch.setattr("pipelines.study.rates.ENOUGH", 0.2)
+    monkeypatch.setattr("recon.training.dry_run.ENOUGH", 0.2)
     step = Run.advance
 
     def slow(self, batch):

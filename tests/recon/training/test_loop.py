@@ -159,11 +159,27 @@ def test_a_longer_training_goes_on_to_the_same_bits(corpus, tmp_path):
     assert load_model(tmp_path / "longer")[1]["identity"] == load_model(tmp_path / "whole")[1]["identity"]
     assert [line["step"] for line in lines_of(tmp_path / "longer" / "metrics.jsonl")] == list(range(1, 13))
     assert check_training(tmp_path / "longer")[0] == []
-    with pytest.raises(TrainingError, match=r"12 steps already, more than training.steps = 9"):
+    with pytest.raises(TrainingError, match=r"12 steps already, more than training.steps = 9 allows"):
         train(how(9), tmp_path / "longer", device="cpu")
     with pytest.raises(TrainingError, match=r"differs in optimiser.rate; choose another"):
         train(how(12, rate=0.5), tmp_path / "longer", device="cpu")
     assert load_model(tmp_path / "longer")[1]["steps"] == 12
+
+
+def test_epochs_are_added_but_not_taken_away(corpus, tmp_path):
+    def how(epochs):
+        length = {"steps": None, "epochs": epochs, "batch_size": 5}
+        return settings(corpus, training=length, optimiser={"schedule": "constant"})
+
+    train(how(2), tmp_path / "t", device="cpu")
+    assert train(how(3), tmp_path / "t", device="cpu")["steps"] == 6
+    before = weights(tmp_path / "t")
+    with pytest.raises(TrainingError, match=r"6 steps already, more than training.epochs = 2 allows"):
+        train(how(2), tmp_path / "t", device="cpu")
+    (tmp_path / "t" / "checkpoint.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"cannot go on, because it has no checkpoint.safetensors"):
+        train(how(4), tmp_path / "t", device="cpu")
+    assert weights(tmp_path / "t") == before
 
 
 def test_a_dry_run_tells_the_time_and_writes_nothing(corpus, tmp_path):
