@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
 import numpy as np
+import peers_cg
 import torch
 from conftest import recipe_data, write_photos
 from gpu_measures import Report, batch_of, eager, memory, profiled, quartiles, waits
@@ -38,6 +39,7 @@ from recon.models.cuda_graphs import FLAG
 from recon.models.rbf import RbfTable, _Rbf, rbf
 from recon.models.sense import Sense
 from recon.models.solvers import conjugate_gradient
+from recon.models.unet import UNet
 from recon.models.unrolled_sense import DenoiserSpec, UnrolledSpec
 from recon.models.variational import VariationalSpec
 from recon.training.loop import train
@@ -393,6 +395,56 @@ def _():
 
         row = {"parameters": sum(p.numel() for p in model.parameters()), "MB": memory(step, DEVICE)}
         found[f"{cascades} cascades"] = row | {"step": quartiles(step, 5)}
+    return found
+
+
+@REPORT.part("CG of peers", 10)
+def _():
+    """As many conjugate gradients by mrpro and deepinv, where they are installed, on the same card and problem."""
+    found = {}
+    for points in (False, True):
+        batch = batch_of(1, SIZE, DEVICE, points=points)
+        coil_maps, mask, kspace = (batch[key][0] for key in ("sens_maps", "mask", "masked_kspace"))
+        given = kspace, coil_maps, mask[0].float().expand(SIZE[1:]).contiguous(), 32
+        model = Sense(batch["sens_maps"], batch["mask"])
+        with torch.no_grad():
+            right = model.adjoint(batch["masked_kspace"])
+            ours = model.solve(right, None, None, 32, 0.0)
+            row = {"fathom": quartiles(lambda m=model, r=right: m.solve(r, None, None, 32, 0.0), 9, warm=4)}
+            for name, way in peers_cg.WAYS.items():
+                try:
+                    image = way(*given)
+                except ImportError as error:
+                    row[name] = repr(error)
+                    continue
+                differs = float((image - ours[0]).norm() / ours.norm())
+                row[name] = quartiles(lambda way=way, given=given: way(*given), 9) | {"differs by": differs}
+        found["points" if points else "lines"] = row
+    return found
+
+
+@REPORT.part("compiled", 60)
+def _():
+    """A step of the U-net, forward and backward: by torch's operations, and by torch.compile without and with graphs."""
+    found = {}
+    for size in (1,) if TINY else (1, 8):
+        net = UNet(4, 2) if TINY else UNet(32, 3, bf16=True)
+        net, image = net.to(DEVICE), batch_of(size, SIZE, DEVICE, points=False)["target"]
+
+        def step(net, image=image):
+            net.zero_grad()
+            torch.view_as_real(net(image)).square().mean().backward()
+
+        began = time.monotonic()
+        compiled = torch.compile(net)
+        step(compiled)
+        found[f"seconds to compile, {size}"] = round(time.monotonic() - began, 1)
+        found[f"torch.compile, {size}"] = quartiles(lambda step=step, net=compiled: step(net), 20, warm=5)
+        if DEVICE.type == "cuda":
+            found[f"torch.compile with graphs, {size}"] = quartiles(
+                lambda step=step, net=torch.compile(net, mode="reduce-overhead"): step(net), 20, warm=5
+            )
+        found[f"torch's operations, {size}"] = quartiles(lambda step=step, net=net: step(net), 20, warm=5)
     return found
 
 

@@ -23,6 +23,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLA
 
 import maps
 import numpy as np
+import peers_cg
 import torch
 import torchvision_standin
 
@@ -55,33 +56,14 @@ def barts(kspace, coil_maps, mask):
         return read_array(Path(folder, "x"))[0]
 
 
-def mrpros(kspace, coil_maps, mask):
-    from mrpro.algorithms.optimizers import cg
-    from mrpro.operators import FastFourierOp, SensitivityOp
+def of_peer(way):
+    """One of `peers_cg`, from arrays of numpy."""
 
-    sampled = torch.from_numpy(mask.astype(np.float32))
-    coils, fourier = SensitivityOp(torch.from_numpy(coil_maps)[:, None]), FastFourierOp(dim=(-2, -1))
+    def image(kspace, coil_maps, mask):
+        sampled = np.ascontiguousarray(np.broadcast_to(mask, maps.SHAPE), np.float32)
+        return way(*(torch.from_numpy(a) for a in (kspace, coil_maps, sampled)), ITERATIONS).numpy()
 
-    def normal(x):
-        return coils.adjoint(*fourier.adjoint(fourier(*coils(x))[0] * sampled))
-
-    (right,) = coils.adjoint(*fourier.adjoint(torch.from_numpy(kspace)[None, :, None]))
-    with torch.no_grad():
-        (image,) = cg(normal, right, max_iterations=ITERATIONS, tolerance=0.0)
-    return image.squeeze().numpy()
-
-
-def deepinvs(kspace, coil_maps, mask):
-    from deepinv.optim.linear import conjugate_gradient
-    from deepinv.physics import MultiCoilMRI
-
-    sampled = torch.from_numpy(np.broadcast_to(mask, maps.SHAPE).astype(np.float32))
-    physics = MultiCoilMRI(mask=sampled, coil_maps=torch.from_numpy(coil_maps)[None], img_size=maps.SHAPE)
-    measured = torch.view_as_real(torch.from_numpy(kspace)).movedim(-1, 0)[None]
-    with torch.no_grad():
-        right = physics.A_adjoint(measured)
-        image = conjugate_gradient(lambda x: physics.A_adjoint(physics.A(x)), right, max_iter=ITERATIONS, tol=0.0)
-    return torch.complex(image[0, 0], image[0, 1]).numpy()
+    return image
 
 
 def ways():
@@ -90,10 +72,10 @@ def ways():
     if shutil.which("bart"):
         found["bart"] = barts
     torchvision_standin.install()
-    for name, way in (("mrpro", mrpros), ("deepinv", deepinvs)):
+    for name, way in peers_cg.WAYS.items():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-            found[name] = way
+            found[name] = of_peer(way)
     return found
 
 
