@@ -6,7 +6,7 @@ import os
 import sys
 
 from .doctor import shadowed_rooms
-from .interrupt import stopped
+from .interrupt import STOPPED, stopped
 
 
 def main() -> None:
@@ -26,3 +26,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         stopped()
+    except SystemExit as end:
+        if end.code == STOPPED:  # Typer's, for Ctrl-C before the command has begun; a command itself ends in `stopped`
+            stopped()
+        raise
