@@ -67,13 +67,12 @@ def reconstruct(
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
-            batch, reference, limits = batch_of(scan[number], profile, how, scan.calibration_of(number), sets)
+            batch, reference, limits = batch_of(scan[number], profile, how, scan.calibration_of(number), sets, chosen)
             notes += [f"slice {number}: {limit}" for limit in limits]
-            on_device = {name: tensor.to(chosen) for name, tensor in batch.items()}
-            images.append(image := _image(network, on_device))
+            images.append(image := _image(network, batch))
             if probes:
                 _refuse_empty(batch, f"{path}, slice {number}", limits)
-                maps.append(noise_map(network, on_device, probes))
+                maps.append(noise_map(network, batch, probes))
             title = str(card.get("name", model))
             if reference is not None and reference.any():
                 rows.append({"slice": number, **slice_metrics(image, reference)})

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from synth.calibration.espirit import ITERATIONS, LEAST, NOISE_ALONE, SPACING, positions_of, spline
+from synth.calibration.espirit_maps import EspiritMaps
 from synth.calibration.map_phase import AIR, ROUNDS, TINY, referenced
 from synth.calibration.patches import MARGIN, noise_edge, reference_block
 from synth.physics import centre_block
@@ -37,6 +38,10 @@ class DeviceMaps:
     maps: Tensor
     eigenvalues: Tensor
     notes: tuple[tuple[str, ...], ...]
+
+    def of_slice(self, number: int) -> EspiritMaps:
+        """The maps of a slice, copied to the host."""
+        return EspiritMaps(self.maps[number].cpu().numpy(), self.eigenvalues[number].cpu().numpy(), self.notes[number])
 
 
 @torch.no_grad()

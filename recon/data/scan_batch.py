@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from synth.calibration.espirit import espirit
+from synth.calibration.espirit_maps import EspiritMaps
 from synth.calibration.noise_profile import NoiseProfile, whiten
 from synth.calibration.scan_noise import calibrate
 from synth.errors import CalibrationError, ScanError
@@ -17,6 +18,9 @@ from synth.scans.scan import Kspace, Scan
 from synth.stages.mask import Mask
 from synth.stages.mask_lines import RegularSpec
 
+from .device_espirit import device_espirit
+
+HOST = torch.device("cpu")
 FEWEST = 8  # reference lines for coil maps
 
 
@@ -60,9 +64,17 @@ def noise_of(scan: Scan) -> tuple[NoiseProfile | None, list[str]]:
 
 
 def batch_of(
-    kspace: Kspace, profile: NoiseProfile | None, how: Undersampling, calibration: Kspace | None = None, sets: int = 1
+    kspace: Kspace,
+    profile: NoiseProfile | None,
+    how: Undersampling,
+    calibration: Kspace | None = None,
+    sets: int = 1,
+    device: torch.device = HOST,
 ) -> tuple[dict[str, torch.Tensor], np.ndarray | None, tuple[str, ...]]:
     """A batch of one, as the loader gives it; the image from all measured lines if `how` undersamples; notes of maps.
+
+    The batch lies on `device`, where its maps are computed if that is a GPU. The noise is learnt on the host: once for
+    a scan, in 20 to 130 ms (in some seconds from samples), while maps take 150 to 300 ms for every slice.
 
     Coil maps are from the reference lines in k-space, or where these are too few from a separate calibration scan. With
     several `sets` of maps, maps are [batch set coil y x], and the image is [set y x]. Maps are 0 where the lines hold
@@ -80,7 +92,7 @@ def batch_of(
         few = f"{min(height, width)} reference lines at k-space's centre"
         raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
     try:
-        found = espirit(source, reference=(min(24, height), min(24, width)), sets=sets, sigma=sigma)
+        found = _espirit(source, (min(24, height), min(24, width)), sets, sigma, device)
     except ValueError as error:
         raise ScanError(str(error)) from None
     maps = found.sets(0) if sets > 1 else found.maps[0]
@@ -93,4 +105,11 @@ def batch_of(
         "acceleration": np.float32(how.acceleration if how.acceleration > 1 else np.nan),  # no file states it
         "acceleration_net": np.float32(mask.size / mask.sum()),
     }
-    return {name: torch.from_numpy(np.array(a))[None] for name, a in arrays.items()}, reference, found.notes
+    return {name: torch.from_numpy(np.array(a))[None].to(device) for name, a in arrays.items()}, reference, found.notes
+
+
+def _espirit(kspace: Kspace, reference: tuple[int, int], sets: int, sigma: float, device: torch.device) -> EspiritMaps:
+    if device.type == "cpu":
+        return espirit(kspace, reference=reference, sets=sets, sigma=sigma)
+    lines = torch.from_numpy(np.ascontiguousarray(kspace, np.complex64))[None].to(device)
+    return device_espirit(lines, reference=reference, sets=sets, sigma=sigma).of_slice(0)

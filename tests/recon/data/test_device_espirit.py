@@ -1,10 +1,16 @@
+import contextlib
+import json
+
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
+from pipelines.models.reconstruct import reconstruct
 from recon.data.device_espirit import _at_centre, _smooth_phase, _start, _vortices, device_espirit
+from recon.data.scan_batch import Undersampling
 from synth.calibration.espirit import espirit
 from synth.calibration.map_phase import referenced
 from synth.physics import fft2c
@@ -88,3 +94,20 @@ def test_refusals():
     kspace[1, :, :, 38] = 0
     with pytest.raises(ValueError, match="is not fully sampled"):
         device_espirit(kspace)
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_a_scan_is_reconstructed_with_maps_of_the_gpu(sets, tmp_path):
+    """Images of `reconstruct` on a pretended GPU are those of the CPU, and maps are computed where the network is."""
+    np.save(tmp_path / "k.npy", volume(2, wraps=sets == 2))
+    how = {"axes": "slice coil y x", "sets": sets, "probes": 0}
+    found = {}
+    for device in ("cpu", "cuda"):
+        with pretended_gpu() if device == "cuda" else contextlib.nullcontext() as seen:
+            reconstruct("cg-sense:4", tmp_path / "k.npy", tmp_path / device, Undersampling(2, 24), device, **how)
+        found[device] = np.load(tmp_path / device / "images.npy")
+    assert not seen.refused
+    assert any("_linalg_eigh" in name for name in seen.kernels)
+    assert found["cuda"] == pytest.approx(found["cpu"], abs=1e-3 * float(np.abs(found["cpu"]).max()))
+    notes = [json.loads((tmp_path / device / "summary.json").read_text())["notes"] for device in ("cpu", "cuda")]
+    assert notes[0] == notes[1]
