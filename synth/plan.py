@@ -17,7 +17,6 @@ from .scan_pair import pair_from_scan
 from .sources.crimes import MEANING, SourceFinding, crimes_of_kspace
 from .sources.photos import Photo, read_photo
 from .sources.scan_slices import ScanItem, ScansSpec
-from .stages.sampling import samples_points
 from .version import SCAN_STAGES, __version__
 
 SHARD_BYTES = 128 * 2**20
@@ -203,7 +202,7 @@ class Plan:
     def bucket(self, coils: int, matrix: tuple[int, int], indices: Sequence[int] = ()) -> BucketPlan:
         """The bucket of a shape, with the indices of its pairs."""
         size = (self.recipe.target.readout(matrix).samples, matrix[1])
-        lines = not samples_points(self.recipe.sampling)
+        lines = not self.recipe.sampling.packs_points
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
         sets = getattr(self.recipe.coils, "espirit_sets", 1)

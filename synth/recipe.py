@@ -20,7 +20,7 @@ from .stages.coils import CoilsSpec, EspiritSpec, LibrarySpec, LoopsSpec, draw_c
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
-from .stages.sampling import SamplingSpec, samples_points
+from .stages.sampling import SamplingSpec
 from .stages.target import TargetSpec
 from .storage.corpus_files import content_hash_of
 from .storage.place import local_path
@@ -77,10 +77,11 @@ class Recipe(Spec):
             self._refuse_wires_in_the_object(coils)
         if self.noise.covariance != "white" and coils.count is not None and not self.own_maps:
             covariance_factor(recipe.noise.covariance, coils.count)
-        if samples_points(self.sampling) and self.target.readout_oversampling > 1:
+        if self.sampling.packs_points and self.target.readout_oversampling > 1:
             raise ValueError(
-                f"target.readout_oversampling = {self.target.readout_oversampling} cannot be used with sampling.kind "
-                f"'{self.sampling.kind}', where y is a second phase encoding and not the readout; set it to 1"
+                f"target.readout_oversampling = {self.target.readout_oversampling} cannot be used with masks of points "
+                f"(sampling.kind '{self.sampling.kind}', where y is a second phase encoding, or "
+                "sampling.partial_fourier_y); set it to 1"
             )
         for y, x in self.target.matrix if self.target.fit != "native" else ():
             self.sampling.capacity((y * self.target.readout_oversampling, x))

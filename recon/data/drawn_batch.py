@@ -76,7 +76,7 @@ class Drawing:
             return self._masks[size]
         sampling = self._plan.recipe.sampling
         mask = sampling.draw(rng(self._plan.recipe.seed, "sampling", index), size)
-        if isinstance(sampling, FIXED):
+        if isinstance(sampling, FIXED) and sampling.is_whole:
             self._masks[size] = mask.sampled, mask.acceleration
         return mask.sampled, mask.acceleration
 

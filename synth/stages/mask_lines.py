@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..physics import centre_block
-from ..settings.spec import Spec
 from .mask import Mask, Sampled, Size, check_reference, exactly
+from .mask_extent import MaskSpec
 
 
 def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int = 0) -> Sampled:
@@ -25,7 +25,7 @@ def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int =
     return sampled
 
 
-class LinesSpec(Spec):
+class LinesSpec(MaskSpec):
     """Base of masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
 
     acceleration: float = Field(default=4.0, ge=1)
@@ -53,7 +53,7 @@ class LinesSpec(Spec):
             raise ValueError(f"sampling.acceleration {self.acceleration:g} has no regular mask; give a whole number")
         return int(self.acceleration)
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for."""
         return self.line_count(size[1])
 
@@ -67,7 +67,7 @@ class LinesSpec(Spec):
         return np.setdiff1d(np.arange(n), np.arange(n)[centre_block(n, self.reference_lines)])
 
 
-class RegularSpec(Spec):
+class RegularSpec(MaskSpec):
     """``kind = "regular"``: every R-th line through k-space's centre, and the reference lines (Knoll 2019)."""
 
     kind: Literal["regular"] = "regular"
@@ -75,11 +75,11 @@ class RegularSpec(Spec):
     reference_lines: int = Field(default=24, ge=0)
     offset: int = Field(default=0, ge=0, le=10**6, description="shift of the regular lines; 0 samples the centre line")
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for."""
         return int(self._mask(size).sampled.sum())
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """The mask; nothing is drawn."""
         return self._mask(size)
 
@@ -93,7 +93,7 @@ class UniformSpec(LinesSpec):
 
     kind: Literal["uniform"] = "uniform"
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw the lines outside the reference."""
         n = size[1]
         return self._with_reference(
@@ -107,7 +107,7 @@ class GaussianSpec(LinesSpec):
     kind: Literal["gaussian"] = "gaussian"
     width: float = Field(default=0.2, gt=0)
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw the lines outside the reference, near ones with higher probability."""
         n = size[1]
         others = self._others(n)
@@ -148,7 +148,7 @@ class VariableDensitySpec(LinesSpec):
     power: float | None = Field(default=None, gt=0, description="default: the least of 4, 5, 6 ... that fits")
     tries: int = Field(default=10, ge=1, le=1000)
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; raises ValueError where no density fits."""
         self._density(size[1])
         return self.line_count(size[1])
@@ -161,7 +161,7 @@ class VariableDensitySpec(LinesSpec):
                 return lustig_density(n, wanted, self.reference_lines, power)
         return lustig_density(n, wanted, self.reference_lines, powers[-1])
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw `tries` masks with exactly the wanted lines; keep the one of least peak interference.
 
         Interference is max |F^-1 (mask / density)| off the main lobe. Lustig draws again until the count is within a
@@ -179,7 +179,7 @@ class VariableDensitySpec(LinesSpec):
         return Mask(best, self.acceleration)
 
 
-class FastmriSpec(Spec):
+class FastmriSpec(MaskSpec):
     """``kind = "fastmri-random" | "fastmri-equispaced" | "fastmri-equispaced-fraction"``: fastMRI's masks, bit for bit.
 
     RandomMaskFunc, EquiSpacedMaskFunc and EquispacedMaskFractionFunc of fastmri.data.subsample, with numpy's legacy
@@ -191,7 +191,7 @@ class FastmriSpec(Spec):
     acceleration: int = Field(default=4, ge=1)
     center_fraction: float = Field(default=0.08, gt=0, lt=1)
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; a random mask has more with a probability below 1e-12."""
         n, low = size[1], self._low(size[1])
         if low == 0 and self.kind != "fastmri-equispaced":
@@ -208,7 +208,7 @@ class FastmriSpec(Spec):
         exceeded = scipy.special.bdtrc(np.arange(n - low + 1), n - low, p)  # P(more lines than k outside the centre)
         return low + int(np.argmax(exceeded < 1e-12))
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw a seed, and the mask that fastMRI makes of it."""
         seed = int(rng.integers(2**32))
         return Mask(self.mask(size[1], seed), float(self.acceleration), {"mask_seed": float(seed)})

@@ -10,14 +10,30 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..physics import centre_block
-from ..settings.spec import Spec
 from .mask import Mask, Sampled, Size, check_reference, exactly
+from .mask_extent import MaskSpec, ellipse
 
 
-class PointsSpec(Spec):
+class PointsSpec(MaskSpec):
     """Base of masks over two phase encodings, y and x; `reference_lines` is the side of the fully sampled centre."""
 
     reference_lines: int = Field(default=24, ge=0)
+    shutter: Literal["elliptical"] | None = Field(
+        default=None, description="'elliptical' leaves out k-space's corners, 1 - pi / 4 of it"
+    )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether k-space is measured to all of its ends."""
+        return super().is_whole and self.shutter is None
+
+    @property
+    def _draws_points(self) -> bool:
+        return True
+
+    def _cut(self, mask: Mask, rng: np.random.Generator, size: Size) -> Mask:
+        inside = mask if self.shutter is None else Mask(mask.sampled & ellipse(size), mask.acceleration, mask.drawn)
+        return super()._cut(inside, rng, size)
 
     def _centre(self, size: Size) -> Sampled:
         check_reference(self.reference_lines, min(size))
@@ -33,11 +49,11 @@ class Regular2DSpec(PointsSpec):
     acceleration: tuple[int, int] = (2, 2)  # y, x
     shift: int = Field(default=0, ge=0, le=10**6, description="columns of shift from each sampled row to the next")
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Points that a pair needs room for."""
         return int(self._mask(size).sampled.sum())
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """The mask; nothing is drawn."""
         return self._mask(size)
 
@@ -63,7 +79,7 @@ class PoissonSpec(PointsSpec):
         default=3.0, ge=0, le=100, description="disc radius at k-space's edge over that at its centre, minus 1"
     )
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Points that a pair needs room for."""
         count = int(size[0] * size[1] / self.acceleration)
         if count < max(int(self._centre(size).sum()), 1):
@@ -73,9 +89,9 @@ class PoissonSpec(PointsSpec):
             )
         return count
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Throw darts in one pass at the calibrated disc size, then drop or add points until the count is exact."""
-        centre, wanted = self._centre(size), self.capacity(size)
+        centre, wanted = self._centre(size), self._capacity(size)
         scale = _poisson_scale(size, wanted, self.reference_lines, self.growth)
         sampled = poisson_disc(centre, scale * _disc_growth(size, self.growth), rng)
         return Mask(exactly(wanted, sampled, ~centre, rng), self.acceleration)

@@ -11,26 +11,30 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ..settings.spec import Spec
 from ..storage.arrays import load_array
 from .mask import Mask, Sampled, Size
+from .mask_extent import MaskSpec
 from .mask_lines import FastmriSpec, GaussianSpec, RegularSpec, UniformSpec, VariableDensitySpec
-from .mask_points import PointsSpec, PoissonSpec, Regular2DSpec
+from .mask_points import PoissonSpec, Regular2DSpec
 
 
-class FileSpec(Spec):
+class FileSpec(MaskSpec):
     """``kind = "file"``: a mask from an .npy file, lines [x] or points [y x]; anything but 0 and NaN is sampled."""
 
     kind: Literal["file"] = "file"
     path: str
 
-    def capacity(self, size: Size) -> int:
+    def _capacity(self, size: Size) -> int:
         """Lines or points that a pair needs room for."""
         return int(self._mask(size).sampled.sum())
 
-    def draw(self, rng: np.random.Generator, size: Size) -> Mask:
+    def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """The mask; nothing is drawn."""
         return self._mask(size)
+
+    @property
+    def _draws_points(self) -> bool:
+        return self.load().ndim == 2
 
     def load(self) -> Sampled:
         """The mask in the file; raises ValueError where the file holds no mask."""
@@ -63,8 +67,3 @@ SamplingSpec = Annotated[
     | FileSpec,
     Field(discriminator="kind"),
 ]
-
-
-def samples_points(spec: Spec) -> bool:
-    """Whether a sampling section makes masks of points, so that y is a phase encoding."""
-    return isinstance(spec, PointsSpec) or (isinstance(spec, FileSpec) and spec.load().ndim == 2)
