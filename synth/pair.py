@@ -114,7 +114,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     phase = recipe.phase.draw(rng(seed, "phase", index))
 
     maps_index = int(rng(seed, "maps", index).integers(coils.sets))
-    maps, gain = recipe.noise.received(map_cache.get(coils, seed, maps_index, matrix))  # [coil y x], [y x] or 1
+    maps, gain = _received(recipe, maps_index, matrix)  # [coil y x], [y x] or 1
     image = magnitude * gain * phase.on(matrix)  # [y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
@@ -150,6 +150,16 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
         **lesions,
     }
     return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
+
+
+def _received(
+    recipe: Recipe, maps_index: int, matrix: tuple[int, int]
+) -> tuple[NDArray[np.complex64], NDArray[np.float32] | float]:
+    """The maps of the coils that a pair has, and how much brighter they make its image."""
+    coils = recipe.coils
+    assert not isinstance(coils, EspiritSpec)  # 'espirit' is for scans alone
+    maps, gain = recipe.noise.received(map_cache.get(coils, recipe.seed, maps_index, matrix))
+    return maps, gain * map_cache.shading(coils, recipe.seed, maps_index, matrix)
 
 
 def _levels(

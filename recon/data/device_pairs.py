@@ -35,8 +35,8 @@ class DevicePairs(VirtualPairs):
     also Poisson discs) and the SNR. It reads photographs and resizes them (but for `target.zoom`), and makes maps of
     the kinds ``birdcage`` and ``library``, once per set; for ``loops`` it computes the fields on 40 x 40 nodes. The
     device does the rest: crops, zooms, outlines, phases, maps between nodes, transforms, noise of every kind, and the
-    reference. Every kind of phase, coils, noise and sampling can be used; scans, lesions and
-    `noise.whiten` cannot.
+    reference. Every kind of phase, coils, noise and sampling can be used; scans, lesions,
+    `noise.whiten` and `coils.shading` cannot.
 
     A pair is a function of the recipe, its source, its index and the kind of `device`. A CPU's pairs are those of
     `VirtualPairs`, made one by one by the line. A GPU's pairs have noise from the generator in `recon.data.philox`;
@@ -76,8 +76,12 @@ class DevicePairs(VirtualPairs):
             raise RecipeError("source.kind 'scans' has k-space of its own; build a corpus, and read it by PairDataset")
         if recipe.target.lesions is not None:
             raise RecipeError("target.lesions are placed by a search in each image, on the host; use VirtualPairs")
-        if recipe.noise.whiten:
-            raise RecipeError("noise.whiten is done on the host; use VirtualPairs, or leave it out")
+        for key, asked in (
+            ("noise.whiten", recipe.noise.whiten),
+            ("coils.shading", getattr(recipe.coils, "shading", 0)),
+        ):
+            if asked:
+                raise RecipeError(f"{key} is done on the host; use VirtualPairs, or leave it out")
         super().__init__(recipe, with_maps=with_maps, oversampled=oversampled)
         self._by_the_line = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"
         self._photos = DevicePhotos(self.plan, photo_bytes)

@@ -96,17 +96,26 @@ class LoopCoils:
         return np.stack(maps)
 
     def maps(self, shape: tuple[int, int], nodes: int = 40) -> Maps:
-        """Maps [coil y x], normalised.
+        """Maps [coil y x], normalised."""
+        return normalise(self._on_pixels(shape, nodes))
 
-        The field is analytic where there is no wire, so it is evaluated on nodes x nodes Chebyshev points and
+    def shading(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Brightness [y x] of an image that these coils receive: the fields' root sum of squares, 1 at the centre."""
+        strength = rss(self._on_pixels(shape))
+        return np.asarray(strength / strength[shape[0] // 2, shape[1] // 2], np.float32)
+
+    def _on_pixels(self, shape: tuple[int, int], nodes: int = 40) -> NDArray[np.complexfloating]:
+        """The fields [coil y x].
+
+        A field is analytic where there is no wire, so it is evaluated on nodes x nodes Chebyshev points and
         interpolated: 75 times fewer evaluations at 320x368, exact to single precision (see the test). Where a wire may
         pass through the field of view, every pixel is evaluated.
         """
         if self.nearest_wire <= 1:
             diagonal = np.hypot(*shape)
-            return normalise(self.fields(*(2 * (np.arange(n) - n // 2) / diagonal for n in shape)))
+            return self.fields(*(2 * (np.arange(n) - n // 2) / diagonal for n in shape))
         to_y, fields, to_x = self.on_nodes(shape, nodes)
-        return normalise(to_y @ fields @ to_x.T)
+        return to_y @ fields @ to_x.T
 
     def on_nodes(self, shape: tuple[int, int], nodes: int = 40) -> tuple[Maps, Maps, Maps]:
         """Fields [coil node node], and the matrices [y node] and [x node] that interpolate them to pixels.

@@ -105,6 +105,11 @@ class LoopsSpec(Spec):
     tilt: Range = (-0.15, 0.15)  # rad
     jitter: float = Field(default=0.25, ge=0, le=0.5)  # as a fraction of the angle between neighbours
     overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
+    shading: bool | None = Field(  # not given: not in the hash of the recipe
+        default=None,
+        description="references are brighter near the coils, as in scans: an image times the root sum of squares of "
+        "the loops' fields, which is 1 at the centre",
+    )
 
     @property
     def nearest_wire(self) -> float:

@@ -6,6 +6,7 @@ N // 2. A spec draws a field; ``on(shape)`` gives the factor to apply, and ``num
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -154,24 +155,79 @@ class Knoll2020Phase(Phase):
         return np.ones((shape[0], 1)), -np.sin(4 * u**2)[:, None]
 
 
-class NoPhaseSpec(Spec):
+@dataclass(frozen=True)
+class ShiftedPhase(Phase):
+    """A phase plus 2 pi (shift_y y + shift_x x), which shifts k-space by so many samples along y and x.
+
+    By the Fourier shift theorem, exp(2 pi i s y) m has the k-space M(k - s): the echo's peak lies s samples after the
+    centre. Gradient delays and field gradients through the object do this to scans.
+    """
+
+    phase: Phase
+    shift_y: float  # samples, or cycles per field of view
+    shift_x: float
+
+    def radians(self, shape: tuple[int, int]) -> FloatImage:
+        """Phase [y x] in rad."""
+        along_y, along_x = self._along(shape)
+        return (self.phase.radians(shape) + along_y[:, None] + along_x).astype(np.float32)
+
+    def factors(self, shape: tuple[int, int]) -> tuple[Factor, Factor]:
+        """Those of the phase, and the ramps along y and x."""
+        left, right = self.phase.factors(shape)
+        along_y, along_x = self._along(shape)
+        ones = [np.ones(n) for n in shape]
+        return np.column_stack([left, along_y, ones[0]]), np.column_stack([right, ones[1], along_x])
+
+    def numbers(self) -> dict[str, Any]:
+        """What was drawn, by name."""
+        return {**self.phase.numbers(), "phase_echo_shift_y": self.shift_y, "phase_echo_shift_x": self.shift_x}
+
+    def _along(self, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        y, x = (2 * np.pi * coordinates(n).astype(np.float64) for n in shape)
+        return self.shift_y * y, self.shift_x * x
+
+
+class EchoSpec(Spec):
+    """Base of phase sections: subclasses draw a phase, to which the shift of the echo is added."""
+
+    echo_shift: Range | None = Field(
+        default=None,
+        description="samples by which k-space is shifted, in a random direction: a linear phase of so many cycles per "
+        "field of view; a number, or [low, high] to draw it from",
+    )
+
+    @abstractmethod
+    def _draw(self, rng: np.random.Generator) -> Phase:
+        """The phase without the shift."""
+
+    def draw(self, rng: np.random.Generator) -> Phase:
+        """Draw the phase, then the shift of the echo and its direction."""
+        phase = self._draw(rng)
+        if self.echo_shift is None:
+            return phase
+        shift, direction = draw_uniform(rng, self.echo_shift), draw_uniform(rng, (0.0, 2 * np.pi))
+        return ShiftedPhase(phase, shift * np.sin(direction), shift * np.cos(direction))
+
+
+class NoPhaseSpec(EchoSpec):
     """``[phase] kind = "none"``."""
 
     kind: Literal["none"] = "none"
 
-    def draw(self, rng: np.random.Generator) -> NoPhase:
+    def _draw(self, rng: np.random.Generator) -> NoPhase:
         """Draw nothing."""
         return NoPhase()
 
 
-class SinusoidalSpec(Spec):
+class SinusoidalSpec(EchoSpec):
     """``[phase] kind = "sinusoidal"``: as in Knoll 2019, which gives no ranges; these are Fathom's choice."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
     cycles: Range = (0.5, 3.0)  # per field of view; 3 is far below the 12 that 24 reference lines resolve
     amplitude: Range = (0.0, 3.14)  # rad
 
-    def draw(self, rng: np.random.Generator) -> SinusoidalPhase:
+    def _draw(self, rng: np.random.Generator) -> SinusoidalPhase:
         """Draw frequency, direction, amplitude and offset."""
         return SinusoidalPhase(
             cycles=draw_uniform(rng, self.cycles),
@@ -181,14 +237,14 @@ class SinusoidalSpec(Spec):
         )
 
 
-class PolynomialSpec(Spec):
+class PolynomialSpec(EchoSpec):
     """``[phase] kind = "polynomial"``."""
 
     kind: Literal["polynomial"] = "polynomial"
     order: int = Field(default=2, ge=0, le=6)
     amplitude: Range = (0.0, 3.14)  # rad; each coefficient is uniform within plus or minus the drawn amplitude
 
-    def draw(self, rng: np.random.Generator) -> PolynomialPhase:
+    def _draw(self, rng: np.random.Generator) -> PolynomialPhase:
         """Draw the coefficients of total degree up to `order`."""
         size = self.order + 1
         a = draw_uniform(rng, self.amplitude) * rng.uniform(-1, 1, (size, size))
@@ -196,14 +252,14 @@ class PolynomialSpec(Spec):
         return PolynomialPhase(_rows(np.where(degree <= self.order, a, 0.0)))
 
 
-class SmoothRandomSpec(Spec):
+class SmoothRandomSpec(EchoSpec):
     """``[phase] kind = "smooth-random"``: Gaussian coefficients up to `cycles` per field of view, rms = `amplitude`."""
 
     kind: Literal["smooth-random"] = "smooth-random"
     cycles: float = Field(default=2.0, gt=0, le=16)
     amplitude: Range = (0.5, 1.5)  # rad, rms over the image
 
-    def draw(self, rng: np.random.Generator) -> SmoothRandomPhase:
+    def _draw(self, rng: np.random.Generator) -> SmoothRandomPhase:
         """Draw the cosine coefficients and a global offset."""
         size = int(np.floor(2 * self.cycles)) + 1  # cos(pi i y') has i / 2 cycles per field of view
         a = rng.standard_normal((size, size)) / np.hypot(*np.indices((size, size)) + 1.0)
@@ -213,12 +269,12 @@ class SmoothRandomSpec(Spec):
         return SmoothRandomPhase(_rows(a), offset_rad=draw_uniform(rng, (0.0, 2 * np.pi)))
 
 
-class Knoll2020Spec(Spec):
+class Knoll2020Spec(EchoSpec):
     """``[phase] kind = "knoll2020"``."""
 
     kind: Literal["knoll2020"] = "knoll2020"
 
-    def draw(self, rng: np.random.Generator) -> Knoll2020Phase:
+    def _draw(self, rng: np.random.Generator) -> Knoll2020Phase:
         """Draw nothing: the field is fixed."""
         return Knoll2020Phase()
 

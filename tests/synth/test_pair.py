@@ -135,7 +135,7 @@ def test_a_pair_does_not_depend_on_blas_threads(photos, monkeypatch):
     monkeypatch.setattr(synth.pair, "matrix_of", spy)
     digests = set()
     for threads in (1, 2, 4):
-        map_cache._maps.clear()
+        map_cache._held.clear()
         with threadpool_limits(threads):
             digests.add(make(photos, 2, phase={"kind": "polynomial"}, target={"matrix": [56, 48]})[1].digest())
     assert len(digests) == 1

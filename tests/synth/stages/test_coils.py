@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from pipelines.ready.names import RECIPES
+from recon.data.device_pairs import DevicePairs
+from synth.errors import RecipeError
+from synth.plan import Plan
 from synth.recipe import load_recipe
 from synth.rng import rng as address
 from synth.stages import coil_loops, coils
@@ -196,6 +199,31 @@ def test_cache_holds_to_its_bytes():
     assert cache.get(spec, 0, 0, (20, 20)) is first
     for k in range(1, 5):
         cache.get(spec, 0, k, (20, 20))
-    assert len(cache._maps) == 3
+    assert len(cache._held) == 3
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
+
+
+@pytest.mark.parametrize("distance", [(1.2, 1.5), (0.7, 0.8)])
+def test_shading_is_the_fields_root_sum_of_squares(distance):
+    """From the law of Biot and Savart at single pixels, for loops outside of the field of view and within it."""
+    drawn = coils.draw_coils(coils.LoopsSpec(count=5, distance=distance), 0, 0)
+    shape = (24, 32)
+    shading = drawn.shading(shape)
+    y, x = (2 * (np.arange(n) - n // 2) / np.hypot(*shape) for n in shape)
+    strength = np.sqrt((np.abs(drawn.fields(y, x)) ** 2).sum(0))
+    np.testing.assert_allclose(shading, strength / strength[12, 16], rtol=1e-5)
+    assert shading[12, 16] == 1
+    assert shading.max() > 1.5
+
+
+def test_shaded_references_are_brighter_by_the_shading(recipe):
+    """Nothing but the brightness changes, and the maps stay normalised."""
+    given = [recipe(coils=more, noise={"kind": "none"}) for more in ({}, {"shading": True})]
+    plain, shaded = (Plan.of(one).pair(0) for one in given)
+    shading = coils.draw_coils(given[0].coils, given[0].seed, plain.maps_index).shading(plain.target.shape)
+    assert plain.maps_index == shaded.maps_index
+    np.testing.assert_allclose(shaded.target, plain.target * shading, rtol=1e-5)
+    assert given[0].hash() != given[1].hash() == recipe(coils={"shading": True}, noise={"kind": "none"}).hash()
+    with pytest.raises(RecipeError, match=r"coils\.shading is done on the host"):
+        DevicePairs(given[1])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from synth.physics import fft2c
 from synth.stages import phase
 
 SHAPES = [(32, 40), (31, 41)]
@@ -80,3 +81,27 @@ def test_knoll2020_by_hand():
     radians = phase.Knoll2020Phase().radians((4, 5))
     np.testing.assert_allclose(radians[0], -np.sin(4 * np.linspace(-np.pi / 2, np.pi / 2, 5) ** 2), atol=1e-6)
     assert np.ptp(radians, axis=0).max() == 0
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_an_echo_shift_is_a_shift_of_kspace(spec):
+    """A whole number of samples along an axis moves k-space by as many, around its ends; the rest stays as it was."""
+    image = np.random.default_rng(0).standard_normal(SHAPES[0])
+    plain = spec.draw(np.random.default_rng(1))
+    moved = phase.ShiftedPhase(plain, shift_y=3.0, shift_x=-2.0)
+    wanted = np.roll(fft2c(image * plain.on(SHAPES[0])), (3, -2), (0, 1))
+    np.testing.assert_allclose(fft2c(image * moved.on(SHAPES[0])), wanted, atol=1e-4)
+    left, right = moved.factors(SHAPES[0])
+    np.testing.assert_allclose(left @ right.T, moved.radians(SHAPES[0]), atol=2e-5)
+
+
+def test_echo_shifts_are_drawn_in_all_directions_after_the_phase():
+    spec = phase.SinusoidalSpec(echo_shift=(1.0, 2.3))
+    drawn = [spec.draw(np.random.default_rng(seed)) for seed in range(200)]
+    shifts = np.array([[d.shift_y, d.shift_x] for d in drawn])
+    length = np.hypot(*shifts.T)
+    assert (length >= 1).all() and (length <= 2.3).all() and np.ptp(length) > 1.2  # noqa: PT018
+    assert (np.histogram(np.arctan2(*shifts.T), 4, (-np.pi, np.pi))[0] > 30).all()  # of 50 +- 6
+    assert drawn[0].phase == phase.SinusoidalSpec().draw(np.random.default_rng(0))
+    assert drawn[0].numbers()["phase_echo_shift_x"] == shifts[0, 1]
+    assert "echo_shift" not in phase.SinusoidalSpec().model_dump(exclude_none=True)
