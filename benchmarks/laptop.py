@@ -117,7 +117,7 @@ def wavelet_by_bart(batch, lam):
             write_array(Path(folder, part), values.numpy())
         command = ["bart", "pics", "-l1", f"-r{lam}", "-i100", "-w1", "k", "m", "x"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        return scale * read_array(Path(folder, "x"))[0]
+        return scale * read_array(Path(folder, "x")).squeeze()
 
 
 def brain(models, path, rate):

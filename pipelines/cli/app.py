@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "test": model_commands.evaluate_command,
         "reconstruct": model_commands.reconstruct_command,
         "study": study_commands.study_command,
+        "models": tool_commands.models_command,
     },
     "Public data sets": {"manifest": manifest_commands.manifest_app},
     "Tools": {

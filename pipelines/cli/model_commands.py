@@ -175,7 +175,8 @@ def _ends(interval: dict[str, Any], how: str) -> str:
 
 def reconstruct_command(
     model: Annotated[
-        str, typer.Argument(help="Folder of a trained model, a baseline such as cg-sense:10, or FILE.py:FACTORY.")
+        str,
+        typer.Argument(help="A network of `fathom models`, the folder of a training, cg-sense:10, or FILE.py:FACTORY."),
     ],
     scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
@@ -214,4 +215,4 @@ def reconstruct_command(
             f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
-    say(f"{out}: {summary['slices']} slices")
+    say(f"{out}: {summary['slices']} slices, for {summary['use']}")

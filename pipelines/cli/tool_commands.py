@@ -1,4 +1,4 @@
-"""The commands `fathom ready`, `fathom doctor` and `fathom schema`."""
+"""The commands `fathom ready`, `fathom models`, `fathom doctor` and `fathom schema`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,23 @@ def ready_command() -> None:
         for name, text in entries.items():
             say(f"  {name:28} {text}")
     say("other places: --set source.path=... (recipes), --set data.corpora=... (trainings), links (studies)")
+
+
+def models_command() -> None:
+    """List the trained networks that come with the package, and the baselines; names for test and reconstruct."""
+    from recon.models.catalogue import BASELINES
+    from recon.training.model_files import CARD
+
+    from ..ready.names import ready_networks
+
+    say("networks, for research and not for diagnosis")
+    for name, folder in ready_networks().items():
+        card = json.loads((folder / CARD).read_text())
+        kind, count = card["model"]["kind"], f"{card['parameters']:,} parameters"
+        say(f"  {name:28} {kind}, {count}; what it was trained on, and what it can do: {folder / 'README.md'}")
+    say("baselines, without training")
+    for name in BASELINES:
+        say(f"  {name}")
 
 
 def doctor_command() -> None:

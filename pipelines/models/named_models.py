@@ -13,6 +13,8 @@ from recon.training.own_model import is_own, load_own, own_file
 from recon.training.process_group import local_device
 from synth.storage.place import local_path
 
+from ..ready.names import ready_networks
+
 LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")  # as a study names its models
 
 
@@ -29,13 +31,16 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
         if hasattr(own.made, "eval"):
             own.made.eval()
         return own, {"name": name.partition(",")[0], "model": own.card}
-    if not local_path(name).exists():
-        known = ", ".join(BASELINES)
-        raise CheckpointError(
-            f"{name}: no such folder, and no baseline of that name; the baselines are {known}; a network of your own "
-            "is FILE.py:FACTORY"
-        )
-    return load_model(name, local_device(device))
+    ready = ready_networks()
+    if local_path(name).exists():
+        return load_model(name, local_device(device))
+    if name in ready:
+        return load_model(ready[name], local_device(device))
+    known = ", ".join([*ready, *BASELINES])
+    raise CheckpointError(
+        f"{name}: no such folder, and no network or baseline of that name; those are {known}; a network of your own is "
+        "FILE.py:FACTORY"
+    )
 
 
 def labelled(text: str) -> tuple[str, str]:

@@ -81,6 +81,7 @@ def reconstruct(
                 drawn += [f"slice {number}", *_panels(title, image, reference)]
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    summary |= {"use": "research; not for diagnosis"}
     summary |= {"unit": UNITS[profile is not None], **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
     _write_array(np.stack(images), out / "images.npy")

@@ -1,4 +1,4 @@
-"""Ready recipes, trainings and studies by name, and users' own by path."""
+"""Ready recipes, trainings, studies and networks by name, and users' own by path."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from synth.storage.place import local_path
 
 HERE = Path(__file__).parent
 RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "trainings", "studies"))
+NETWORKS = HERE / "networks"  # each a folder, as `fathom publish` writes it
 
 
 def named_recipe(name: str) -> Path:
@@ -24,6 +25,11 @@ def named_training(name: str) -> Path:
 def named_study(name: str) -> Path:
     """The file of a study; raises SettingsError with the known names."""
     return _named(name, STUDIES, "study", SettingsError)
+
+
+def ready_networks() -> dict[str, Path]:
+    """The folders of the trained networks that come with the package, by name."""
+    return {folder.name: folder for folder in sorted(NETWORKS.glob("*")) if (folder / "model.json").is_file()}
 
 
 def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:

@@ -181,7 +181,7 @@ def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "CORPUS"], "no baseline of that name; the baselines are zero-filled, cg-sense"),
+        (["nowhere", "CORPUS"], "no network or baseline of that name; those are"),
         (["grappa:3", "CORPUS"], "grappa takes no number"),
         (["CORPUS"], "give at least one model"),
         (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
