@@ -178,8 +178,8 @@ def reconstruct_command(
         str,
         typer.Argument(help="A network of `fathom models`, the folder of a training, cg-sense:10, or FILE.py:FACTORY."),
     ],
-    scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, images.png and summary.json.")],
+    scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads, or a folder of scans.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, report.html and summary.json.")],
     acceleration: Annotated[
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
@@ -189,24 +189,38 @@ def reconstruct_command(
     sets: Annotated[
         int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
     ] = 1,
+    write: Annotated[
+        list[str] | None, typer.Option("--write", help="Images as nifti, dicom or cfl, too. Repeatable.")
+    ] = None,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Reconstruct a scan as it was measured, or after undersampling it retrospectively."""
+    """Reconstruct a scan, or every scan of a folder, as it was measured, or undersampled retrospectively."""
     from recon.data.scan_batch import Undersampling
 
     from ..models.named_models import runs_code
-    from ..models.reconstruct import reconstruct
+    from ..models.reconstruct import reconstruct, reconstruct_folder
 
     with kindly():
         say_notes(runs_code([model]))
+        wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
+        one = reconstruct_folder if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
-        wanted = probes if noise_map else 0
-        summary = reconstruct(model, scan, out, how, device, variable=variable, axes=axes, probes=wanted, sets=sets)
+        found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
     if as_json:
-        print_json(summary)
+        print_json(found)
+    else:
+        for name, summary in found.items() if scan.is_dir() else [("", found)]:
+            _print_reconstruction(summary, out / name)
+    if scan.is_dir() and any("failed" in summary for summary in found.values()):
+        raise typer.Exit(1)
+
+
+def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
+    if "failed" in summary:
+        say(f"error: {summary['failed']}", err=True)
         return
     for note in summary["notes"]:
         say(f"note: {note}")
@@ -215,4 +229,4 @@ def reconstruct_command(
             f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
-    say(f"{out}: {summary['slices']} slices, for {summary['use']}")
+    say(f"{out}: {summary['slices']} slices, for {summary['use']}; look at {out / 'report.html'}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,33 @@ from recon.evaluation.noise_map import NoiseMap, noise_map
 from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
-from synth.errors import ScanError
+from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
+from synth.sources.scan_slices import is_scan
 from synth.storage.whole import refuse_other_files, write_whole
+from synth.writers.cfl import write_images
+from synth.writers.image_files import write_dicom, write_nifti
 
-from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
+from ..display.html_page import page
+from ..display.image_panels import WINDOW_SAID, Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
 from .named_models import model_named
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
-FILES = ("images.npy", "images.png", "noise_map.npy", "noise_map.png", "summary.json")
+WRITE = ("nifti", "dicom", "cfl")  # what may be written beside images.npy
+FILES = {
+    "images.npy": "complex images [slice y x], or [slice set y x] with several map sets",
+    "images.png": "the picture above",
+    "images.nii": "magnitudes as NIfTI [x y slice]",
+    "dicom": "magnitudes as DICOM, a secondary capture of each slice",
+    "images.cfl": "complex images for BART [y x 1 1 set 1 1 1 1 1 1 1 1 slice]",
+    "images.hdr": "their sizes",
+    "noise_map.npy": "standard deviation [part slice y x] of the noise: of its parts, and of the magnitude",
+    "noise_map.png": "its picture",
+    "summary.json": "all of this page, for programs",
+    "report.html": "this page",
+}
 
 
 def reconstruct(
@@ -41,8 +59,11 @@ def reconstruct(
     axes: str | None = None,
     probes: int = 0,
     sets: int = 1,
+    write: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write ``images.npy`` [slice y x], ``images.png`` and ``summary.json``; return the summary.
+    """Write ``images.npy`` [slice y x], ``images.png``, ``summary.json`` and ``report.html``; return the summary.
+
+    `write` names further formats of the images, of `WRITE`.
 
     With several `sets` of maps, ``images.npy`` is [slice set y x], and the picture and the metrics are of the root of
     the sum of squares over the sets.
@@ -55,7 +76,10 @@ def reconstruct(
     deviation of the images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`). Raises
     ScanError for these where the scan's noise cannot be learnt, or where a slice has no signal.
     """
-    refuse_other_files(out, FILES, "summary.json", b'{\n  "scan"')
+    refuse_other_files(out, tuple(FILES), "summary.json", b'{\n  "scan"')
+    unknown = [name for name in write if name not in WRITE]
+    if unknown:
+        raise ValueError(f"--write {unknown[0]}: write {', '.join(WRITE)}")
     chosen = local_device(device)
     network, card = model_named(model, device)
     scan = open_scan(path, variable=variable, axes=axes)
@@ -86,8 +110,54 @@ def reconstruct(
     summary |= _write_noise(maps, sorted(shown), out)
     _write_array(np.stack(images), out / "images.npy")
     draw_rows(drawn, out / "images.png")
+    _write_formats(np.stack(images), out, write, model, scan.field_of_view_mm)
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    _write_page(summary, out)
     return summary
+
+
+def _write_formats(
+    images: Image, out: Path, write: Sequence[str], model: str, field_of_view_mm: tuple[float, float] | None
+) -> None:
+    for name in ("images.nii", "images.cfl", "images.hdr"):
+        (out / name).unlink(missing_ok=True)  # an earlier command may have left them
+    shutil.rmtree(out / "dicom", ignore_errors=True)
+    magnitude = np.stack([np.abs(over_sets(image)) for image in images]).astype(np.float32)
+    if "nifti" in write:
+        write_nifti(magnitude, out / "images.nii", field_of_view_mm)
+    if "dicom" in write:
+        write_dicom(magnitude, out / "dicom", model, field_of_view_mm)
+    if "cfl" in write:
+        write_images(out / "images", images)
+
+
+def _write_page(summary: dict[str, Any], out: Path) -> None:
+    captions = {
+        "images.png": "Slices of the scan. " + WINDOW_SAID + ".",
+        "noise_map.png": "Standard deviation of the noise in the image, in its unit.",
+    }
+    pictures = [(text, (out / name).read_bytes()) for name, text in captions.items() if (out / name).exists()]
+    files = [(name, what) for name, what in FILES.items() if (out / name).exists()]
+    write_whole(out / "report.html", page("reconstruction.html", pictures, files=files, **summary))
+
+
+def reconstruct_folder(model: str, folder: Path, out: Path, *how: Any, **more: Any) -> dict[str, dict[str, Any]]:
+    """Reconstruct every scan of a folder into a folder of its own; the summary of each, or why there is none.
+
+    Files are those whose suffix is that of a scan. Further parameters are those of `reconstruct`. Raises ScanError
+    where no file is a scan's.
+    """
+    files = sorted(path for path in folder.iterdir() if is_scan(path.name) and path.is_file())
+    if not files:
+        raise ScanError(f"{folder} holds no file whose suffix is that of a scan")
+    names = [path.name if [p.stem for p in files].count(path.stem) > 1 else path.stem for path in files]
+    found: dict[str, dict[str, Any]] = {}
+    for name, file in zip(names, files, strict=True):
+        try:
+            found[name] = reconstruct(model, file, out / name, *how, **more)
+        except (ScanError, CalibrationError) as error:
+            found[name] = {"scan": file.name, "failed": str(error)}
+    return found
 
 
 def _refuse_empty(batch: Batch, where: str, limits: tuple[str, ...]) -> None:

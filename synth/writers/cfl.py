@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..storage.whole import write_whole
 from .content import Content
 
 SUFFIX = ".cfl"
@@ -36,6 +37,15 @@ def write_array(name: Path, values: NDArray[np.complex64]) -> None:
     Path(f"{name}.hdr").write_text("# Dimensions\n" + " ".join(map(str, ordered.shape)) + "\n")
     with Path(f"{name}.cfl").open("xb") as file:
         ordered.astype(np.complex64).ravel(order="F").tofile(file)
+
+
+def write_images(name: Path, images: NDArray[np.complex64]) -> None:
+    """Write images [slice y x], or [slice set y x], as [y x 1 1 set ... slice], slices along BART's dimension 13."""
+    stack = images if images.ndim == 4 else images[:, None]
+    ordered = stack.transpose(2, 3, 1, 0)
+    sizes = [*ordered.shape[:2], 1, 1, ordered.shape[2], *[1] * 8, ordered.shape[3]]
+    write_whole(Path(f"{name}.hdr"), ("# Dimensions\n" + " ".join(map(str, sizes)) + "\n").encode())
+    write_whole(Path(f"{name}.cfl"), ordered.astype(np.complex64).tobytes(order="F"))
 
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64]]:
