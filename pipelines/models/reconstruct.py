@@ -21,6 +21,7 @@ from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
+from synth.scans.scan import Scan
 from synth.sources.scan_slices import is_scan
 from synth.storage.whole import refuse_other_files, write_whole
 from synth.writers.cfl import write_images
@@ -33,6 +34,7 @@ from .named_models import model_named
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
+USE = "research; not for diagnosis"
 WRITE = ("nifti", "dicom", "cfl")  # what may be written beside images.npy
 FILES = {
     "images.npy": "complex images [slice y x], or [slice set y x] with several map sets",
@@ -65,8 +67,8 @@ def reconstruct(
 
     `write` names further formats of the images, of `WRITE`.
 
-    With several `sets` of maps, ``images.npy`` is [slice set y x], and the picture and the metrics are of the root of
-    the sum of squares over the sets.
+    With several `sets` of maps, ``images.npy`` is [slice set y x]; picture and metrics are of the root of the sum of
+    squares over the sets.
 
     K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
     left; the image of a slice without a signal in them is 0. After retrospective undersampling, images are compared
@@ -77,14 +79,10 @@ def reconstruct(
     ScanError for these where the scan's noise cannot be learnt, or where a slice has no signal.
     """
     refuse_other_files(out, tuple(FILES), "summary.json", b'{\n  "scan"')
-    unknown = [name for name in write if name not in WRITE]
-    if unknown:
-        raise ValueError(f"--write {unknown[0]}: write {', '.join(WRITE)}")
+    _refuse_unknown_formats(write)
     chosen = local_device(device)
     network, card = model_named(model, device)
-    scan = open_scan(path, variable=variable, axes=axes)
-    if len(scan) == 0:
-        raise ScanError(f"{path} holds only noise; give a scan with images")
+    scan = _scan_of_images(path, variable, axes)
     profile, notes = noise_of(scan)
     _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
     images, rows, drawn, maps = [], [], [], []
@@ -105,20 +103,31 @@ def reconstruct(
                 drawn += [f"slice {number}", *_panels(title, image, reference)]
             meter.advance(1)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
-    summary |= {"use": "research; not for diagnosis"}
-    summary |= {"unit": UNITS[profile is not None], **({"map_sets": sets} if sets > 1 else {})}
+    summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
-    _write_array(np.stack(images), out / "images.npy")
     draw_rows(drawn, out / "images.png")
-    _write_formats(np.stack(images), out, write, model, scan.field_of_view_mm)
-    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    _write_page(summary, out)
+    _write_images(np.stack(images), out, write, model, scan.field_of_view_mm)
+    _write_summary(summary, out)
     return summary
 
 
-def _write_formats(
+def _scan_of_images(path: Path, variable: str | None, axes: str | None) -> Scan:
+    scan = open_scan(path, variable=variable, axes=axes)
+    if len(scan) == 0:
+        raise ScanError(f"{path} holds only noise; give a scan with images")
+    return scan
+
+
+def _refuse_unknown_formats(write: Sequence[str]) -> None:
+    for name in write:
+        if name not in WRITE:
+            raise ValueError(f"--write {name}: write {', '.join(WRITE)}")
+
+
+def _write_images(
     images: Image, out: Path, write: Sequence[str], model: str, field_of_view_mm: tuple[float, float] | None
 ) -> None:
+    _write_array(images, out / "images.npy")
     for name in ("images.nii", "images.cfl", "images.hdr"):
         (out / name).unlink(missing_ok=True)  # an earlier command may have left them
     shutil.rmtree(out / "dicom", ignore_errors=True)
@@ -131,7 +140,8 @@ def _write_formats(
         write_images(out / "images", images)
 
 
-def _write_page(summary: dict[str, Any], out: Path) -> None:
+def _write_summary(summary: dict[str, Any], out: Path) -> None:
+    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     captions = {
         "images.png": "Slices of the scan. " + WINDOW_SAID + ".",
         "noise_map.png": "Standard deviation of the noise in the image, in its unit.",
