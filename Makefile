@@ -7,7 +7,7 @@ PEERS := fastmri==0.3.0 deepinv==0.5.0 mrpro==0.261015 finufft==2.5.1 pytorch-fi
 # of the suite; on two cores a third one fills the time in which another waits for clusters and browsers
 PROCESSES := 3
 
-.PHONY: venv demo test studies check bench peers clean
+.PHONY: venv demo test studies check bench peers versions clean
 
 venv: .venv/installed
 
@@ -44,6 +44,10 @@ check: venv
 
 peers: .venv/peers
 	$(BIN)/python -m pytest -m peers
+
+# wheel and sdist in clean environments of every Python on the path, with the lowest and the newest dependencies
+versions: venv
+	$(BIN)/python benchmarks/versions.py .venv/versions $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v)))
 
 bench: .venv/peers
 	$(BIN)/python benchmarks/run.py

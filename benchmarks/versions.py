@@ -1,0 +1,92 @@
+"""Wheel and sdist in clean environments without the checkout: several Pythons, lowest and newest dependencies.
+
+    .venv/bin/python benchmarks/versions.py OUT [PYTHON ...]   (`make versions` gives the Pythons on the path)
+
+Every environment builds the demo, makes pairs of it again, and runs the study demo at its smoke scale. The table tells
+the content hash of the demo, which must be the same in all of them, and the versions. Torch is the one of
+constraints.txt everywhere, since its other builds may be gigabytes. Environments that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+TOLD = ("numpy", "scipy", "torch", "zarr", "dask", "pydantic")
+
+
+def run(*words, **options):
+    return subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True, **options).stdout
+
+
+def distributions(out):
+    """The wheel and the sdist, made by hatchling in an environment of its own."""
+    builder = environment(sys.executable, out / "builder")
+    run(builder / "pip", "install", "--quiet", "hatchling")
+    shutil.rmtree(out / "dist", ignore_errors=True)
+    run(builder / "python", "-m", "hatchling", "build", "-d", out / "dist", cwd=HERE)
+    return next((out / "dist").glob("*.whl")), next((out / "dist").glob("*.tar.gz"))
+
+
+def environment(python, folder):
+    if not (folder / "bin" / "pip").exists():
+        run(python, "-m", "venv", folder)
+    return folder / "bin"
+
+
+def lowest():
+    """Constraints to the lowest version that pyproject.toml allows of each dependency, but torch's."""
+    wanted = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["dependencies"]
+    pinned = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", line).groups() for line in wanted]
+    return [f"{name}=={version}" for name, version in pinned if name != "torch"]
+
+
+def checked(python, distribution, extra, folder):
+    """Install and run the demo; what came out."""
+    commands = environment(python, folder)
+    torch = next(line for line in (HERE / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join([torch, *extra]) + "\n")
+    run(commands / "pip", "install", "--quiet", "--upgrade", "pip>=25.1")
+    run(commands / "pip", "install", "--quiet", "--constraint", constraints, distribution)
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    alone = {"cwd": work, "env": {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}}
+    made = json.loads(run(commands / "fathom", "build", "demo", "--out", "demo.zarr", "--json", **alone))
+    run(commands / "fathom", "verify", "demo.zarr", "--replay", "4", **alone)
+    run(commands / "fathom", "study", "demo", "--scale", "smoke", "--device", "cpu", "--out", "study", **alone)
+    there = {p["name"].lower(): p["version"] for p in json.loads(run(commands / "pip", "list", "--format", "json"))}
+    return {"content_hash": made["content_hash"], **{name: there[name] for name in TOLD}}
+
+
+def main():
+    out, pythons = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    out.mkdir(parents=True, exist_ok=True)
+    wheel, sdist = distributions(out)
+    cases = [(python, wheel, [], "newest") for python in pythons]
+    cases += [(pythons[0], sdist, [], "newest, sdist"), (pythons[0], wheel, lowest(), "lowest")]
+    found = {}
+    for python, distribution, extra, label in cases:
+        name = f"{run(python, '--version').split()[1]}, {label}"
+        try:
+            found[name] = checked(python, distribution, extra, out / re.sub(r"[^\w.]+", "-", name))
+        except subprocess.CalledProcessError as error:
+            found[name] = {"failed": " ".join(error.cmd[:4]), "why": (error.stderr or error.stdout)[-800:]}
+        print(name, json.dumps(found[name]), flush=True)
+    (out / "versions.json").write_text(json.dumps(found, indent=1) + "\n")
+    hashes = {row.get("content_hash") for row in found.values()}
+    raise SystemExit(
+        0 if len(hashes) == 1 and None not in hashes else f"content hashes differ, or a case failed: {hashes}"
+    )
+
+
+if __name__ == "__main__":
+    main()
