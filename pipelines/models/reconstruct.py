@@ -19,6 +19,7 @@ from recon.evaluation.noise_map import NoiseMap, noise_map
 from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
+from recon.training.scope import beyond, numbers_of
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
@@ -85,24 +86,24 @@ def reconstruct(
     scan = _scan_of_images(path, variable, axes)
     profile, notes = noise_of(scan)
     _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
-    images, rows, drawn, maps = [], [], [], []
+    images, rows, drawn, maps, numbers = [], [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
     with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
             batch, reference, limits = batch_of(scan[number], profile, how, scan.calibration_of(number), sets, chosen)
             notes += [f"slice {number}: {limit}" for limit in limits]
             images.append(image := _image(network, batch))
+            numbers.append(numbers_of(batch, image))
             if probes:
                 _refuse_empty(batch, f"{path}, slice {number}", limits)
                 maps.append(noise_map(network, batch, probes))
-            title = str(card.get("name", model))
-            if reference is not None and reference.any():
-                rows.append({"slice": number, **slice_metrics(image, reference)})
-                title += f": PSNR {rows[-1]['psnr_magnitude_slice_max']:.1f} dB"
+            row = _compared(number, image, reference)
+            rows += row
             if number in shown:
-                drawn += [f"slice {number}", *_panels(title, image, reference)]
+                drawn += [f"slice {number}", *_panels(card.get("name", model), image, reference, row)]
             meter.advance(1)
-    summary = {"scan": path.name, "model": model, "slices": len(scan), "notes": [*scan.notes, *notes], "rows": rows}
+    summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows}
+    summary["notes"] = [*scan.notes, *notes, *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
@@ -189,7 +190,13 @@ def _image(network: Reconstruction, batch: Batch) -> Image:
         return np.asarray(image_by(network, batch)[0].cpu().numpy())
 
 
-def _panels(title: str, image: Image, reference: Image | None) -> list[Line]:
+def _compared(number: int, image: Image, reference: Image | None) -> list[dict[str, Any]]:
+    """The slice's row, if there is an image to compare with."""
+    return [] if reference is None or not reference.any() else [{"slice": number, **slice_metrics(image, reference)}]
+
+
+def _panels(title: str, image: Image, reference: Image | None, rows: list[dict[str, Any]]) -> list[Line]:
+    title += "".join(f": PSNR {row['psnr_magnitude_slice_max']:.1f} dB" for row in rows)
     if reference is not None:
         return panels_of(over_sets(reference), {title: over_sets(image)})
     magnitude = np.abs(over_sets(image))

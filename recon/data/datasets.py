@@ -108,9 +108,9 @@ class PairDataset(Pairs):
     @property
     def pair_ids(self) -> list[int]:
         """The index of the pair at each position."""
-        return self._of_all("pair_id").astype(int).tolist()
+        return self.of_all("pair_id").astype(int).tolist()
 
-    def _of_all(self, number: str) -> np.ndarray:
+    def of_all(self, number: str) -> np.ndarray:
         """A number of every pair, by position."""
         found = np.empty(len(self._row_of), self._numbers[0][number].dtype if self._numbers else float)
         for bucket, numbers in enumerate(self._numbers):
@@ -126,7 +126,7 @@ class PairDataset(Pairs):
     @property
     def without_sigma(self) -> list[int]:
         """The positions of pairs whose sigma is 0 or not known."""
-        return np.flatnonzero(~(self._of_all("sigma") > 0)).tolist()
+        return np.flatnonzero(~(self.of_all("sigma") > 0)).tolist()
 
     @property
     def identity(self) -> str:

@@ -19,6 +19,7 @@ from ..data.datasets import PairDataset
 from ..errors import CheckpointError
 from ..models.catalogue import ModelSpec, make_model
 from .checkpoint import load_tensors, save_tensors
+from .scope import scope_of
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 DIGITS = 16  # of a sha256 in a card: 10 million files have two alike with a probability of 3e-6 (n^2 / 2 / 2^64)
@@ -120,6 +121,7 @@ def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:
             "pairs": len(corpus),
             "coils": corpus.coils,
             "matrix": [list(geometry.matrix) for geometry in corpus.geometries],
+            "scope": scope_of(corpus),
             "recipe": corpus.recipe.model_dump(mode="json", exclude_none=True),
             "sources": sorted(set(_seen(corpus))),
         }
