@@ -4,7 +4,7 @@
 
 Every environment builds the demo, makes pairs of it again, and runs the study demo at its smoke scale. The table tells
 the content hash of the demo, which must be the same in all of them, and the versions. Torch is the one of
-constraints.txt everywhere, since its other builds may be gigabytes. Environments that are there are not made again.
+constraints.txt everywhere. An environment may take 6 GB, and is removed when its case ends.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def checked(python, distribution, extra, folder):
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join([torch, *extra]) + "\n")
     run(commands / "pip", "install", "--quiet", "--upgrade", "pip>=25.1")
-    run(commands / "pip", "install", "--quiet", "--constraint", constraints, distribution)
+    run(commands / "pip", "install", "--quiet", "--no-cache-dir", "--constraint", constraints, distribution)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -76,10 +76,12 @@ def main():
     found = {}
     for python, distribution, extra, label in cases:
         name = f"{run(python, '--version').split()[1]}, {label}"
+        folder = re.sub(r"[^\w.]+", "-", name)
         try:
-            found[name] = checked(python, distribution, extra, out / re.sub(r"[^\w.]+", "-", name))
+            found[name] = checked(python, distribution, extra, out / folder)
         except subprocess.CalledProcessError as error:
             found[name] = {"failed": " ".join(error.cmd[:4]), "why": (error.stderr or error.stdout)[-800:]}
+        shutil.rmtree(out / folder)
         print(name, json.dumps(found[name]), flush=True)
     (out / "versions.json").write_text(json.dumps(found, indent=1) + "\n")
     hashes = {row.get("content_hash") for row in found.values()}
