@@ -1,7 +1,12 @@
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy and torch are imported: each process of the suite takes one core
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: each process of the suite takes one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import threadpoolctl
+
+    # Plugins, such as zarr's, import numpy before this file: its BLAS has begun with a thread for each core, which wait
+    # for each other by spinning. With three such processes on two cores, most of the suite's time went there.
+    threadpoolctl.threadpool_limits(1)
 
 from pathlib import Path
 
