@@ -26,7 +26,7 @@ demo: venv
 	@echo "The corpus is demo/demo.zarr; look at demo/report/report.html and demo/study/report.html"
 
 test: venv
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 studies: venv
 	$(BIN)/python -m pytest -m slow -n $(PROCESSES)

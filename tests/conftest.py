@@ -32,17 +32,27 @@ def shared(name):
     return (SHARED / name).resolve()
 
 
-def pytest_collection_modifyitems(items):
-    """If processes share the suite (pytest-xdist), a file's tests stay together, because they share what they make.
+# They take longest, and begin first: clusters, real commands, studies, trainings.
+FIRST = ("test_study", "test_growing_cluster", "test_cluster", "test_loop", "test_scan_noise", "test_sampled_noise")
 
-    Tests marked ``xdist_group("processes")`` start clusters, torchrun or browsers: one process runs them, one by one.
-    They take longest, so they come first, and studies next.
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`, a file's tests share a process (pytest-xdist), and files begin in the order of the tests.
+
+    `--dist loadgroup` is the same here: pytest-xdist 3.8 sets a private name for it that pytest 9.2 no longer reads.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
-    items.sort(key=lambda item: "study" not in item.path.parts)
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "processes")
+    if config.getvalue("dist") not in ("loadfile", "loadgroup"):
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by numbers of tests
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label, uniform_filter
-from scipy.signal import fftconvolve
 from torch import Tensor
 
 from synth.physics import sense_forward
@@ -113,6 +112,8 @@ def false_lesions(image: Image, reference: Image, lesions: LesionsSpec) -> dict[
     places has the same share on average, but misses single lesions that lie between its places. All are 1 for an image
     that does not show the object (`shows`).
     """
+    from scipy.signal import fftconvolve  # half a second of each command's start, were it above
+
     if not shows(image, reference):
         return dict.fromkeys(("false_lesions", "false_bright", "false_dark"), 1.0)
     x, truth = np.abs(image).astype(np.float64), np.abs(reference).astype(np.float64)

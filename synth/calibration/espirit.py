@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy.interpolate
 import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
@@ -227,6 +226,8 @@ def _extended(vectors: Complex, trust: NDArray[np.float32]) -> Complex:
 @lru_cache(maxsize=16)
 def spline(grid: int, n: int, *, around: bool) -> NDArray[np.float32]:
     """Matrix [n grid] of splines from `grid` positions to n: quintic and periodic with `around`, else cubic."""
+    import scipy.interpolate  # 0.2 s of each process that builds; pairs of photographs need no splines
+
     if around:
         values = np.vstack([np.eye(grid), np.eye(grid)[:1]])
         curve = scipy.interpolate.make_interp_spline(np.arange(grid + 1), values, k=5, bc_type="periodic")

@@ -32,7 +32,6 @@ from pipelines.running import run_tasks
 from synth.storage.corpus_files import building_path as building
 
 SYNC = ClusterSpec("sync")
-pytestmark = pytest.mark.xdist_group("processes")
 
 
 def killed_midway(file, out, *arguments, victim):

@@ -29,8 +29,6 @@ from processes import (
     wait_for,
 )
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 ADAPTIVE = """
 import sys, time
 from distributed import LocalCluster

@@ -15,8 +15,6 @@ from synth.recipe import parse_recipe
 from synth.stages.noise import sigma_of_empty_rows
 from synth.stages.readout import Readout
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 def test_the_line(photos, tmp_path):
     recipe = parse_recipe(recipe_data(photos, pairs=24, target={"readout_oversampling": 2}), "t")

@@ -52,7 +52,6 @@ def recipe(scans, **sections):
     return parse_recipe(data(scans, **sections), "test")
 
 
-@pytest.mark.xdist_group("processes")
 def test_a_corpus_of_scans_is_built_verified_and_read(scans, tmp_path):
     made = build(recipe(scans), tmp_path / "c.zarr", SYNC)
     assert (made.pairs, made.rejected) == (4, 0)

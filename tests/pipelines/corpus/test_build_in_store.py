@@ -147,7 +147,6 @@ def test_a_build_that_was_taken_over_stops(recipe, out, monkeypatch):
         ledger.append({"void": "c"})
 
 
-@pytest.mark.xdist_group("processes")
 def test_workers_and_an_external_cluster(photos, out, tmp_path, store):
     file = tmp_path / "cli.toml"
     file.write_text(recipe_text(photos))

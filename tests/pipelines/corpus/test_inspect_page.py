@@ -39,7 +39,6 @@ def test_pages_of_every_kind_of_corpus(photos, tmp_path, sections):
     assert html.count("data:image/png;base64,") == (4 if measured else 3)
 
 
-@pytest.mark.xdist_group("processes")
 def test_the_page_in_a_browser(photos, tmp_path):
     out = tmp_path / "c.zarr"
     build(parse_recipe(recipe_data(photos, pairs=6), "test"), out, ClusterSpec("sync"))

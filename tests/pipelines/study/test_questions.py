@@ -256,7 +256,6 @@ def test_what_cannot_be_shown_is_refused(old, new, message, seen, tmp_path):
         load_study(tmp_path / "seen.toml")
 
 
-@pytest.mark.xdist_group("processes")
 def test_the_page_is_whole_at_both_widths(seen, tmp_path):
     for found in look_at_both_widths(seen / "out" / "report.html", tmp_path):
         once, twice = found.sorted_rows

@@ -326,7 +326,6 @@ def test_rows_of_earlier_versions_are_read(study, finished, tmp_path):
     assert lost.alerts[0].startswith("the sources of test cannot be shown")
 
 
-@pytest.mark.xdist_group("processes")
 def test_several_stages_at_a_time_give_the_same_rows(study, finished, tmp_path):
     many = done(study, tmp_path / "many", "--workers", "2")
     assert many.exit_code == 0, many.output
@@ -387,7 +386,6 @@ def test_a_corpus_that_is_damaged_after_its_tests_costs_no_report(study, finishe
     assert "leakage of build/test cannot be shown" in (out / "report.html").read_text(), again.output
 
 
-@pytest.mark.xdist_group("processes")
 def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
     html = (finished / "report.html").read_text()
     assert "Does &lt;b&gt;training&lt;/b&gt; help?" in html

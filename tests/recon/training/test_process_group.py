@@ -26,7 +26,6 @@ train(load_training(sys.argv[1]), sys.argv[2], device="cpu")
 """
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_processes_train_as_one_with_both_batches(corpus, tmp_path):
     """With torchrun and gloo, on the loopback, the weights equal those of one process that averages both gradients."""
     how = settings(corpus)
