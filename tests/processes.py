@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ matrix = [320, 368]
 kind = "sinusoidal"
 [coils]
 kind = "loops"
-count = 12
+count = 6
 sets = 2
 """
 
@@ -43,6 +45,28 @@ def fathom(*arguments, check=True, **options):
     if check:
         assert process.returncode == 0, err
     return process.returncode, out, err
+
+
+def forked(*arguments, told=os.devnull):
+    """The command `fathom` as a process of its own, forked from one that has imported it; it writes to a file.
+
+    What it is killed in is the same as in a process of `start`, without the seconds of each start.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipelines.cli.app", "pipelines.study.run_study", "recon.training.loop"])
+    process = context.Process(target=_command, args=([str(a) for a in arguments], str(told)))
+    process.start()
+    return process
+
+
+def _command(arguments, told):
+    from pipelines.cli.main import main
+
+    file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.argv = ["fathom", *arguments]
+    main()
 
 
 def built(*arguments):
@@ -98,7 +122,7 @@ def dask_scheduler(file, *options, port=0):
 
 def dask_worker(address, folder, *options):
     """A worker of one thread, as a context that ends it."""
-    how = ("--nthreads", "1", "--no-dashboard", "--local-directory", folder)
+    how = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", folder)
     return running(*PYTHON, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", *how, *options)
 
 

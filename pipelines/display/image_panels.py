@@ -131,7 +131,7 @@ def draw_rows(lines: Sequence[Line], path: Path, side: int = SIDE, columns: int 
                 _draw(sheet, panel, (GAP + column * (side + GAP), top), side)
         top += height + GAP
     held = io.BytesIO()
-    sheet.save(held, format="png", optimize=True)
+    sheet.save(held, format="png")
     write_whole(path, held.getvalue())
 
 

@@ -110,7 +110,7 @@ def test_workers_that_end_at_a_walltime_and_others_that_come(large, tmp_path):
     with dask_cluster(tmp_path, workers=0) as (address, _):
         driver = start(FATHOM, "build", file, "--out", out, "--json", "--scheduler", address, "--wait", 60)
         for shards in (4, 8):
-            with dask_worker(address, tmp_path, "--no-nanny") as worker:
+            with dask_worker(address, tmp_path) as worker:
                 wait_for(lambda least=shards: len(ledger_lines(out)) >= least or driver.poll() is not None)
                 worker.send_signal(signal.SIGKILL)
         with dask_worker(address, tmp_path):

@@ -3,15 +3,13 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from browser import look_at_both_widths
 from conftest import recipe_text
+from processes import forked
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
@@ -187,22 +185,21 @@ def test_what_is_lost_is_made_again_and_nothing_else(study, finished, tmp_path):
 
 def test_killed_in_each_stage_it_gives_the_same_rows(study, finished, tmp_path):
     """The real command is killed shortly after a stage ends, while it builds, trains, fine-tunes and tests."""
-    command = [Path(sys.executable).with_name("fathom"), "study", study, "--out", tmp_path / "killed"]
-    command += ["--scale", "smoke"]
-    killed = 0
+    command = ("study", study, "--out", tmp_path / "killed", "--scale", "smoke")
+    told, killed = tmp_path / "told", 0
     for after in ("build/train:", "build/test:", "train/vn/1:", "test/vn/1/on/test:", None):  # there, or made
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        seen = []
-        for line in process.stderr:
-            seen.append(line)
-            if after is not None and after in line:
+        told.write_text("")
+        process = forked(*command, told=told)
+        while process.is_alive():
+            if after is not None and after in told.read_text():
                 time.sleep(0.2)  # into the next stage
                 process.kill()
                 break
-        process.communicate(timeout=60)
-        killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL), "".join(seen)
-    assert process.returncode == 0
+            time.sleep(0.01)
+        process.join(60)
+        killed += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL), told.read_text()
+    assert process.exitcode == 0
     assert killed >= 2  # a fast machine may have been done before
     assert (tmp_path / "killed" / "rows.csv").read_bytes() == (finished / "rows.csv").read_bytes()
 

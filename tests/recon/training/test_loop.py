@@ -4,11 +4,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from conftest import recipe_data
+from processes import forked, wait_for
 from safetensors.torch import load_file
 from trainings import NETWORKS, Stopped, mean_loss, settings, stop_at, weights, written
 from typer.testing import CliRunner
@@ -97,26 +97,20 @@ def test_too_few_conjugate_gradients_are_told(corpus, tmp_path):
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     """The real command is killed at any moment."""
-    toml = written(tmp_path, corpus, "steps = 160\nbatch_size = 3\ncheckpoint_seconds = 0\n")
-    code = "import sys; from pipelines.cli.main import main; sys.argv = ['fathom', *sys.argv[1:]]; main()"
-
-    def run(out):
-        return [sys.executable, "-c", code, "train", str(toml), "--out", str(out), "--device", "cpu"]
-
-    subprocess.run(run(tmp_path / "whole"), check=True, timeout=120, capture_output=True)
+    toml = written(tmp_path, corpus, "steps = 100\nbatch_size = 3\ncheckpoint_seconds = 0\n")
+    command = ("train", toml, "--out", tmp_path / "parts", "--device", "cpu")
+    train(load_training(toml), tmp_path / "whole", device="cpu")
     record, killed = tmp_path / "parts" / "metrics.jsonl", 0
-    for lines in (15, 70):
-        process = subprocess.Popen(run(tmp_path / "parts"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(lines_of(record)) >= lines:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.005)
+    for lines in (15, 50):
+        process = forked(*command)
+        wait_for(lambda least=lines, one=process: len(lines_of(record)) >= least or not one.is_alive())
         process.kill()
-        killed += process.wait(timeout=30) == -signal.SIGKILL
+        process.join(30)
+        killed += process.exitcode == -signal.SIGKILL
     assert killed > 0
-    subprocess.run(run(tmp_path / "parts"), check=True, timeout=120, capture_output=True)
+    last = forked(*command)
+    last.join(120)
+    assert last.exitcode == 0
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -131,18 +125,18 @@ def test_a_signal_ends_the_step_and_saves_first(number, code, corpus, tmp_path):
         "def slow(self, batch):\n"
         f"    if self.state.step == 7: os.kill(os.getpid(), {int(number)})\n"
         "    advance(self, batch)\n"
-        "if 'once' in sys.argv: sys.argv.remove('once'); Run.advance = slow\n"
+        "Run.advance = slow\n"
         "from pipelines.cli.main import main; main()"
     )
     out = tmp_path / "out"
     command = [sys.executable, "-c", start, "train", str(toml), "--out", str(out), "--device", "cpu"]
-    stopped = subprocess.run([*command, "once"], capture_output=True, timeout=120, text=True)
+    stopped = subprocess.run(command, capture_output=True, timeout=120, text=True)
     assert stopped.returncode == code
     assert "Traceback" not in stopped.stderr
     assert load_tensors(out / "checkpoint.safetensors")[1]["state"]["step"] == 8
     assert [line["step"] for line in lines_of(out / "metrics.jsonl")][-1] == 8
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
-    train(load_training(toml), tmp_path / "whole", device="cpu")
+    for folder in (out, tmp_path / "whole"):
+        train(load_training(toml), folder, device="cpu")
     one, other = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

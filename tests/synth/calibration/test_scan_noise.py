@@ -373,7 +373,7 @@ def test_the_real_brain_agrees_with_itself_and_with_bart():
     background, edge = (calibrate(scan, place=p, checked=False) for p in ("background", "k-space edge"))
     assert background.mean_sigma == pytest.approx(edge.mean_sigma, rel=0.1)
     assert edge.mean_sigma == pytest.approx(1.19, rel=0.03)
-    for region in (32, 40, 48, 64) if shutil.which("bart") else ():  # its default, 24, gives 1.41: see below
+    for region in (32, 64) if shutil.which("bart") else ():  # its default, 24, gives 1.41: see below
         told = estvar(path.with_suffix(""), region)
         assert edge.mean_sigma == pytest.approx(told, rel=0.1)
         assert background.mean_sigma == pytest.approx(told, rel=0.1)
@@ -422,7 +422,11 @@ def test_what_barts_default_says_too_much_of_the_real_brain_is_signal(tmp_path, 
 
 @pytest.mark.skipif(shutil.which("bart") is None, reason="needs BART")
 def test_bart_estimates_known_noise_best_from_32_to_48_lines(tmp_path):
-    """A head in that scan's matrix: from 24 lines, its default, it says 7 % too much, from 100 6 % too little."""
+    """A head in that scan's matrix: from 24 lines, its default, it says 7 % too much, from 72 5 % too little.
+
+    The standard error of sigma from all samples is 0.5 / sqrt(8 x 230 x 180), 0.09 %: the limits are 8 and more of
+    them away from the biases at 32, 48 and 72 lines, which are 1.4, -3.4 and -5.3 %.
+    """
     pytest.importorskip("nibabel")
     source = {"kind": "images", "path": str(shared("mr")), "part": [0.45, 0.46]}
     data = recipe_data(tmp_path, pairs=1, source=source, noise={"snr": 20, "definition": "image"}, kspace="full")
@@ -432,10 +436,10 @@ def test_bart_estimates_known_noise_best_from_32_to_48_lines(tmp_path):
     build(parse_recipe(data, "t"), tmp_path / "c.zarr", ClusterSpec("sync"))
     pair = PairDataset(tmp_path / "c.zarr")[0]
     write_cfl(tmp_path / "k", pair["masked_kspace"].numpy())
-    bias = {region: estvar(tmp_path / "k", region) / float(pair["sigma"]) - 1 for region in (24, 32, 48, 100)}
+    bias = {region: estvar(tmp_path / "k", region) / float(pair["sigma"]) - 1 for region in (24, 32, 48, 72)}
     assert bias[24] > 0.05
     assert 0 < bias[32] < 0.05
-    assert 0 > bias[48] > -0.05 > bias[100]
+    assert 0 > bias[48] > -0.045 > bias[72]
 
 
 def test_the_siemens_phantom():

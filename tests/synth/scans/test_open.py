@@ -126,10 +126,10 @@ def test_twixtools_agrees():
 def test_mutated_files_of_every_format_raise_nothing_else():
     """A taste of `tests/fuzz_readers.py`, which is run by hand for thousands."""
     program = Path(__file__).parents[2] / "fuzz_readers.py"
-    done = subprocess.run([sys.executable, program, "44", "5"], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, program, "22", "5"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["read"] + told["calibrated"] + told["refused"] == 44
-    assert told["refused"] > 15
+    assert told["read"] + told["calibrated"] + told["refused"] == 22
+    assert told["refused"] > 7
     assert told["calibrated"] > 0
     assert told["peak_MB"] < 500
