@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+from commands import run
 
 FATHOM = Path(sys.executable).with_name("fathom")
 SECONDS = 120
@@ -70,8 +71,10 @@ def _command(arguments, told):
 
 
 def built(*arguments):
-    """Run `fathom build --json`; return what it says."""
-    return json.loads(fathom("build", *arguments, "--json")[1].splitlines()[-1])
+    """Run `fathom build --json` in this process; return what it says."""
+    made = run("build", *arguments, "--json")
+    assert made.exit_code == 0, made.output
+    return json.loads(made.stdout.splitlines()[-1])
 
 
 def wait_for(condition, seconds=60.0):

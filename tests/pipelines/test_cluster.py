@@ -50,8 +50,7 @@ def test_the_same_corpus_from_any_scheduler_and_layout(recipe, photos, tmp_path)
     layouts |= {f"s{n}": ("--set", f"shard_pairs={n}", "--scheduler", "sync") for n in (4, 16)}
     with dask_cluster(tmp_path) as (address, _):
         layouts["external"] = ("--scheduler", address)
-        told = [run("build", file, "--out", tmp_path / f"{name}.zarr", *how, "--json") for name, how in layouts.items()]
-    made = [json.loads(one.stdout.splitlines()[-1]) for one in told]
+        made = [built(file, "--out", tmp_path / f"{name}.zarr", *how) for name, how in layouts.items()]
     assert len({m["content_hash"] for m in made}) == 1
     assert {m["pairs"] for m in made} == {12}
 
@@ -73,7 +72,7 @@ def test_a_killed_driver_goes_on_where_it_was(large, tmp_path):
     driver.communicate(timeout=SECONDS)
     finished = {line["task"] for line in ledger_lines(out)}
     times = {p.relative_to(building(out)): p.stat().st_mtime_ns for t in finished for p in shards(building(out), t)}
-    resumed = built(file, "--out", out, "--workers", 2)
+    resumed = built(file, "--out", out, "--scheduler", "sync")
     assert (resumed["content_hash"], resumed["status"]) == (expected, "resumed")
     assert resumed["built"] <= 60 - 2 * (len(finished) - 1)
     assert {p: (out / p).stat().st_mtime_ns for p in times} == times
@@ -83,7 +82,7 @@ def test_a_killed_driver_goes_on_where_it_was(large, tmp_path):
 def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
     file, expected = large
     out = tmp_path / "s.zarr"
-    with dask_cluster(tmp_path) as (address, scheduler):
+    with dask_cluster(tmp_path, workers=1) as (address, scheduler):
         driver = killed_midway(
             file, out, "--scheduler", address, "--wait", 2, victim=lambda _: os.kill(scheduler.pid, signal.SIGKILL)
         )
@@ -92,7 +91,7 @@ def test_a_killed_scheduler_is_said_and_mended(large, tmp_path):
         assert "the scheduler is gone; start it, and run the same command again" in stderr
         assert "Traceback" not in stderr
     before = {line["task"] for line in ledger_lines(out)}
-    with dask_cluster(tmp_path) as (address, _):
+    with dask_cluster(tmp_path, workers=1) as (address, _):
         resumed = built(file, "--out", out, "--scheduler", address)
     assert resumed["content_hash"] == expected
     assert resumed["built"] <= 60 - 2 * (len(before) - 1)
@@ -110,7 +109,7 @@ def test_ctrl_c_says_one_line(large, tmp_path):
     assert driver.returncode == 130
     lines = [line for line in stderr.splitlines() if " of 60 pairs" not in line]
     assert lines == ["stopped; run the same command again to go on"]
-    assert built(file, "--out", out, "--workers", 2)["content_hash"] == expected
+    assert built(file, "--out", out, "--scheduler", "sync")["content_hash"] == expected
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.7])

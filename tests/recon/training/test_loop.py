@@ -33,9 +33,9 @@ from synth.recipe import parse_recipe
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_training_lowers_the_loss_and_leaves_a_model(kind, corpus, tmp_path):
-    out, how = tmp_path / "run", settings(corpus, kind, training={"steps": 120}, optimiser={"rate": 5e-3})
+    out, how = tmp_path / "run", settings(corpus, kind, training={"steps": 60}, optimiser={"rate": 5e-3})
     card = train(how, out, device="cpu")
-    assert [line["step"] for line in lines_of(out / "metrics.jsonl")] == list(range(1, 121))
+    assert [line["step"] for line in lines_of(out / "metrics.jsonl")] == list(range(1, 61))
     model, kept = load_model(out)
     assert kept == json.loads((out / "model.json").read_text()) == card
     assert (kept["powers"] is None) == (kind != "shrinking")  # of the SNR, where lam follows it
