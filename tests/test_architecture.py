@@ -4,11 +4,13 @@
 """
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ("synth/__init__.py", "recon/__init__.py", "pipelines/__init__.py")
@@ -211,3 +213,10 @@ def test_what_just_fits_breaks_no_rule(tmp_path):
 def test_synth_works_without_torch():
     code = "import sys; sys.modules['torch'] = None; import synth.corpus.reader; assert 'dask' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_process_of_the_suite_has_one_thread():
+    """The conftest says why; a plugin that imports numpy before it must not undo it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1":
+        pytest.skip("no other process shares the suite")
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
