@@ -32,23 +32,12 @@ class Recipe(Spec):
     """Everything that determines a corpus, besides the source files themselves; frozen.
 
     `load_recipe` reads a recipe from TOML; ``fathom schema`` prints each section's keys, defaults and meaning.
-
-    Attributes
-    ----------
-    name, seed
-        The corpus's name; the seed of every draw.
-    pairs
-        Number of pairs; by default one per source. With more pairs than sources, each source is used several times.
-    kspace
-        ``packed``: only the sampled part of k-space is stored. ``full``: all of it, so that other masks can be drawn.
-    shard_pairs
-        Pairs per file; it has no influence on the pairs themselves.
-    source, target, phase, coils, noise, sampling
-        The sections, one per stage of the synthesis.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="the corpus's name, which its data card shows"
+    )
+    seed: int = Field(default=0, ge=0, description="of every draw; the pairs of another seed are other pairs")
     pairs: int | None = Field(
         default=None, ge=1, le=10**7, description="default: one per source; with more, sources are used several times"
     )
@@ -59,12 +48,22 @@ class Recipe(Spec):
     shard_pairs: int | None = Field(
         default=None, ge=1, le=10**5, description="pairs per file; it has no influence on the pairs themselves"
     )
-    source: Annotated[ImagesSpec | ScansSpec, Field(discriminator="kind")]
-    target: TargetSpec = TargetSpec()
-    phase: PhaseSpec = SinusoidalSpec()
-    coils: CoilsSpec
-    noise: NoiseSpec = NoiseSpec()
-    sampling: SamplingSpec = RegularSpec()
+    source: Annotated[ImagesSpec | ScansSpec, Field(discriminator="kind")] = Field(
+        description="photographs, computed heads, or scans"
+    )
+    target: TargetSpec = Field(
+        default=TargetSpec(), description="the matrix, how a source is fitted to it, and what the reference is"
+    )
+    phase: PhaseSpec = Field(
+        default=SinusoidalSpec(), description="the phase of an image from a photograph; scans have their own"
+    )
+    coils: CoilsSpec = Field(description="coil maps: of loops, a birdcage, a library, or estimated from each scan")
+    noise: NoiseSpec = Field(
+        default=NoiseSpec(), description="the SNR to reach, its definition, and the covariance between coils"
+    )
+    sampling: SamplingSpec = Field(
+        default=RegularSpec(), description="the mask: which lines or points of k-space a pair keeps"
+    )
 
     def resolved(self) -> Recipe:
         """Fill in values that depend on the files it names; raises ValueError or OSError for settings that conflict."""

@@ -42,9 +42,12 @@ def sections(text):
 
 
 def arguments(thing):
-    """What a caller can give, or read: parameters of a function, fields of a frozen class."""
+    """What a caller can give, or read: parameters of a function, fields of a frozen class.
+
+    A key of settings says itself what it is: `test_settings_keys`.
+    """
     if inspect.isclass(thing) and issubclass(thing, BaseModel):
-        return set(thing.model_fields) - {"kind"}
+        return {key for key, field in thing.model_fields.items() if not field.description}
     if dataclasses.is_dataclass(thing):
         return {field.name for field in dataclasses.fields(thing)}
     return set(inspect.signature(thing).parameters)

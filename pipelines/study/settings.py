@@ -33,8 +33,8 @@ Changes = tuple[str, ...]  # section.key=value, as after --set
 class CorpusSpec(Spec):
     """A recipe, by the name of a ready one or by its path, with changes."""
 
-    recipe: str
-    set: Changes = ()
+    recipe: str = Field(description="name of a ready recipe, or path of a recipe")
+    set: Changes = Field(default=(), description="changes to the recipe, as after --set")
     without: Name | None = Field(default=None, description="a corpus of the same recipe but for target.lesions")
     replicas: int = Field(default=0, ge=0, le=10_000, description="of noise, in tests on the corpus; 0, or at least 2")
     noise_map: int = Field(
@@ -63,31 +63,33 @@ class TrainingSpec(Spec):
     `start` names another training of the study; each seed starts from the weights of the same seed.
     """
 
-    training: str
-    corpora: tuple[str, ...] = Field(min_length=1)
-    start: str | None = None
-    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
-    set: Changes = ()
+    training: str = Field(description="name of a ready training, or path of one")
+    corpora: tuple[str, ...] = Field(min_length=1, description="corpora of this study to train on")
+    start: str | None = Field(default=None, description="training of this study to start from, seed by seed")
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1, description="one network is trained for each")
+    set: Changes = Field(default=(), description="changes to the training, as after --set")
 
 
 class TestsSpec(Spec):
     """Every model (a training of the study, or a baseline such as ``cg-sense:8``) on every corpus."""
 
-    models: tuple[str, ...] = Field(min_length=1)
-    corpora: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field(
+        min_length=1, description="trainings of this study, and baselines such as 'cg-sense:8'"
+    )
+    corpora: tuple[str, ...] = Field(min_length=1, description="corpora of this study to test on")
 
 
 class ExpectedSpec(Spec):
     """`model` minus `other` on a corpus: its mean in `metric` should lie between `least` and `most`."""
 
-    finding: str
-    model: str
-    other: str
-    corpus: str
+    finding: str = Field(description="what is expected, in a sentence, which the report shows")
+    model: str = Field(description="the model whose metric is taken")
+    other: str = Field(description="the model whose metric is subtracted")
+    corpus: str = Field(description="the corpus on which both are tested")
     other_corpus: str | None = Field(default=None, description="of `other`, if it is another corpus of the same pairs")
-    metric: Metric = "ssim_windowed_slice_range"
-    least: float | None = None
-    most: float | None = None
+    metric: Metric = Field(default="ssim_windowed_slice_range", description="name of the metric")
+    least: float | None = Field(default=None, description="lower bound of the mean difference")
+    most: float | None = Field(default=None, description="upper bound of the mean difference")
 
     @model_validator(mode="after")
     def _bounded(self) -> ExpectedSpec:
@@ -99,18 +101,18 @@ class ExpectedSpec(Spec):
 class CellSpec(Spec):
     """A number of a paper's table, and the model and corpus of ours."""
 
-    experiment: str
-    model: str
-    on: str
+    experiment: str = Field(description="what the paper calls this number")
+    model: str = Field(description="our model")
+    on: str = Field(description="our corpus")
     paper: float | None = Field(default=None, description="the paper's number, if it states one")
 
 
 class TableSpec(Spec):
     """A table of a paper, whose numbers stand beside ours."""
 
-    title: str
-    metric: Metric = "ssim_windowed_slice_range"
-    cells: tuple[CellSpec, ...] = Field(min_length=1)
+    title: str = Field(description="of the table, in the report")
+    metric: Metric = Field(default="ssim_windowed_slice_range", description="name of the metric")
+    cells: tuple[CellSpec, ...] = Field(min_length=1, description="the numbers of the table")
 
 
 class FigureSpec(Spec):
@@ -118,10 +120,14 @@ class FigureSpec(Spec):
     lesion as it was and as it came back.
     """
 
-    title: str
-    kind: Literal["images", "conditioning", "lesions"] = "images"
-    models: tuple[str, ...] = Field(min_length=1)
-    corpora: tuple[str, ...] = Field(min_length=1)
+    title: str = Field(description="of the figure, in the report")
+    kind: Literal["images", "conditioning", "lesions"] = Field(
+        default="images",
+        description="images: models side by side; conditioning: errors over the g-factor; lesions: one before and "
+        "after reconstruction",
+    )
+    models: tuple[str, ...] = Field(min_length=1, description="models to show; the first decides which pair is shown")
+    corpora: tuple[str, ...] = Field(min_length=1, description="a figure is drawn for each")
 
 
 class MeasureSpec(Spec):
@@ -130,20 +136,24 @@ class MeasureSpec(Spec):
     The first measure of a study ranks the models.
     """
 
-    name: Name
-    says: str
-    corpus: str
-    metric: Metric
+    name: Name = Field(description="of the measure, in referee.json")
+    says: str = Field(description="what the measure says, in words of the card")
+    corpus: str = Field(description="the corpus on which the models are tested")
+    metric: Metric = Field(description="name of the metric, whose mean is the measure")
     minus: str | None = Field(default=None, description="of the same pairs, for a change from this corpus")
-    part: Literal["keeps", "invents", "snr", "breaks"]
-    better: Literal["more", "less"] | None = None
+    part: Literal["keeps", "invents", "snr", "breaks"] = Field(
+        description="section of the card: what a model keeps, what it invents, other SNRs, or where it breaks"
+    )
+    better: Literal["more", "less"] | None = Field(
+        default=None, description="which direction is better, where the metric itself does not say it"
+    )
 
 
 class ScaleSpec(Spec):
     """Changes to every recipe and every training at one scale."""
 
-    recipes: Changes = ()
-    trainings: Changes = ()
+    recipes: Changes = Field(default=(), description="changes to every recipe, as after --set")
+    trainings: Changes = Field(default=(), description="changes to every training, as after --set")
     seeds: int | None = Field(default=None, ge=1, description="at most so many seeds of each training")
     noise_map: int | None = Field(default=None, ge=4, description="at most so many probes of noise maps")
     tested_on: tuple[str, ...] = Field(default=(), description="test on these corpora only")
@@ -152,15 +162,21 @@ class ScaleSpec(Spec):
 class Study(Spec):
     """A whole study."""
 
-    name: Name
-    question: str
-    scales: dict[Literal["smoke", "laptop", "gpu", "paper"], ScaleSpec]
-    corpora: dict[Name, CorpusSpec]
-    trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
-    tests: TestsSpec
-    expected: tuple[ExpectedSpec, ...] = ()
-    tables: tuple[TableSpec, ...] = ()
-    figures: tuple[FigureSpec, ...] = ()
+    name: Name = Field(description="the study's name")
+    question: str = Field(description="what the study asks; the report begins with it")
+    scales: dict[Literal["smoke", "laptop", "gpu", "paper"], ScaleSpec] = Field(
+        description="smoke, laptop, gpu, paper: what is changed at each scale"
+    )
+    corpora: dict[Name, CorpusSpec] = Field(description="the corpora, by their names in this study")
+    trainings: dict[Name, TrainingSpec] = Field(
+        default_factory=dict, description="the networks, by their names in this study"
+    )
+    tests: TestsSpec = Field(description="which models are tested on which corpora")
+    expected: tuple[ExpectedSpec, ...] = Field(
+        default=(), description="what you expect of the results, before you see them"
+    )
+    tables: tuple[TableSpec, ...] = Field(default=(), description="tables of a paper, whose numbers stand beside ours")
+    figures: tuple[FigureSpec, ...] = Field(default=(), description="pictures of the report")
     measures: tuple[MeasureSpec, ...] = Field(default=(), description="of the card of each model; then there is a page")
 
     @model_validator(mode="after")

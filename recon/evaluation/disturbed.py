@@ -21,17 +21,17 @@ SMOOTH = 4  # frequencies of an error of the maps in each direction: such errors
 class Disturbance(Spec):
     """Errors of the coil maps that a model is given, in a test.
 
-    Attributes
-    ----------
-    maps_shift
-        Pixels by which the maps are shifted along x, as if the object had moved since a separate reference scan.
-    maps_error
-        Rms of a smooth relative error of each coil's map: it is multiplied by 1 + e, with e complex normal in the
-        lowest frequencies. The maps are then normalised again, sum |map|^2 = 1.
+    With `maps_error`, each coil's map is multiplied by 1 + e, with e complex normal in the lowest frequencies. The maps
+    are then normalised again, sum |map|^2 = 1.
     """
 
-    maps_shift: int = Field(default=0, ge=-256, le=256)
-    maps_error: float = Field(default=0.0, ge=0, le=10)
+    maps_shift: int = Field(
+        default=0,
+        ge=-256,
+        le=256,
+        description="pixels by which maps are shifted along x, as if the object had moved since a reference scan",
+    )
+    maps_error: float = Field(default=0.0, ge=0, le=10, description="rms of a smooth relative error of each coil's map")
 
     def of(self, batch: Batch) -> Batch:
         """The batch with disturbed maps; a pair's error is the same in every batch."""

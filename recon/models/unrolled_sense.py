@@ -41,32 +41,16 @@ USUAL = 20.0  # a common value of SNR / (2 sqrt(R)), with the image's maximum as
 class UnrolledSpec(Spec):
     """``[model] kind = "unrolled-sense"``; six iterations are the paper's.
 
-    Attributes
-    ----------
-    iterations
-        SENSE steps, each followed by a net.
-    channels, levels
-        The U-nets' channels at the first level, and how often they halve the image.
-    lam
-        The initial lam of every step; by default 4, or 0.5 for a noise-aware network.
-    cg_iterations, cg_tolerance
-        The conjugate gradients of each SENSE step end at the tolerance, or after so many iterations: `MOST` where
-        none are given. Too few iterations regularise in place of lam; `UnrolledSense.residuals` shows whether they were
-        enough. In earlier versions the default was `EARLIER`.
-    gradients
-        The gradients of SENSE: "implicit", or "iterations" for those of the iterations.
-    noise_aware
-        Whether each pair's sigma is an input of the network.
-    bf16
-        Whether convolutions are done in bfloat16.
-    shrinkage
-        Whether the nets correct shrunk Haar coefficients; see the module.
+    `UnrolledSense.residuals` shows whether the conjugate gradients were enough; in earlier versions their default was
+    `EARLIER` iterations.
     """
 
-    kind: Literal["unrolled-sense"] = "unrolled-sense"
-    iterations: int = Field(default=6, ge=1, le=50)
-    channels: int = Field(default=32, ge=1, le=1024)
-    levels: int = Field(default=3, ge=1, le=7)
+    kind: Literal["unrolled-sense"] = Field(
+        default="unrolled-sense", description="the unrolled SENSE of Nickel: SENSE steps and U-nets in turn"
+    )
+    iterations: int = Field(default=6, ge=1, le=50, description="SENSE steps, each followed by a net")
+    channels: int = Field(default=32, ge=1, le=1024, description="channels of a U-net at its first level")
+    levels: int = Field(default=3, ge=1, le=7, description="how often a U-net halves the image")
     lam: float | None = Field(
         default=None, gt=0, le=1e6, description="initial lam of every step; default 4, or 0.5 if noise-aware"
     )
@@ -76,9 +60,16 @@ class UnrolledSpec(Spec):
         le=10_000,
         description=f"per step; too few regularise in place of lam; default: until cg_tolerance, at most {MOST}",
     )
-    cg_tolerance: float = Field(default=1e-4, ge=0, lt=1)
-    gradients: Gradients = "implicit"  # of SENSE; with "iterations", which are exact, trainings were slower in trials
-    noise_aware: bool = False
+    cg_tolerance: float = Field(
+        default=1e-4, ge=0, lt=1, description="conjugate gradients end when the residual has fallen to this fraction"
+    )
+    gradients: Gradients = Field(  # with "iterations", which are exact, trainings were slower in trials
+        default="implicit",
+        description="of a SENSE step: implicit, by the implicit function theorem; iterations, through every iteration",
+    )
+    noise_aware: bool = Field(
+        default=False, description="whether each pair's sigma is an input of the network, so that lam follows the SNR"
+    )
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
     shrinkage: bool = Field(  # left out where it is off, so that earlier trainings keep their identity
         default=False, exclude_if=lambda on: not on, description="whether nets correct shrunk Haar coefficients"
@@ -96,25 +87,13 @@ class UnrolledSpec(Spec):
 
 
 class DenoiserSpec(Spec):
-    """``[model] kind = "denoiser"``: one U-net after CG-SENSE.
+    """``[model] kind = "denoiser"``: one U-net after CG-SENSE."""
 
-    Attributes
-    ----------
-    channels, levels
-        The U-net's channels at the first level, and how often it halves the image.
-    cg_iterations
-        The number of iterations of CG-SENSE.
-    noise_aware
-        Whether each pair's sigma is an input of the network.
-    bf16
-        Whether convolutions are done in bfloat16.
-    """
-
-    kind: Literal["denoiser"] = "denoiser"
-    channels: int = Field(default=32, ge=1, le=1024)
-    levels: int = Field(default=3, ge=1, le=7)
-    cg_iterations: int = Field(default=30, ge=1, le=10_000)
-    noise_aware: bool = False
+    kind: Literal["denoiser"] = Field(default="denoiser", description="one U-net after CG-SENSE")
+    channels: int = Field(default=32, ge=1, le=1024, description="channels of the U-net at its first level")
+    levels: int = Field(default=3, ge=1, le=7, description="how often the U-net halves the image")
+    cg_iterations: int = Field(default=30, ge=1, le=10_000, description="iterations of CG-SENSE")
+    noise_aware: bool = Field(default=False, description="whether each pair's sigma is an input of the network")
     bf16: bool = Field(default=False, description="convolutions in bfloat16")
 
 

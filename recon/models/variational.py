@@ -34,30 +34,18 @@ USUAL_NOISE = 0.02  # a common noise level over the largest magnitude; with it, 
 
 
 class VariationalSpec(Spec):
-    """``[model] kind = "variational"``; the defaults are Knoll 2019's, 65,530 parameters.
+    """``[model] kind = "variational"``; the defaults are Knoll 2019's, 65,530 parameters."""
 
-    Attributes
-    ----------
-    stages
-        Gradient steps.
-    filters, kernel
-        Number of complex filters in each stage, and their side in pixels, which is odd.
-    nodes, rbf
-        Radial basis functions of an activation, and their width: the papers' ("icg"), or that of a later code.
-    lam
-        The initial weight of the data term.
-    noise_aware
-        Whether each pair's sigma is an input of the network.
-    """
-
-    kind: Literal["variational"] = "variational"
-    stages: int = Field(default=10, ge=1, le=100)
-    filters: int = Field(default=24, ge=1, le=1024)
-    kernel: int = Field(default=11, ge=3, le=31, description="odd")
-    nodes: int = Field(default=31, ge=3, le=255)
-    rbf: RbfKind = "icg"
-    lam: float = Field(default=1.0, ge=0)
-    noise_aware: bool = False
+    kind: Literal["variational"] = Field(default="variational", description="the variational network of Knoll 2019")
+    stages: int = Field(default=10, ge=1, le=100, description="gradient steps, each with its own parameters")
+    filters: int = Field(default=24, ge=1, le=1024, description="complex filters of a stage")
+    kernel: int = Field(default=11, ge=3, le=31, description="side of the filters in pixels, an odd number")
+    nodes: int = Field(default=31, ge=3, le=255, description="radial basis functions of an activation")
+    rbf: RbfKind = Field(
+        default="icg", description="width of these functions: icg, as in the papers; optox or bart, as in later code"
+    )
+    lam: float = Field(default=1.0, ge=0, description="first weight of the data term")
+    noise_aware: bool = Field(default=False, description="whether each pair's sigma is an input of the network")
 
     @field_validator("kernel")
     @classmethod

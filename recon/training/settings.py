@@ -24,14 +24,17 @@ WITHOUT_EFFECT = ("checkpoint_seconds", "checkpointing", "tensorboard")  # keys 
 
 
 class DataSpec(Spec):
-    """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop.
+    """``[data]``: corpora for joint training, and corpora for validation, which decides when to stop."""
 
-    `redraw` names what is drawn anew in every epoch of the training: "mask", "noise" (`recon.data.redrawn`).
-    """
-
-    corpora: tuple[str, ...] = Field(min_length=1)
-    validation: tuple[str, ...] = ()
-    redraw: tuple[Literal["mask", "noise"], ...] = ()
+    corpora: tuple[str, ...] = Field(
+        min_length=1, description="the network is trained on the pairs of all these corpora"
+    )
+    validation: tuple[str, ...] = Field(
+        default=(), description="the loss on these corpora decides which weights are kept, and when `patience` is over"
+    )
+    redraw: tuple[Literal["mask", "noise"], ...] = Field(
+        default=(), description="what each epoch draws anew, from corpora with kspace = 'full': 'mask', 'noise'"
+    )
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -40,18 +43,18 @@ class DataSpec(Spec):
 
 
 class AdamSpec(Spec):
-    """``[optimiser] kind = "adam"``, with the network's projections after each step.
+    """``[optimiser] kind = "adam"``, with the network's projections after each step."""
 
-    `rate_lam` is the rate of every lam, threshold and multiplier; `schedule` "cosine" lets rates fall to 0 at the last
-    step, after `warmup` steps of linear rise; gradients are scaled down to the norm `clip` (0: never).
-    """
-
-    kind: Literal["adam"] = "adam"
-    rate: float = Field(default=1e-3, gt=0, le=1e30)
-    rate_lam: float = Field(default=1e-2, gt=0, le=1e30)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup: int = Field(default=0, ge=0)
-    clip: float = Field(default=0.0, ge=0)
+    kind: Literal["adam"] = Field(default="adam", description="Adam, with the network's projections after each step")
+    rate: float = Field(default=1e-3, gt=0, le=1e30, description="learning rate")
+    rate_lam: float = Field(
+        default=1e-2, gt=0, le=1e30, description="learning rate of every lam, threshold and multiplier"
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        default="cosine", description="cosine: the rates fall to 0 at the last step; constant: they do not"
+    )
+    warmup: int = Field(default=0, ge=0, description="steps in which the rates rise linearly from 0")
+    clip: float = Field(default=0.0, ge=0, description="gradients are scaled down to this norm; 0: never")
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of the rates in step 0 ... steps - 1."""
@@ -62,28 +65,42 @@ class AdamSpec(Spec):
 class IpalmSpec(Spec):
     """``[optimiser] kind = "ipalm"``, as Knoll 2019 trained; see `recon.training.ipalm`."""
 
-    kind: Literal["ipalm"] = "ipalm"
-    momentum: float = Field(default=0.7, ge=0, lt=1)
-    lipschitz: float = Field(default=1000.0, gt=0)
+    kind: Literal["ipalm"] = Field(
+        default="ipalm", description="iPALM, as Knoll 2019 trained; variational networks only"
+    )
+    momentum: float = Field(
+        default=0.7, ge=0, lt=1, description="part of its last step by which each block of parameters is first moved on"
+    )
+    lipschitz: float = Field(
+        default=1000.0,
+        gt=0,
+        description="first estimate of the gradient's Lipschitz constant L; a step has the size 1 / L",
+    )
 
 
 class LengthSpec(Spec):
     """``[training]``: length, batch size, loss, validation and checkpoints.
 
-    Give either `steps` or `epochs`. Every `validate_every` steps (0: after each epoch), the loss on the validation
-    corpora is computed. After `patience` validations without improvement (0: never), training ends. The best weights
-    are kept. `supervise_steps` is the weight of the loss of the images between an unrolled network's steps, so that
-    each of its nets learns to correct. `noisier` is alpha of Noisier2Full, which corrects noisy references
-    (`recon.training.noisier`). `checkpointing` computes stages again in the backward pass, which takes less
-    memory and a third more time.
+    With validation corpora the weights of the lowest loss on them are kept. `supervise_steps` lets each net of an
+    unrolled network learn to correct. `noisier` is Noisier2Full (`recon.training.noisier`).
     """
 
-    steps: int | None = Field(default=None, ge=1, le=10**9)
-    epochs: int | None = Field(default=None, ge=1, le=10**6)
-    batch_size: int = Field(default=4, ge=1, le=10**5)
-    loss: Loss = "nrmse"
-    validate_every: int = Field(default=0, ge=0)
-    patience: int = Field(default=0, ge=0)
+    steps: int | None = Field(
+        default=None, ge=1, le=10**9, description="length in steps (batches); give either this or `epochs`"
+    )
+    epochs: int | None = Field(
+        default=None, ge=1, le=10**6, description="length in passes through all pairs; give either this or `steps`"
+    )
+    batch_size: int = Field(default=4, ge=1, le=10**5, description="pairs per step")
+    loss: Loss = Field(
+        default="nrmse",
+        description="decibel: nrmse in dB; nrmse; complex, magnitude: squared errors of images, of magnitudes; knoll: "
+        "magnitude, in the unit of the authors' code",
+    )
+    validate_every: int = Field(default=0, ge=0, description="steps between validations; 0: after each epoch")
+    patience: int = Field(
+        default=0, ge=0, description="validations without improvement after which the training ends; 0: never"
+    )
     supervise_steps: float = Field(default=0.0, ge=0, description="weight of the mean loss of a network's inner images")
     noisier: float = Field(
         default=0.0,
@@ -92,9 +109,11 @@ class LengthSpec(Spec):
         exclude_if=lambda alpha: alpha == 0,
         description="alpha: noise of alpha times sigma is added, and the noisy reference corrected for it; 0: neither",
     )
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
-    checkpointing: bool = False
-    tensorboard: bool = False
+    checkpoint_seconds: float = Field(default=60.0, ge=0, description="seconds between checkpoints")
+    checkpointing: bool = Field(
+        default=False, description="compute stages again in the backward pass: less memory, and a third more time"
+    )
+    tensorboard: bool = Field(default=False, description="write losses for TensorBoard, too")
 
     @model_validator(mode="after")
     def _one_length(self) -> LengthSpec:
@@ -104,31 +123,22 @@ class LengthSpec(Spec):
 
 
 class Training(Spec):
-    """The settings of a whole training; `load_training` reads them from TOML.
+    """The settings of a whole training; `load_training` reads them from TOML."""
 
-    Attributes
-    ----------
-    name, seed
-        The network's name; the seed of its weights and of the order of batches.
-    start
-        A trained model whose weights the training starts from (fine-tuning).
-    data
-        Corpora for joint training, and corpora for validation, which decides when to stop.
-    model
-        The network: UnrolledSpec, VariationalSpec or DenoiserSpec; None if the caller of `train` brings one.
-    optimiser
-        Adam or iPALM.
-    training
-        Length, batch size, loss, validation and checkpoints.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    start: str | None = None
-    data: DataSpec
-    model: ModelSpec | None = None  # None: the network that the caller of `train` brings
-    optimiser: Annotated[AdamSpec | IpalmSpec, Field(discriminator="kind")] = AdamSpec()
-    training: LengthSpec
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="the network's name, in its card")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the first weights, and of the order of batches")
+    start: str | None = Field(
+        default=None,
+        description="folder of a training, or a weights file, whose weights this training begins with (fine-tuning)",
+    )
+    data: DataSpec = Field(description="corpora to train on, and corpora for validation")
+    model: ModelSpec | None = Field(
+        default=None, description="the network; left out where the command or the caller brings one"
+    )
+    optimiser: Annotated[AdamSpec | IpalmSpec, Field(discriminator="kind")] = Field(
+        default=AdamSpec(), description="Adam or iPALM"
+    )
+    training: LengthSpec = Field(description="length, batch size, loss, validation and checkpoints")
 
     @model_validator(mode="after")
     def _ipalm_needs_projections(self) -> Training:

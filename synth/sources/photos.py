@@ -54,8 +54,14 @@ class ImagesSpec(Spec):
     takes computed heads (`synth.sources.heads`).
     """
 
-    kind: Literal["images", "skimage", "heads"]
-    path: str | None = Field(default=None, min_length=1)
+    kind: Literal["images", "skimage", "heads"] = Field(
+        description="images: photographs in a folder; skimage: those of scikit-image; heads: computed heads"
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="kind 'images' only: a folder with all subfolders, or a .txt file that lists one path per line",
+    )
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     part: Range = Field(
         default=(0.0, 1.0),

@@ -53,14 +53,19 @@ class ScansSpec(Spec):
     """``kind = "scans"``: a file; a folder of scans with all subfolders, in the order of their paths; or a list.
 
     A list is a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
-
-    `variable` and `axes` are for .npy, .npz, .mat and .h5 files that do not say which array is k-space, or its axes.
     """
 
-    kind: Literal["scans"]
-    path: str = Field(min_length=1)
-    variable: str | None = None
-    axes: str | None = None
+    kind: Literal["scans"] = Field(description="scans: k-space, whose slices become pairs")
+    path: str = Field(
+        min_length=1,
+        description="a scan, a folder of scans with all subfolders, or a .txt file that lists one path per line",
+    )
+    variable: str | None = Field(
+        default=None, description="name of the array that is k-space, for .npz, .mat and .h5 files that do not say it"
+    )
+    axes: str | None = Field(
+        default=None, description="the array's axes in order, such as 'y x slice coil', for files that do not say them"
+    )
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     slices: Range | None = Field(
         default=None, description="part of each scan's slices, as fractions: [0.25, 0.75] leaves out both ends"

@@ -97,14 +97,28 @@ class LoopsSpec(Spec):
     then pass through the air in the corners of the field of view. Maps that are made without a recipe are not checked.
     """
 
-    kind: Literal["loops"] = "loops"
-    count: Count = 8
-    sets: int = Field(default=32, ge=1, le=10**5)
-    distance: PositiveRange = (1.2, 1.5)  # of the loop centres, in half diagonals of the field of view
-    height: Range = (-0.2, 0.2)
-    tilt: Range = (-0.15, 0.15)  # rad
-    jitter: float = Field(default=0.25, ge=0, le=0.5)  # as a fraction of the angle between neighbours
-    overlap: PositiveRange = (1.0, 1.4)  # loop diameter over the distance between neighbours
+    kind: Literal["loops"] = Field(
+        default="loops", description="circular loops around the object, by the law of Biot and Savart"
+    )
+    count: Count = Field(default=8, description="number of loops")
+    sets: int = Field(default=32, ge=1, le=10**5, description="map sets that are drawn; each pair uses one of them")
+    distance: PositiveRange = Field(
+        default=(1.2, 1.5),
+        description="of the loops' centres from that of the field of view, in its half diagonals",
+    )
+    height: Range = Field(
+        default=(-0.2, 0.2), description="of the loops' centres above the slice, in half diagonals (negative: below)"
+    )
+    tilt: Range = Field(default=(-0.15, 0.15), description="rotation of a loop about two axes, in rad")
+    jitter: float = Field(
+        default=0.25,
+        ge=0,
+        le=0.5,
+        description="largest random shift of a loop along the ring, as a fraction of the angle between neighbours",
+    )
+    overlap: PositiveRange = Field(
+        default=(1.0, 1.4), description="diameter of a loop over the distance between neighbours"
+    )
     shading: bool | None = Field(  # not given: not in the hash of the recipe
         default=None,
         description="references are brighter near the coils, as in scans: an image times the root sum of squares of "
@@ -138,10 +152,10 @@ class LoopsSpec(Spec):
 class BirdcageSpec(Spec):
     """``[coils] kind = "birdcage"``."""
 
-    kind: Literal["birdcage"] = "birdcage"
-    count: Count = 8
-    sets: int = Field(default=8, ge=1, le=10**5)
-    radius: PositiveRange = (1.2, 1.8)
+    kind: Literal["birdcage"] = Field(default="birdcage", description="the birdcage of sigpy")
+    count: Count = Field(default=8, description="number of rungs")
+    sets: int = Field(default=8, ge=1, le=10**5, description="map sets that are drawn; each pair uses one of them")
+    radius: PositiveRange = Field(default=(1.2, 1.8), description="of the birdcage, in half fields of view")
 
     def draw(self, rng: np.random.Generator, index: int) -> BirdcageCoils:
         """Draw the radius."""
@@ -151,18 +165,25 @@ class BirdcageSpec(Spec):
 class LibrarySpec(Spec):
     """``[coils] kind = "library"``: maps that `fathom coils` harvested, those of a corpus, or an array in a file.
 
-    Sets of more than `count` coils are compressed to `count` virtual coils. With `flip`, `rotate` (quarter turns) or
+    With `flip`, `rotate` (quarter turns) or
     `mix` (a unitary matrix between channels), one set of the library can give several: `sets` is their total number.
     """
 
-    kind: Literal["library"] = "library"
-    path: str
-    count: Count | None = None
+    kind: Literal["library"] = Field(
+        default="library", description="maps that exist: of `fathom coils`, of a corpus, or in a file"
+    )
+    path: str = Field(
+        description="a library or a corpus (.zarr), or an array [set coil y x] (.npy; .npz with the name 'maps')"
+    )
+    count: Count | None = Field(
+        default=None,
+        description="coils of a pair, to which sets of more are compressed; default: those of the library",
+    )
     sets: int = Field(default=0, ge=0, le=10**5, description="0: as many as the library has")
     resample: bool = Field(default=False, description="stretch maps to the target's matrix")
-    flip: bool = False
-    rotate: bool = False
-    mix: bool = False
+    flip: bool = Field(default=False, description="flip maps along y and x at random")
+    rotate: bool = Field(default=False, description="turn maps by random quarter turns")
+    mix: bool = Field(default=False, description="combine the coils by a random unitary matrix")
 
     def draw(self, rng: np.random.Generator, index: int) -> LibraryCoils:
         """Take set `index` modulo the library's number of sets, and draw how it is flipped, turned and mixed."""
@@ -177,21 +198,34 @@ class LibrarySpec(Spec):
 class EspiritSpec(Spec):
     """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
 
-    Coils are compressed to `count` virtual coils by the method `compression`; without `count`, a scan keeps its own
-    coils. Maps are zero where their eigenvalue is below `crop`, or fade out with `soft`; `crop = 0` keeps them
-    everywhere.
-
     With `espirit_sets = 2`, pairs have two map sets, for objects that are wider than the field of view: the second set
     describes the signal that wraps around. Maps are then [set coil y x], and references [set y x].
     """
 
-    kind: Literal["espirit"] = "espirit"
-    count: Count | None = None
-    compression: Literal["svd", "geometric"] = "svd"
+    kind: Literal["espirit"] = Field(
+        default="espirit", description="scans only: ESPIRiT maps of each slice, from its own reference lines"
+    )
+    count: Count | None = Field(
+        default=None, description="virtual coils to which a scan's coils are compressed; default: all coils are kept"
+    )
+    compression: Literal["svd", "geometric"] = Field(
+        default="svd",
+        description="svd: the strongest directions between coils; geometric: those of each readout position, aligned",
+    )
     reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference block")
-    kernel: int = Field(default=6, ge=2, le=12)
-    threshold: float = Field(default=0.02, gt=0, lt=1)
-    crop: float = Field(default=0.0, ge=0, lt=1)
+    kernel: int = Field(default=6, ge=2, le=12, description="side of ESPIRiT's patches, in samples of k-space")
+    threshold: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="singular vectors of the patches are kept above this fraction of the largest singular value",
+    )
+    crop: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="maps are zero where their eigenvalue is below this; 0 keeps them everywhere",
+    )
     soft: bool = Field(default=False, description="fade maps out below the eigenvalue crop instead of cutting them")
     extend: bool = Field(default=False, description="continue the maps beyond the object")
     espirit_sets: int = Field(  # left out where it is 1, so that earlier recipes keep their hashes

@@ -28,8 +28,12 @@ def regular_lines(n: int, acceleration: int, reference_lines: int, offset: int =
 class LinesSpec(MaskSpec):
     """Base of masks of whole lines: exactly N / acceleration lines in all, or as many as `lines` says."""
 
-    acceleration: float = Field(default=4.0, ge=1)
-    reference_lines: int = Field(default=24, ge=0)
+    acceleration: float = Field(
+        default=4.0, ge=1, description="R, nominal: x / R lines are sampled, reference lines among them"
+    )
+    reference_lines: int = Field(
+        default=24, ge=0, description="lines around the centre of k-space that are always sampled"
+    )
     lines: Annotated[int, Field(ge=1)] | Literal["regular"] | None = Field(
         default=None, description="lines in all, instead of x / acceleration; 'regular': as many as a regular mask has"
     )
@@ -70,9 +74,13 @@ class LinesSpec(MaskSpec):
 class RegularSpec(MaskSpec):
     """``kind = "regular"``: every R-th line through k-space's centre, and the reference lines (Knoll 2019)."""
 
-    kind: Literal["regular"] = "regular"
-    acceleration: int = Field(default=4, ge=1)
-    reference_lines: int = Field(default=24, ge=0)
+    kind: Literal["regular"] = Field(default="regular", description="every R-th line, and the reference lines")
+    acceleration: int = Field(
+        default=4, ge=1, description="R: every R-th line is sampled, and the reference lines besides"
+    )
+    reference_lines: int = Field(
+        default=24, ge=0, description="lines around the centre of k-space that are always sampled"
+    )
     offset: int = Field(default=0, ge=0, le=10**6, description="shift of the regular lines; 0 samples the centre line")
 
     def _capacity(self, size: Size) -> int:
@@ -91,7 +99,9 @@ class RegularSpec(MaskSpec):
 class UniformSpec(LinesSpec):
     """``kind = "uniform"``: the reference lines, and others drawn uniformly without replacement."""
 
-    kind: Literal["uniform"] = "uniform"
+    kind: Literal["uniform"] = Field(
+        default="uniform", description="the reference lines, and others at random with equal probability"
+    )
 
     def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw the lines outside the reference."""
@@ -104,8 +114,12 @@ class UniformSpec(LinesSpec):
 class GaussianSpec(LinesSpec):
     """``kind = "gaussian"``: like uniform, with Gaussian density around the centre of standard deviation `width` N."""
 
-    kind: Literal["gaussian"] = "gaussian"
-    width: float = Field(default=0.2, gt=0)
+    kind: Literal["gaussian"] = Field(
+        default="gaussian", description="the reference lines, and others with a Gaussian density around the centre"
+    )
+    width: float = Field(
+        default=0.2, gt=0, description="standard deviation of the density, as a fraction of the number of lines"
+    )
 
     def _draw(self, rng: np.random.Generator, size: Size) -> Mask:
         """Draw the lines outside the reference, near ones with higher probability."""
@@ -144,9 +158,13 @@ def lustig_density(n: int, lines: int, reference_lines: int, power: float) -> ND
 class VariableDensitySpec(LinesSpec):
     """``kind = "variable-density"``: Lustig 2007, genPDF and genSampling: the best of `tries` draws is kept."""
 
-    kind: Literal["variable-density"] = "variable-density"
+    kind: Literal["variable-density"] = Field(
+        default="variable-density", description="random lines with the density of Lustig 2007"
+    )
     power: float | None = Field(default=None, gt=0, description="default: the least of 4, 5, 6 ... that fits")
-    tries: int = Field(default=10, ge=1, le=1000)
+    tries: int = Field(
+        default=10, ge=1, le=1000, description="masks that are drawn; the one whose aliases are weakest is kept"
+    )
 
     def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; raises ValueError where no density fits."""
@@ -187,9 +205,17 @@ class FastmriSpec(MaskSpec):
     it is not equispaced.
     """
 
-    kind: Literal["fastmri-random", "fastmri-equispaced", "fastmri-equispaced-fraction"]
-    acceleration: int = Field(default=4, ge=1)
-    center_fraction: float = Field(default=0.08, gt=0, lt=1)
+    kind: Literal["fastmri-random", "fastmri-equispaced", "fastmri-equispaced-fraction"] = Field(
+        description="the masks of fastMRI's functions, bit for bit"
+    )
+    acceleration: int = Field(
+        default=4,
+        ge=1,
+        description="R, in which fastMRI counts the lines of the centre, but for 'fastmri-equispaced'",
+    )
+    center_fraction: float = Field(
+        default=0.08, gt=0, lt=1, description="share of the lines, around the centre, that is always sampled"
+    )
 
     def _capacity(self, size: Size) -> int:
         """Lines that a pair needs room for; a random mask has more with a probability below 1e-12."""

@@ -17,7 +17,9 @@ from .mask_extent import MaskSpec, ellipse
 class PointsSpec(MaskSpec):
     """Base of masks over two phase encodings, y and x; `reference_lines` is the side of the fully sampled centre."""
 
-    reference_lines: int = Field(default=24, ge=0)
+    reference_lines: int = Field(
+        default=24, ge=0, description="side of the block at k-space's centre that is always sampled, in points"
+    )
     shutter: Literal["elliptical"] | None = Field(
         default=None, description="'elliptical' leaves out k-space's corners, 1 - pi / 4 of it"
     )
@@ -45,8 +47,10 @@ class PointsSpec(MaskSpec):
 class Regular2DSpec(PointsSpec):
     """``kind = "regular-2d"``: every Ry-th row and Rx-th column, shifted from row to row (CAIPIRINHA, Breuer 2006)."""
 
-    kind: Literal["regular-2d"] = "regular-2d"
-    acceleration: tuple[int, int] = (2, 2)  # y, x
+    kind: Literal["regular-2d"] = Field(
+        default="regular-2d", description="every Ry-th row and every Rx-th column, as CAIPIRINHA shifts them"
+    )
+    acceleration: tuple[int, int] = Field(default=(2, 2), description="[Ry, Rx]: factors along y and x")
     shift: int = Field(default=0, ge=0, le=10**6, description="columns of shift from each sampled row to the next")
 
     def _capacity(self, size: Size) -> int:
@@ -73,8 +77,12 @@ class Regular2DSpec(PointsSpec):
 class PoissonSpec(PointsSpec):
     """``kind = "poisson"``: Poisson disc of variable density: the disc grows with the distance from the centre."""
 
-    kind: Literal["poisson"] = "poisson"
-    acceleration: float = Field(default=4.0, gt=1)
+    kind: Literal["poisson"] = Field(
+        default="poisson", description="points at random, but never near each other: Poisson disc of variable density"
+    )
+    acceleration: float = Field(
+        default=4.0, gt=1, description="R: positions over sampled points, the centre among them"
+    )
     growth: float = Field(
         default=3.0, ge=0, le=100, description="disc radius at k-space's edge over that at its centre, minus 1"
     )

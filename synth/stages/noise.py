@@ -98,10 +98,17 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
 class NoiseSpec(Spec):
     """``[noise]``: the SNR to reach, its definition, and the correlation between coils."""
 
-    kind: Literal["gaussian", "none"] = "gaussian"
-    snr: PositiveRange = (20.0, 80.0)
-    law: Literal["uniform", "log-uniform"] = "uniform"  # Knoll 2019: "randomly selected level" between the two
-    definition: SnrDefinition = "rms"
+    kind: Literal["gaussian", "none"] = Field(
+        default="gaussian", description="none: no noise is added, and a pair from a scan has that of the scan"
+    )
+    snr: PositiveRange = Field(
+        default=(20.0, 80.0), description="the SNR to reach, one number or a range that each pair draws from"
+    )
+    # Knoll 2019: "randomly selected level" between the two
+    law: Literal["uniform", "log-uniform"] = Field(
+        default="uniform", description="how an SNR is drawn from its range: uniformly, or uniformly in its logarithm"
+    )
+    definition: SnrDefinition = Field(default="rms", description="which SNR `snr` is: see the conventions")
     covariance: str = Field(default="white", description="'white', or the path of a covariance: .npy or profile .json")
     whiten: bool | None = Field(  # not given: not in the hash of the recipe
         default=None,

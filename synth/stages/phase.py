@@ -213,7 +213,7 @@ class EchoSpec(Spec):
 class NoPhaseSpec(EchoSpec):
     """``[phase] kind = "none"``."""
 
-    kind: Literal["none"] = "none"
+    kind: Literal["none"] = Field(default="none", description="the image stays real")
 
     def _draw(self, rng: np.random.Generator) -> NoPhase:
         """Draw nothing."""
@@ -223,9 +223,12 @@ class NoPhaseSpec(EchoSpec):
 class SinusoidalSpec(EchoSpec):
     """``[phase] kind = "sinusoidal"``: as in Knoll 2019, which gives no ranges; these are Fathom's choice."""
 
-    kind: Literal["sinusoidal"] = "sinusoidal"
-    cycles: Range = (0.5, 3.0)  # per field of view; 3 is far below the 12 that 24 reference lines resolve
-    amplitude: Range = (0.0, 3.14)  # rad
+    kind: Literal["sinusoidal"] = Field(
+        default="sinusoidal", description="one sine of random frequency, direction, amplitude and offset"
+    )
+    # 3 cycles are far below the 12 that 24 reference lines resolve
+    cycles: Range = Field(default=(0.5, 3.0), description="cycles per field of view")
+    amplitude: Range = Field(default=(0.0, 3.14), description="of the sine, in rad")
 
     def _draw(self, rng: np.random.Generator) -> SinusoidalPhase:
         """Draw frequency, direction, amplitude and offset."""
@@ -240,9 +243,14 @@ class SinusoidalSpec(EchoSpec):
 class PolynomialSpec(EchoSpec):
     """``[phase] kind = "polynomial"``."""
 
-    kind: Literal["polynomial"] = "polynomial"
-    order: int = Field(default=2, ge=0, le=6)
-    amplitude: Range = (0.0, 3.14)  # rad; each coefficient is uniform within plus or minus the drawn amplitude
+    kind: Literal["polynomial"] = Field(
+        default="polynomial", description="a polynomial in y and x, as shim and eddy currents leave"
+    )
+    order: int = Field(default=2, ge=0, le=6, description="largest degree of a term y^i x^j, i + j")
+    amplitude: Range = Field(
+        default=(0.0, 3.14),
+        description="in rad; each coefficient is drawn uniformly within plus or minus the drawn amplitude",
+    )
 
     def _draw(self, rng: np.random.Generator) -> PolynomialPhase:
         """Draw the coefficients of total degree up to `order`."""
@@ -255,9 +263,9 @@ class PolynomialSpec(EchoSpec):
 class SmoothRandomSpec(EchoSpec):
     """``[phase] kind = "smooth-random"``: Gaussian coefficients up to `cycles` per field of view, rms = `amplitude`."""
 
-    kind: Literal["smooth-random"] = "smooth-random"
-    cycles: float = Field(default=2.0, gt=0, le=16)
-    amplitude: Range = (0.5, 1.5)  # rad, rms over the image
+    kind: Literal["smooth-random"] = Field(default="smooth-random", description="a random field of bounded bandwidth")
+    cycles: float = Field(default=2.0, gt=0, le=16, description="highest frequency, in cycles per field of view")
+    amplitude: Range = Field(default=(0.5, 1.5), description="rms over the image, in rad")
 
     def _draw(self, rng: np.random.Generator) -> SmoothRandomPhase:
         """Draw the cosine coefficients and a global offset."""
@@ -272,7 +280,9 @@ class SmoothRandomSpec(EchoSpec):
 class Knoll2020Spec(EchoSpec):
     """``[phase] kind = "knoll2020"``."""
 
-    kind: Literal["knoll2020"] = "knoll2020"
+    kind: Literal["knoll2020"] = Field(
+        default="knoll2020", description="the fixed phase of the code to Knoll's book chapter; nothing is drawn"
+    )
 
     def _draw(self, rng: np.random.Generator) -> Knoll2020Phase:
         """Draw nothing: the field is fixed."""

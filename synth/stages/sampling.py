@@ -21,8 +21,8 @@ from .mask_points import PoissonSpec, Regular2DSpec
 class FileSpec(MaskSpec):
     """``kind = "file"``: a mask from an .npy file, lines [x] or points [y x]; anything but 0 and NaN is sampled."""
 
-    kind: Literal["file"] = "file"
-    path: str
+    kind: Literal["file"] = Field(default="file", description="one mask from a file, the same for all pairs")
+    path: str = Field(description="an .npy file, lines [x] or points [y x]; all but 0 and NaN is sampled")
 
     def _capacity(self, size: Size) -> int:
         """Lines or points that a pair needs room for."""

@@ -125,22 +125,48 @@ class Fitting:
 class TargetSpec(Spec):
     """``[target]``: the matrix, how a photo is fitted to it, and what the reference is."""
 
-    matrix: Matrices = ((320, 368),)
-    fit: Literal["crop", "resize", "pad", "native"] = "crop"  # native: each scan in its own size
+    matrix: Matrices = Field(
+        default=((320, 368),),
+        description="[y, x] in pixels (readout, phase encoding), or a list of sizes from which each pair draws one",
+    )
+    fit: Literal["crop", "resize", "pad", "native"] = Field(
+        default="crop",
+        description="crop: cut out a part; resize: shrink or enlarge until the matrix is filled, then crop; pad: put "
+        "zeros around; native: scans only, each in its own size",
+    )
     zoom: PositiveRange | None = Field(
         default=None, description="with fit = 'resize': further enlargement, drawn log-uniformly, and then cropped"
     )
-    position: Literal["centre", "random"] = "centre"
-    turn: bool = True  # turn portraits for a landscape matrix, and landscapes for a portrait one
-    contrast: Literal["kept", "inverted"] = "kept"  # inverted: bright and dark tissues are swapped, air stays dark
+    position: Literal["centre", "random"] = Field(
+        default="centre",
+        description="where a larger photograph is cropped, or a smaller one lies: in the middle, or at random",
+    )
+    turn: bool = Field(
+        default=True,
+        description="turn portraits by 90 degrees for a landscape matrix, and landscapes for a portrait one",
+    )
+    contrast: Literal["kept", "inverted"] = Field(
+        default="kept", description="inverted: bright and dark tissues are swapped, air stays dark"
+    )
     outline: Literal["none", "ellipse", "rimmed", "head"] = Field(
         default="none",
         description="ellipse: the object has air around it, as in a scanner; rimmed: it also has a bright rim; head: "
         "an ellipse in the middle, around which coils can be as near as those of a head coil",
     )
-    reference: Literal["noisy", "clean"] = "noisy"  # noisy: with the input's noise, as in references from scans
-    readout_oversampling: int = Field(default=1, ge=1, le=4)
-    lesions: LesionsSpec | None = None
+    reference: Literal["noisy", "clean"] = Field(
+        default="noisy",
+        description="noisy: the target has the noise of the input, as references from scans have; clean: it has none",
+    )
+    readout_oversampling: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="rows of k-space over rows of the target; the field of view is longer by this factor along y",
+    )
+    lesions: LesionsSpec | None = Field(
+        default=None,
+        description="not for scans: discs that are added to the target, so that a test can ask for them",
+    )
     flip: bool = Field(default=False, description="scans only: flip along y and x at random")
     shift: float = Field(
         default=0.0, ge=0, le=0.5, description="scans only: largest random shift, as a fraction of the field of view"
