@@ -7,7 +7,7 @@ PEERS := fastmri==0.3.0 deepinv==0.5.0 mrpro==0.261015 finufft==2.5.1 pytorch-fi
 # of the suite; on two cores a third one fills the time in which another waits for clusters and browsers
 PROCESSES := 3
 
-.PHONY: venv demo test studies check bench peers versions clean
+.PHONY: venv demo test studies check docs examples bench peers versions clean
 
 venv: .venv/installed
 
@@ -36,6 +36,20 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --group docs --constraint constraints.txt
+	touch $@
+
+# a link that leads nowhere, and anything else that Sphinx warns of, is an error
+docs: .venv/docs
+	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "Open build/docs/index.html"
+
+# the blocks of README and docs as printed, in an empty folder with stand-ins for data; some take minutes
+examples: venv
+	rm -rf demo/examples
+	$(BIN)/python tests/examples.py demo/examples
+
 # fastmri, deepinv and mrpro without their dependencies: they ask for a torchvision that would replace torch.
 .venv/peers: .venv/installed
 	$(BIN)/pip install --quiet --group peers --constraint constraints.txt
@@ -53,4 +67,4 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo build/docs .pytest_cache .mypy_cache .ruff_cache

@@ -147,7 +147,7 @@ wait
 
 
 def blocks(page):
-    return re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```sh[^\n]*\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_the_script_for_slurm_and_the_commands_for_certificates(large, tmp_path):
