@@ -39,11 +39,9 @@ def commands() -> str:
         parts.append(f"## {title}")
         for name in group:
             command = root.commands[name]
-            for path, found in [
-                (name, command),
-                *((f"{name} {k}", v) for k, v in getattr(command, "commands", {}).items()),
-            ]:
-                parts += command_of(path, found)
+            parts += command_of(name, command)
+            for inner, found in getattr(command, "commands", {}).items():
+                parts += command_of(f"{name} {inner}", found)
     return "\n\n".join([*parts, "## Options of `fathom` itself", options_of("fathom", root)])
 
 
@@ -93,22 +91,12 @@ def keys(root: type[BaseModel]) -> str:
     definitions = root.model_json_schema()
     parts = []
     for name, model in sections_of(root):
-        kinds = kinds_of(model)
-        title = (
-            f"`{name}`" + (f" of kind {', '.join(f'`{k}`' for k in kinds)}" if kinds else "")
-            if name
-            else "The whole file"
-        )
         shown = definitions if model is root else definitions["$defs"][model.__name__]
-        required = set(shown.get("required", ()))
+        kinds = " or ".join(code(kind) for kind in kinds_of(model))
+        title = f"{code(name) or 'The whole file'}{' of kind ' if kinds else ''}{kinds}"
         rows = [
-            [
-                code(key),
-                takes(shown["properties"][key], definitions),
-                "required" if key in required else default(shown["properties"][key]),
-                markdown(field.description or ""),
-            ]
-            for key, field in model.model_fields.items()
+            [code(key), takes(part, definitions), default(key, shown), markdown(part.get("description", ""))]
+            for key, part in shown["properties"].items()
         ]
         parts += [f"## {title}", markdown(model.__doc__ or ""), table(["key", "takes", "default", "what it is"], rows)]
     return "\n\n".join(parts)
@@ -121,9 +109,11 @@ def kinds_of(model: type[BaseModel]) -> list[str]:
     return list(values) if model.__name__ not in ("NoiseSpec", "FigureSpec") else []
 
 
-def default(shown: dict[str, Any]) -> str:
+def default(key: str, shown: dict[str, Any]) -> str:
     """A key's default in TOML; a section's is that of its keys."""
-    value = shown.get("default")
+    if key in shown.get("required", ()):
+        return "required"
+    value = shown["properties"][key].get("default")
     if value is None or isinstance(value, dict) or value == []:
         return ""
     return code(toml(value))
@@ -188,10 +178,7 @@ def names() -> str:
             if members:
                 parts += [f"### {title} of {door.__name__}"]
                 parts += [entry(door.__name__, name, thing) for name, thing in members.items()]
-    parts += [
-        "## Further errors",
-        "All errors of Fathom are a `FathomError`; these are kept in the modules that they are shown with.",
-    ]
+    parts += ["## Further errors", "All errors of Fathom are a `FathomError`; import these from the modules shown."]
     for module in (synth.errors, recon.errors, pipelines.errors):
         found = {k: v for k, v in vars(module).items() if inspect.isclass(v) and v.__module__ == module.__name__}
         parts += [entry(module.__name__, k, v) for k, v in found.items() if not is_public(k)]

@@ -1,7 +1,8 @@
 """The code blocks of the README and the documents: found in reading order, and run as printed or at smoke size.
 
-Words after a block's language say what it is: ``file=NAME`` is its file, ``needs=KIND`` what must be there that neither a
-clone nor `prepare` has. ``make examples`` runs the blocks as printed in a folder, where stand-ins take the place of data.
+Words after a block's language say what it is: ``file=NAME`` is its file, ``needs=KIND`` what must be there that neither
+a clone nor `prepare` has. ``make examples`` runs the blocks as printed in a folder, where stand-ins take the place of
+data.
 """
 
 import os
@@ -37,12 +38,12 @@ NEEDS = {  # what blocks need beyond `prepare`, and what runs them
 BLOCK = re.compile(r"^```(\w+)((?: \S+)*)\n(.*?)^```$\n*(\*Needs .*?\.\*$)?", re.MULTILINE | re.DOTALL)
 TOLD = re.compile(r"\*Needs .+;\s+takes .+;\s+(makes|prints)\s.+\.\*", re.DOTALL)
 SMALL = ["pairs=4", "target.matrix=[48, 56]", "sampling.reference_lines=8"]
-DEMO = [*SMALL, "target.matrix=[96, 96]", "coils.count=4", "coils.sets=2", "coils.distance=[0.8, 0.9]"]
+DEMO = [*SMALL, "target.matrix=[64, 64]", "coils.count=4", "coils.sets=2", "coils.distance=[0.8, 0.9]"]
 SMOKE = {  # changes that make a command small, by its name and first argument
     "build demo": DEMO,
     "build holiday.toml": SMALL,
     "build knoll2019-17": [*SMALL, "coils.sets=2"],
-    "train little.toml": ["training.steps=2", "model.channels=4", "model.levels=1"],
+    "train little.toml": ["training.steps=2", "model.channels=4", "model.levels=1", "model.iterations=2"],
 }
 
 
