@@ -19,7 +19,6 @@ nitpick_ignore_regex = [("py:class", ".*")]  # annotations name classes that hav
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # as GitHub makes them, so that the same links work in both
-myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -29,6 +28,7 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 default_role = "code"
+smartquotes = False  # quotes are those of TOML and Python
 
 html_theme = "furo"
 html_title = f"Fathom {release}"

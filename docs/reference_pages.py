@@ -156,15 +156,15 @@ def array(shown: dict[str, Any], root: dict[str, Any]) -> str:
     inner = takes(shown["items"], root)
     if shown.get("minItems") == shown.get("maxItems") is not None:
         return f"[{', '.join([inner] * shown['minItems'])}]"
-    return f"list of {inner}"
+    return "sections" if inner == "section" else f"list of {inner}"
 
 
 def bounds(shown: dict[str, Any]) -> str:
     """The range of a number."""
     low, high = shown.get("minimum"), shown.get("maximum")
     above, below = shown.get("exclusiveMinimum"), shown.get("exclusiveMaximum")
-    first = f"from {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
-    last = f"to {high:g}" if high is not None else f"below {below:g}" if below is not None else ""
+    first = f"from {toml(low)}" if low is not None else f"above {toml(above)}" if above is not None else ""
+    last = f"to {toml(high)}" if high is not None else f"below {toml(below)}" if below is not None else ""
     return "".join(f" {part}" for part in (first, last) if part)
 
 

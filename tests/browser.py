@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,6 +62,13 @@ def look_at_both_widths(path, folder):
 
 def look_at(path, width, folder):
     """Open a file at a width; skips the test where there is no Chromium."""
+    with browsing(folder) as address:
+        return asyncio.run(asyncio.wait_for(_look(address, f"file://{path}", width), SECONDS))
+
+
+@contextmanager
+def browsing(folder):
+    """The address of a Chromium that keeps its profile in a folder; skips the test where there is none."""
     command = shutil.which("chromium") or shutil.which("chromium-browser")
     if command is None:
         pytest.skip("needs Chromium: apt-get install chromium")
@@ -69,8 +77,7 @@ def look_at(path, width, folder):
     with said.open("w") as file:
         browser = subprocess.Popen([command, *options, "about:blank"], stderr=file)
     try:
-        address = _address(browser, said)
-        return asyncio.run(asyncio.wait_for(_look(address, f"file://{path}", width), SECONDS))
+        yield _address(browser, said)
     finally:
         browser.kill()
         browser.wait()
