@@ -25,7 +25,7 @@ def read(app: Any, page: str, source: list[str]) -> None:
 def mathml(formula: str, *, alone: bool) -> str:
     """A formula for the browser; bars and brackets are as high as a letter, and not set apart as operators are."""
     made = tex2mathml(formula, as_block=alone)
-    return re.sub(r"<mo[^>]*>([|‖⌊⌋⟨⟩])</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', made)
+    return re.sub(r"<mo[^>]*>([|‖⌊⌋⌈⌉⟨⟩])</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', made)
 
 
 def inline_math(writer: Any, node: nodes.math) -> None:
