@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-RECIPE = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1]
+RECIPE = re.search(r"```toml[^\n]*\n(.*?)```", PAGE, re.DOTALL)[1]
 EXAMPLES = {part.partition("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 
 
