@@ -1,12 +1,13 @@
 """The code blocks of the README and the documents: found in reading order, and run as printed or at smoke size.
 
 Words after a block's language say what it is: ``file=NAME`` is its file, ``needs=KIND`` what must be there that neither
-a clone nor `prepare` has. ``make examples`` runs the blocks as printed in a folder, where stand-ins take the place of
-data.
+a clone nor `prepare` has, and ``takes=hours`` that it runs at smoke size alone. ``make examples`` runs the blocks as
+printed in a folder, where stand-ins take the place of data.
 """
 
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -130,16 +131,22 @@ def prepare(folder, size):
 
 
 def run_as_printed(block, folder):
-    """Run a block in a folder as a reader would; returns seconds, or None where there is nothing to run."""
+    """Run a block as a reader would; returns its seconds and those of processors, or None where it is not run."""
     if name := block.words.get("file"):
         (folder / name).write_text(block.code)
-    if "needs" in block.words or block.language == "toml":
+    if block.words.keys() & {"needs", "takes"} or block.language == "toml":
         return None
     surroundings = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     how = ["bash", "-euc", block.code] if block.language == "sh" else [sys.executable, "-c", block.code]
-    begun = time.monotonic()
+    begun, used = time.monotonic(), processor()
     subprocess.run(how, cwd=folder, env=surroundings, check=True)
-    return time.monotonic() - begun
+    return time.monotonic() - begun, processor() - used
+
+
+def processor():
+    """Processor seconds of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main(folder):
@@ -149,9 +156,11 @@ def main(folder):
     told = []
     for block in all_blocks():
         print(f"--- {block.place}", flush=True)  # noqa: T201
-        seconds = run_as_printed(block, folder)
-        reason = NEEDS.get(block.words.get("needs"), "a file")
-        told.append(f"{block.place:32} " + (f"{seconds:6.1f} s" if seconds is not None else f"not run: {reason}"))
+        took = run_as_printed(block, folder)
+        reason = NEEDS.get(block.words.get("needs"), "takes hours" if "takes" in block.words else "a file")
+        told.append(
+            f"{block.place:28}" + ("{:7.0f} s{:7.0f} s of processors".format(*took) if took else f" not run: {reason}")
+        )
     print("\n".join(["", *told]))  # noqa: T201
 
 

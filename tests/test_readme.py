@@ -27,7 +27,7 @@ def test_every_page_is_in_the_contents():
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
 def test_a_block_says_what_it_is(block):
-    assert block.words.keys() <= {"file", "needs"}
+    assert block.words.keys() <= {"file", "needs", "takes"}
     assert block.words.get("needs", "make") in NEEDS
     if block.language == "toml":
         assert block.words["file"].endswith(".toml")
