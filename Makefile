@@ -45,7 +45,7 @@ docs: .venv/docs
 	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "Open build/docs/index.html"
 
-# the blocks of README and docs as printed, in an empty folder with stand-ins for data; some take minutes
+# the blocks of README and docs as printed, in an empty folder with stand-ins for data; the training takes most of an hour
 examples: venv
 	rm -rf demo/examples
 	$(BIN)/python tests/examples.py demo/examples
