@@ -19,7 +19,6 @@ from pipelines.study.settings import Study
 from recon.training.settings import Training
 from synth.recipe import Recipe
 
-pytestmark = pytest.mark.xdist_group("processes")
 LOADS = {
     "script": "src",
     "img": "src",
