@@ -102,11 +102,11 @@ def verify_command(
     from ..corpus.verify import verify
     from ..models.verify_training import is_training
 
-    if is_training(corpus):
+    with kindly():
+        found = None if is_training(corpus) else verify(corpus, replay, measured)
+    if found is None:
         _verify_training(corpus, as_json=as_json)
         return
-    with kindly():
-        found = verify(corpus, replay, measured)
     if as_json:
         print_json(found.as_dict())
     else:

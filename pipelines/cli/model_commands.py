@@ -20,7 +20,7 @@ SHOWN = ("name", "parameters", "steps", "seconds", "validation_loss", "lam", "po
 
 def train_command(
     training: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready training.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, metrics and the model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder, or s3://bucket/name, for checkpoints and the model.")],
     changes: Changes = None,
     model: Annotated[
         str | None, typer.Option(help="Train your own network in place of [model]: FILE.py:FACTORY. Runs that file.")

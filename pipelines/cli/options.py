@@ -57,7 +57,8 @@ ProbeCount = Annotated[
 CorpusPath = Annotated[
     Path, typer.Argument(metavar="CORPUS", help="The folder, or s3://bucket/name.zarr, that `fathom build` made.")
 ]
-ANYWHERE = ("corpus", "others", "without")  # parameters that name corpora to read, which may lie in an object store
+ANYWHERE = ("corpus", "others", "without", "made")  # parameters that name what is read, also in an object store
+WRITTEN_ANYWHERE = ("build", "train")  # commands whose --out may lie there
 
 
 @contextmanager
@@ -95,7 +96,7 @@ class WholeHelp(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose paths are local, but for corpora to read or build; ``file:///folder`` becomes a path."""
+    """A command whose paths are local, but for what may lie in an object store; ``file:///folder`` becomes a path."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         """Read the command's arguments."""
@@ -105,7 +106,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with kindly():
-            anywhere = (*ANYWHERE, "out") if self.name == "build" else ANYWHERE
+            anywhere = (*ANYWHERE, "out") if self.name in WRITTEN_ANYWHERE else ANYWHERE
             ctx.params = {name: _placed(value, name in anywhere) for name, value in ctx.params.items()}
         return super().invoke(ctx)
 

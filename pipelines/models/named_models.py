@@ -11,7 +11,7 @@ from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model
 from recon.training.own_model import is_own, load_own, own_file
 from recon.training.process_group import local_device
-from synth.storage.place import local_path
+from synth.storage.place import place_of
 
 from ..ready.names import ready_networks
 
@@ -32,7 +32,7 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
             own.made.eval()
         return own, {"name": name.partition(",")[0], "model": own.card}
     ready = ready_networks()
-    if local_path(name).exists():
+    if place_of(name).exists():
         return load_model(name, local_device(device))
     if name in ready:
         return load_model(ready[name], local_device(device))

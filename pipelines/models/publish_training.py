@@ -10,6 +10,7 @@ from recon.errors import CheckpointError
 from recon.training.checkpoint import load_tensors
 from recon.training.model_files import CARD, WEIGHTS, save_model, weights_file
 from synth.storage.arrays import sha256_of_file
+from synth.storage.place import Place
 from synth.storage.whole import write_whole
 
 from ..corpus.data_card import without_paths
@@ -18,7 +19,7 @@ from ..corpus.record import FORMAT, TRAINING
 from .verify_training import verify_training
 
 
-def publish_training(training: Path, out: Path, licence: str | None = None) -> list[str]:
+def publish_training(training: Place, out: Path, licence: str | None = None) -> list[str]:
     """Write a training's weights and cards into a new folder; return the names of the files.
 
     Raises CheckpointError for a training that has not ended or is damaged, CorpusExistsError where `out` is there,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 from recon.training.check import check_training
@@ -13,14 +12,10 @@ from synth.storage.place import Place
 
 def is_training(folder: Place) -> bool:
     """Whether a folder is a training's."""
-    return (
-        isinstance(folder, Path)
-        and not (folder / "zarr.json").exists()
-        and any((folder / name).exists() for name in (NOTE, WEIGHTS))
-    )
+    return not (folder / "zarr.json").exists() and any((folder / name).exists() for name in (NOTE, WEIGHTS))
 
 
-def verify_training(folder: Path) -> dict[str, Any]:
+def verify_training(folder: Place) -> dict[str, Any]:
     """Whether a training is intact, its problems, and the files that no check covers; raises CheckpointError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files without a checksum are among those that are not covered

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from synth.settings.spec import differing_keys
-from synth.storage.whole import write_whole
+from synth.storage.lease import FOLDER as CLAIM
+from synth.storage.objects import ObjectPlace
+from synth.storage.place import Place, names_in_folder, remove
+from synth.storage.whole import read_document, refuse_shortage, write_whole
 
 from ..errors import TrainingError
 from ..models.unrolled_sense import EARLIER, UnrolledSpec
@@ -21,7 +23,7 @@ LENGTH = ("steps", "epochs")
 FREE = {"start", "data.corpora", "data.validation", *(f"training.{name}" for name in WITHOUT_EFFECT)}
 
 
-def as_begun(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str]) -> Training:
+def as_begun(out: Place, settings: Training, corpora: Sequence[str], validation: Sequence[str]) -> Training:
     """The settings, with the number of conjugate gradients of a training that an earlier version began without one."""
     model = settings.model
     if not _begun(out) or not isinstance(model, UnrolledSpec) or model.cg_iterations is not None:
@@ -30,7 +32,7 @@ def as_begun(out: Path, settings: Training, corpora: Sequence[str], validation: 
     return earlier if _note_of(out)["identity"] == earlier.identity(corpora, validation) else settings
 
 
-def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequence[str], own: str) -> None:
+def take(out: Place, settings: Training, corpora: Sequence[str], validation: Sequence[str], own: str) -> None:
     """Begin this training in a folder, or find it there; raises TrainingError if another training or something else is.
 
     A training whose rates do not depend on its length goes on when it is made longer: its checkpoint is then one of the
@@ -38,7 +40,8 @@ def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequ
     """
     identity, note = settings.identity(corpora, validation, own=own), out / NOTE
     if not _begun(out):  # a training that made no checkpoint must not block one with better settings
-        if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {*OURS}):
+        ours = {*OURS, CLAIM} if isinstance(out, ObjectPlace) else {*OURS}
+        if out.exists() and not (out.is_dir() and names_in_folder(out) <= ours):
             raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
         write_whole(note, note_document(identity, settings.model_dump(mode="json")))
         return
@@ -66,7 +69,7 @@ def take(out: Path, settings: Training, corpora: Sequence[str], validation: Sequ
         )
     save_tensors(checkpoint, tensors, {**facts, "identity": identity})
     for name in (WEIGHTS, CARD):
-        (out / name).unlink(missing_ok=True)
+        remove(out / name)
     write_whole(note, note_document(identity, settings.model_dump(mode="json")))
 
 
@@ -77,7 +80,7 @@ def _with_length_of(settings: Training, begun: dict[str, Any]) -> Training:
     return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
 
 
-def _refuse_another_length(out: Path, settings: Training, begun: Training) -> None:
+def _refuse_another_length(out: Place, settings: Training, begun: Training) -> None:
     """Raise TrainingError where rates depend on the length."""
     how = settings.optimiser
     if isinstance(how, AdamSpec) and how.schedule != "constant":
@@ -98,14 +101,15 @@ def _told(settings: Training, begun: dict[str, Any]) -> str:
     return ", ".join(sorted(keys)) or "a corpus, the starting weights or the network"
 
 
-def _begun(out: Path) -> bool:
+def _begun(out: Place) -> bool:
     return any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
 
 
-def _note_of(out: Path) -> dict[str, Any]:
+def _note_of(out: Place) -> dict[str, Any]:
     note = out / NOTE
     try:
-        found = json.loads(note.read_text())
+        found = json.loads(read_document(note))
         return {"identity": str(found["identity"]), "settings": dict(found["settings"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        refuse_shortage(error)
         raise TrainingError(f"{note} is damaged ({type(error).__name__}); choose another --out") from None

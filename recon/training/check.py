@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
+
+from synth.storage.place import Place, names_in_folder
+from synth.storage.whole import holds, read_document, refuse_shortage
 
 from ..errors import CheckpointError
 from .checkpoint import has_sum, load_tensors
@@ -14,7 +16,7 @@ LOGS = ("metrics.jsonl", "tensorboard")
 TENSORS = ("best.safetensors", "checkpoint.safetensors")  # beside the weights; a finished training does without them
 
 
-def check_training(folder: Path) -> tuple[list[str], dict[str, str]]:
+def check_training(folder: Place) -> tuple[list[str], dict[str, str]]:
     """What is damaged, one sentence each; and the files that no check covers, with the reason.
 
     Raises CheckpointError where the folder holds no finished training.
@@ -26,7 +28,7 @@ def check_training(folder: Path) -> tuple[list[str], dict[str, str]]:
             f"{folder} has no {WEIGHTS}: its training has not ended; run the same `fathom train` again to go on"
         )
     problems: list[str] = []
-    others = {path.name for path in folder.iterdir()} - {WEIGHTS, CARD, NOTE, *TENSORS}
+    others = names_in_folder(folder) - {WEIGHTS, CARD, NOTE, *TENSORS}
     not_covered = dict.fromkeys(sorted(others), "is not part of the training") | dict.fromkeys(LOGS, "is a log")
     not_covered |= dict.fromkeys(TENSORS, "is not there; a finished training does without it")
     card: dict[str, Any] = {}
@@ -44,7 +46,7 @@ def check_training(folder: Path) -> tuple[list[str], dict[str, str]]:
             problems.append(f"{folder / name} belongs elsewhere; restore it")
         if not has_sum(folder / name):
             not_covered[name] = "an earlier version of Fathom wrote it, without a checksum"
-    if card and not _is(folder / CARD, card_document(card)):
+    if card and not holds(folder / CARD, card_document(card)):
         problems.append(f"{folder / CARD} does not say what is in {WEIGHTS}; restore it")
     if card and not _agrees(folder / NOTE, card):
         problems.append(f"{folder / NOTE} does not say what is in {WEIGHTS}; restore it")
@@ -59,20 +61,15 @@ def _is_of_this_training(name: str, facts: dict[str, Any], card: dict[str, Any])
     return kind in facts and "identity" in facts and facts["identity"] == card.get("identity")
 
 
-def _is(file: Path, document: bytes) -> bool:
-    try:
-        return file.read_bytes() == document
-    except OSError:
-        return False
-
-
-def _agrees(note: Path, card: dict[str, Any]) -> bool:
+def _agrees(note: Place, card: dict[str, Any]) -> bool:
     """Whether the note of a training's beginning, which an earlier version may have written, agrees with its card."""
     try:
-        said = json.loads(note.read_bytes())
-        written = note_document(said["identity"], said["settings"]) == note.read_bytes()
+        data = read_document(note)
+        said = json.loads(data)
+        written = note_document(said["identity"], said["settings"]) == data
         return written and said["identity"] == card["identity"] and _lies_in(said["settings"], card["settings"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        refuse_shortage(error)
         return False
 
 

@@ -18,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from synth.storage.whole import UncheckedWarning, write_whole
+from synth.storage.copies import local_copy
+from synth.storage.place import Place
+from synth.storage.whole import UncheckedWarning, refuse_shortage, write_whole
 
 from ..errors import CheckpointError
 
@@ -30,7 +32,7 @@ LIKE_PARAMETERS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # parts of optim
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def save_tensors(path: Place, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors by name, and facts that JSON can hold."""
     kept: dict[str, Tensor] = {}
     places: set[int] = set()
@@ -46,27 +48,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
     write_whole(path, b"".join((data[:first], hashlib.sha256(data).hexdigest().encode(), data[end:])))
 
 
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Place, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote; raises CheckpointError. A file of an earlier version, without a sum, is told."""
     try:
-        summed = _is_as_written(path)
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            if metadata.get("schema") not in (SCHEMA, EARLIER) or "fathom" not in metadata:
-                raise CheckpointError(
-                    f"{path} has schema {metadata.get('schema', 'unknown')}, but this version of Fathom reads schema "
-                    f"{SCHEMA}; train anew, or use the version that wrote the file"
-                )
-            facts = json.loads(metadata["fathom"])
-            if not isinstance(facts, dict) or (metadata["schema"] == SCHEMA and not summed):
-                raise ValueError("its checksum or its facts are missing")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not summed:
-            _tell_once(f"{path}: an earlier version of Fathom wrote it without a checksum: damage would not be noticed")
-        return tensors, facts
+        with local_copy(path) as file:
+            return _loaded(file, path, device)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
     except (SafetensorError, ValueError, RecursionError, IsADirectoryError) as error:
+        refuse_shortage(error)
         if path.is_file() and _start_of(path).startswith(PICKLES):  # an undamaged file may begin with these bytes, too
             raise CheckpointError(
                 f"{path} is a pickle, which may run code when it is read; Fathom reads only safetensors files: "
@@ -77,9 +67,28 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         raise CheckpointError(f"{path} is cut short or damaged ({error}); restore it, or train anew") from None
 
 
-def has_sum(path: Path) -> bool:
+def _loaded(file: Path, path: Place, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `file` holds, which messages call `path`."""
+    summed = _is_as_written(file)
+    with safe_open(file, framework="pt", device=str(device)) as opened:
+        metadata = opened.metadata() or {}
+        if metadata.get("schema") not in (SCHEMA, EARLIER) or "fathom" not in metadata:
+            raise CheckpointError(
+                f"{path} has schema {metadata.get('schema', 'unknown')}, but this version of Fathom reads schema "
+                f"{SCHEMA}; train anew, or use the version that wrote the file"
+            )
+        facts = json.loads(metadata["fathom"])
+        if not isinstance(facts, dict) or (metadata["schema"] == SCHEMA and not summed):
+            raise ValueError("its checksum or its facts are missing")
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if not summed:
+        _tell_once(f"{path}: an earlier version of Fathom wrote it without a checksum: damage would not be noticed")
+    return tensors, facts
+
+
+def has_sum(path: Place) -> bool:
     """Whether a file carries the checksum that earlier versions did not write."""
-    with path.open("rb") as file:
+    with local_copy(path) as here, here.open("rb") as file:
         return SUM.search(file.read(int.from_bytes(file.read(8), "little"))) is not None
 
 
@@ -106,8 +115,8 @@ def _tell_once(message: str) -> None:
     warnings.warn(message, UncheckedWarning, stacklevel=3)
 
 
-def _start_of(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _start_of(path: Place) -> bytes:
+    with local_copy(path) as here, here.open("rb") as file:
         return file.read(4)
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from synth.errors import ClaimedError
 from synth.process import keep_memory
-from synth.storage.place import local_path
+from synth.storage.lease import claimed as claimed_place
+from synth.storage.place import Place, place_of
 
 from ..data.datasets import PairDataset
 from ..errors import TrainingError
@@ -33,7 +35,7 @@ Tell = Callable[[int, int, float], None]  # step, steps, loss
 
 def train(
     settings: Training,
-    out: str | Path,
+    out: str | Place,
     model: nn.Module | OwnModel | None = None,
     *,
     device: str | None = None,
@@ -51,7 +53,8 @@ def train(
     settings
         What to train, on what, and how.
     out
-        The folder of the training; it must be new, or hold this training already.
+        The folder of the training, or an address ``s3://bucket/name`` (also ``gs://``, ``az://``); it must be new, or
+        hold this training already.
     model
         A network of one's own, in place of the settings' `model`: any module that is called as
         ``model(batch) -> image`` [batch y x], complex or magnitude. It is trained in place. To go on with a training,
@@ -79,7 +82,7 @@ def train(
     """
     keep_memory()
     own = OwnModel.of(model) if isinstance(model, nn.Module) else model
-    out, chosen = local_path(out), local_device(device)
+    out, chosen = place_of(out), local_device(device)
     world = ProcessGroup.join(chosen)
     training, validating = settings.data.paths
     corpora = [PairDataset(path, redraw=settings.data.redraw) for path in training]
@@ -88,7 +91,7 @@ def train(
     settings = as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})
     code = "" if own is None else own.identity
     identity = settings.identity(*hashes, own=code)
-    with _claimed(out, world, lambda: take(out, settings, *hashes, code)), memory_explained():
+    with _claimed(out, world, lambda: take(out, settings, *hashes, code)) as check, memory_explained():
         if (out / WEIGHTS).exists():
             world.leave()
             return load_tensors(out / WEIGHTS)[1]
@@ -99,14 +102,16 @@ def train(
             MetricsLog(kept, first, tensorboard=settings.training.tensorboard) as journal,
             Stopping(active=world.size == 1) as stopping,  # several processes would wait for the one that stops
         ):
-            _steps(run, journal, tell if world.rank == 0 else lambda *_: None, stopping)
+            _steps(run, journal, tell if world.rank == 0 else lambda *_: None, stopping, check)
+            journal.flush()
+            check()
             card = run.finish()
     world.leave()
     return card
 
 
-def _steps(run: Run, journal: MetricsLog, tell: Tell, stopping: Stopping) -> None:
-    """Every step that is left, with validations and checkpoints."""
+def _steps(run: Run, journal: MetricsLog, tell: Tell, stopping: Stopping, check: Callable[[], None]) -> None:
+    """Every step that is left, with validations and checkpoints; `check` raises once another process has taken over."""
     state, seconds = run.state, run.settings.training.checkpoint_seconds
     clock = saved = time.monotonic()
     run.model.train()
@@ -122,6 +127,8 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell, stopping: Stopping) -> Non
         for step, loss in run.told(every=due or state.step == run.steps):  # what is saved was checked
             journal.write(step, loss=loss, seconds=round(state.seconds, 3))
             tell(step, run.steps, loss)
+        if due:
+            check()
         if validated:
             journal.write(state.step, validation=run.validate())
         if due:
@@ -135,12 +142,27 @@ def _steps(run: Run, journal: MetricsLog, tell: Tell, stopping: Stopping) -> Non
 
 
 @contextlib.contextmanager
-def _claimed(out: Path, world: ProcessGroup, take: Callable[[], None]) -> Iterator[None]:
-    """Lock the folder and take it for this training; raises TrainingError if it is locked already."""
+def _claimed(out: Place, world: ProcessGroup, take: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Claim the folder and take it for this training; yield what raises once the claim is lost.
+
+    Raises TrainingError where another process has claimed it.
+    """
     if world.rank != 0:
         world.wait()
-        yield
+        yield lambda: None
         return
+    try:
+        with _locked(out) if isinstance(out, Path) else claimed_place(out, "fathom train") as lease:
+            take()
+            world.wait()
+            yield lease.check if lease else lambda: None
+    except ClaimedError as error:
+        raise TrainingError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Lock a folder; raises ClaimedError if it is locked already."""
     if not out.exists():
         out.mkdir(parents=True, exist_ok=True)
     claim = os.open(out, os.O_RDONLY)  # the lock ends with this process, however that ends
@@ -148,9 +170,7 @@ def _claimed(out: Path, world: ProcessGroup, take: Callable[[], None]) -> Iterat
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainingError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
-        take()
-        world.wait()
+            raise ClaimedError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
         yield
     finally:
         os.close(claim)

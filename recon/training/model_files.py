@@ -12,7 +12,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from synth.storage.place import local_path
+from synth.storage.place import Place, place_of
 from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
@@ -26,7 +26,7 @@ DIGITS = 16  # of a sha256 in a card: 10 million files have two alike with a pro
 NOTE = "settings.json"  # in every training's folder, whether the training has ended or not
 
 
-def save_model(folder: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
+def save_model(folder: Place, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
     """Write the weights with the card inside the file, and the card once more in a file beside it."""
     write_whole(folder / CARD, card_document(card))
     save_tensors(folder / WEIGHTS, weights, card)
@@ -42,9 +42,9 @@ def note_document(identity: str, settings: dict[str, Any]) -> bytes:
     return (json.dumps({"identity": identity, "settings": settings}, indent=2) + "\n").encode()
 
 
-def weights_file(path: str | Path) -> Path:
+def weights_file(path: str | Place) -> Place:
     """The file of weights in a training's folder, or `path` itself if it is a file; raises CheckpointError."""
-    path = local_path(path)
+    path = place_of(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
     file = path / WEIGHTS if path.is_dir() else path
@@ -53,13 +53,13 @@ def weights_file(path: str | Path) -> Path:
     return file
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: str | Place, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
     """A trained network, ready to reconstruct, and its card.
 
     Parameters
     ----------
     path
-        The folder of its training, or the weights' file.
+        The folder of its training, or the weights' file; or an address ``s3://bucket/name`` of these.
     device
         The device of the network.
 
@@ -87,7 +87,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn
     return model.to(device).eval().requires_grad_(requires_grad=False), card
 
 
-def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> None:
     """Put weights into a network; raises CheckpointError if they belong to another network."""
     mine = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     theirs = {name: tuple(t.shape) for name, t in weights.items()}
@@ -101,7 +101,7 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Path) -> No
     model.load_state_dict(weights)
 
 
-def start_from(model: nn.Module, path: str | Path) -> list[dict[str, Any]]:
+def start_from(model: nn.Module, path: str | Place) -> list[dict[str, Any]]:
     """Give a network the weights of a trained one; returns the corpora on which that was trained (`history`).
 
     Raises CheckpointError if they belong to another network.

@@ -23,6 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from synth.storage.arrays import sha256_of_file
+from synth.storage.copies import local_copy
+from synth.storage.place import Place, place_of
+from synth.storage.whole import refuse_shortage
+
 from ..data.packed_batch import Batch
 from ..errors import CheckpointError, ModelError
 from ..models.called import image_by
@@ -83,7 +88,7 @@ def own_identity(name: str) -> str:
     """sha256 of what a model's name stands for, without running it: the file's bytes, the factory, the weights."""
     file, factory, weights = _parts(name)
     return hashlib.sha256(
-        json.dumps([_sha256(file), factory, None if weights is None else _sha256(weights)]).encode()
+        json.dumps([sha256_of_file(file), factory, None if weights is None else sha256_of_file(weights)]).encode()
     ).hexdigest()
 
 
@@ -114,14 +119,14 @@ def load_own(name: str, device: torch.device | str = "cpu", seed: int = 0) -> Ow
         raise ModelError(
             f"{file}:{factory} gives {type(made).__name__}; give a torch.nn.Module or a function of a batch"
         )
-    card: dict[str, Any] = {"kind": "own", "file": file.name, "sha256": _sha256(file), "factory": factory}
+    card: dict[str, Any] = {"kind": "own", "file": file.name, "sha256": sha256_of_file(file), "factory": factory}
     if isinstance(made, nn.Module):
         if weights is not None:
             give_weights(made, _tensors(weights), weights)
         made = made.to(device)
     elif weights is not None:
         raise ModelError(f"{file}:{factory} is no torch.nn.Module, so it takes no weights; leave {weights} out")
-    card |= {"weights": None if weights is None else _sha256(weights), "parameters": _shapes(made)}
+    card |= {"weights": None if weights is None else sha256_of_file(weights), "parameters": _shapes(made)}
     return OwnModel(made, card, file)
 
 
@@ -167,7 +172,7 @@ def _own_frames(error: BaseException, file: Path) -> list[traceback.FrameSummary
     return [frame for frame in traceback.extract_tb(error.__traceback__) if is_own_frame(Path(frame.filename))]
 
 
-def _parts(name: str) -> tuple[Path, str, Path | None]:
+def _parts(name: str) -> tuple[Path, str, Place | None]:
     found = SOURCE.fullmatch(name)
     if found is None:
         raise ModelError(f"{name} is not of the form FILE.py:FACTORY or FILE.py:FACTORY,WEIGHTS")
@@ -176,14 +181,10 @@ def _parts(name: str) -> tuple[Path, str, Path | None]:
         raise ModelError(f"{file}: there is no such file")
     if found["weights"] is None:
         return file, found["factory"], None
-    weights = Path(found["weights"])
+    weights = place_of(found["weights"])
     if not weights.exists():
         raise ModelError(f"{weights}: there is no such file of weights")
     return file, found["factory"], weights_file(weights)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _module(file: Path) -> Any:
@@ -237,15 +238,17 @@ def _shapes(made: Any) -> dict[str, list[int]]:
     return {name: list(t.shape) for name, t in made.state_dict().items()} if isinstance(made, nn.Module) else {}
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def _tensors(file: Place) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a file of `torch.save`, which is read without running its code."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with local_copy(file) as here:
+            if file.suffix == ".safetensors":
+                return load_file(here)
+            found = torch.load(here, map_location="cpu", weights_only=True)
         found = found.get("state_dict", found)
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except (SafetensorError, RuntimeError, ValueError, AttributeError, OSError, EOFError) as error:
+        refuse_shortage(error)
         why = (str(error).splitlines() or [type(error).__name__])[0]
     except Exception as error:  # torch.load lets errors of pickle and of zip files through
         why = f"{type(error).__name__}: it may hold more than tensors, which could run code"

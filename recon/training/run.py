@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from synth.storage.place import Place
 from synth.version import versions
 
 from ..data.datasets import PairDataset
@@ -43,7 +43,7 @@ class Run:
         settings: Training,
         corpora: list[PairDataset],
         validation: list[PairDataset],
-        out: Path,
+        out: Place,
         identity: str,
         world: ProcessGroup,
         device: torch.device,
@@ -61,6 +61,7 @@ class Run:
         self.optimiser = optimiser_of(self.model, settings)
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
         sampling = {"seed": settings.seed, "device": device, "rank": world.rank, "world_size": world.size}
+        sampling["window"] = settings.data.window
         self.loader: PairLoader = make_loader(joined(corpora), length.batch_size, **sampling)  # type: ignore[arg-type]
         self.epoch_steps = len(self.loader)
         if self.epoch_steps == 0:

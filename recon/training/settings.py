@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from synth.settings.spec import Spec
 from synth.settings.toml import load_settings
+from synth.storage.arrays import sha256_of_file
 
 from ..models.catalogue import ModelSpec
 from ..models.unrolled_sense import UnrolledSpec
@@ -34,6 +35,13 @@ class DataSpec(Spec):
     )
     redraw: tuple[Literal["mask", "noise"], ...] = Field(
         default=(), description="what each epoch draws anew, from corpora with kspace = 'full': 'mask', 'noise'"
+    )
+    window: int = Field(
+        default=0,
+        ge=0,
+        le=10**9,
+        exclude_if=lambda pairs: pairs == 0,
+        description="whole shards are shuffled, and then the pairs within stretches of so many; 0: all pairs",
     )
 
     @property
@@ -186,9 +194,10 @@ class Training(Spec):
         `own` is the identity of a network that the settings do not describe.
         """
         how: Any = {"data": True, "start": True, "training": {*WITHOUT_EFFECT}}
-        start = "" if self.start is None else hashlib.sha256(weights_file(self.start).read_bytes()).hexdigest()
+        start = "" if self.start is None else sha256_of_file(weights_file(self.start))
         facts = [self.model_dump_json(exclude=how), list(corpora), list(validation), start, *self.revisions]
         facts += [own] if own else []
+        facts += [f"window {self.data.window}"] if self.data.window else []  # trainings without one stay the same
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

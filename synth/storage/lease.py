@@ -31,8 +31,8 @@ FOLDER = "claim"
 class Lease:
     """The claim of this process on `root`; `claimed` makes it."""
 
-    def __init__(self, root: ObjectPlace, number: int) -> None:
-        self.root, self.number = root, number
+    def __init__(self, root: ObjectPlace, number: int, work: str = "fathom build") -> None:
+        self.root, self.number, self._work = root, number, work
         self.place = root / FOLDER / f"{number:08d}.json"
         self._said = {**_owner(), "token": uuid.uuid4().hex, "sign": 0}
         self._stop, self._lost = threading.Event(), False
@@ -59,8 +59,8 @@ class Lease:
         if self._lost or max(_numbers(self.root), default=0) != self.number:
             self._lost = True
             raise ClaimedError(
-                f"{self.root}: another `fathom build` has taken over, because this one gave no sign of life for long; "
-                "wait for it to end"
+                f"{self.root}: another `{self._work}` has taken over, because this one gave no sign of life for "
+                "long; wait for it to end"
             )
 
     def release(self) -> None:
@@ -75,39 +75,39 @@ class Lease:
 
 
 @contextlib.contextmanager
-def claimed(root: ObjectPlace) -> Iterator[Lease]:
-    """Claim a place for this process; raises ClaimedError where another one is at work on it."""
+def claimed(root: ObjectPlace, work: str = "fathom build") -> Iterator[Lease]:
+    """Claim a place for this process, which does `work`; raises ClaimedError where another one is at work on it."""
     last = max(_numbers(root), default=0)
     if last:
-        _wait_for_signs(root, last)
-    lease = Lease(root, last + 1)
+        _wait_for_signs(root, last, work)
+    lease = Lease(root, last + 1, work)
     if not lease.take():
-        raise _taken(root, _read(root, last + 1))
+        raise _taken(root, _read(root, last + 1), work)
     try:
         yield lease
     finally:
         lease.release()
 
 
-def _wait_for_signs(root: ObjectPlace, number: int) -> None:
+def _wait_for_signs(root: ObjectPlace, number: int, work: str) -> None:
     """Return when a claim's owner is dead; raise ClaimedError when it gives a sign of life."""
     first = _read(root, number)
     mine = _owner()
     here = all(first.get(name) == mine[name] for name in ("machine", "space"))
     if here and mine["started"] is not None:  # as on all systems with /proc
         if start_of(int(first.get("process", 0))) == first.get("started"):
-            raise _taken(root, first)
+            raise _taken(root, first, work)
         return
     end = time.monotonic() + 3 * PERIOD
     while time.monotonic() < end:
         time.sleep(min(1.0, PERIOD / 4))
         if (now := _read(root, number)) and now != first:
-            raise _taken(root, now)
+            raise _taken(root, now, work)
 
 
-def _taken(root: ObjectPlace, said: dict[str, Any]) -> ClaimedError:
+def _taken(root: ObjectPlace, said: dict[str, Any], work: str) -> ClaimedError:
     who = f"process {said.get('process')} on {said.get('host')}" if said else "it has just begun"
-    return ClaimedError(f"{root}: another `fathom build` is at work on it ({who}); wait for it to end")
+    return ClaimedError(f"{root}: another `{work}` is at work on it ({who}); wait for it to end")
 
 
 def _numbers(root: ObjectPlace) -> list[int]:

@@ -55,6 +55,11 @@ class ObjectPlace:
         return self.key.rpartition("/")[2] or self.store.rpartition("/")[2]
 
     @property
+    def suffix(self) -> str:
+        """The ending of its name, such as ``.zarr``."""
+        return PurePosixPath(self.key).suffix
+
+    @property
     def parent(self) -> ObjectPlace:
         """What it lies below."""
         return ObjectPlace(self.store, self.key.rpartition("/")[0])
@@ -66,6 +71,10 @@ class ObjectPlace:
         except FileNotFoundError:
             return False
         return True
+
+    def is_dir(self) -> bool:
+        """Whether objects lie below it, as in a folder; not where it is an object itself."""
+        return not self.is_file() and next(self.below(), None) is not None
 
     def exists(self) -> bool:
         """Whether it is an object, or any object lies below it."""
@@ -115,8 +124,17 @@ class ObjectPlace:
 
     def folders(self) -> list[str]:
         """The sorted names, right below it, that have objects below them."""
-        found = self._ask(lambda library, store: library.list_with_delimiter(store, f"{self.key}/"))
-        return sorted(PurePosixPath(path).name for path in found["common_prefixes"])
+        return sorted(PurePosixPath(path).name for path in self._level()["common_prefixes"])
+
+    def names(self) -> set[str]:
+        """All names right below it, as those of the files and folders in a folder."""
+        found = self._level()
+        return {
+            PurePosixPath(path).name for path in (*found["common_prefixes"], *(o["path"] for o in found["objects"]))
+        }
+
+    def _level(self) -> Any:
+        return self._ask(lambda library, store: library.list_with_delimiter(store, f"{self.key}/"))
 
     def put(self, data: Any) -> None:
         """Write it whole, in place of what is there."""

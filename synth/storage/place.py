@@ -1,4 +1,4 @@
-"""Where bytes are: in local files and folders, or, for corpora, in an object store."""
+"""Where bytes are: in local files and folders, or in an object store."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def place_of(address: str | Place) -> Place:
     if not bucket or not key.strip("/") or {"", ".", ".."} & {*key.split("/")}:
         raise StorageError(f"{found[1]}://{found[2]}: give the bucket and a name in it, as in s3://bucket/name.zarr")
     return ObjectPlace(f"{found[1].lower()}://{bucket}", key)
+
+
+def names_in_folder(place: Place) -> set[str]:
+    """The names of what lies right below a folder, or right below an object's name."""
+    return {path.name for path in place.iterdir()} if isinstance(place, Path) else place.names()
+
+
+def remove(place: Place) -> None:
+    """Remove a file or an object, if it is there."""
+    if isinstance(place, Path):
+        place.unlink(missing_ok=True)
+    else:
+        place.delete()
 
 
 def local_path(place: str | Path) -> Path:

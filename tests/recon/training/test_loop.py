@@ -66,6 +66,21 @@ def test_stopped_and_resumed_training_is_the_same_to_the_last_bit(kind, optimise
     assert strip[0] == strip[1]
 
 
+def test_a_training_with_a_window_resumes_and_keeps_to_it(corpus, tmp_path):
+    how = settings(corpus, data={"window": 4})  # of 10 pairs in shards of 3
+    train(how, tmp_path / "whole", device="cpu")
+    with pytest.raises(Stopped):
+        train(how, tmp_path / "parts", device="cpu", tell=stop_at(6))
+    assert load_tensors(tmp_path / "parts" / "checkpoint.safetensors")[1]["loader"]["window"] == 4
+    with pytest.raises(TrainingError, match=r"differs in data\.window; choose another --out"):
+        train(settings(corpus), tmp_path / "parts", device="cpu")
+    train(how, tmp_path / "parts", device="cpu")
+    train(settings(corpus), tmp_path / "other", device="cpu")
+    one, same, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts", "other"))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_training_of_an_earlier_version_goes_on_with_its_conjugate_gradients(corpus, tmp_path):
     new = settings(corpus, "unrolled-sense", model={"cg_iterations": None})
     assert new.model.cg_iterations is None

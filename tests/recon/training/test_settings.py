@@ -11,6 +11,8 @@ from recon.training.optimisers import optimiser_of
 from synth.errors import SettingsError, UnfinishedCorpusError
 from synth.physics import sense_forward
 
+WITHOUT_A_WINDOW = "c21767d494c9f31c29b1e098fab01f07654d7df344d3a808f3fa81fdf8e6dbfe"  # of the version before
+
 
 def test_the_losses_are_their_formulas(rng):
     image, reference = (rng.normal(size=(2, 5, 6)) + 1j * rng.normal(size=(2, 5, 6)) for _ in range(2))
@@ -48,6 +50,14 @@ def test_what_earlier_settings_meant_otherwise_is_another_training(corpus, monke
     now = how.identity(["c"], [])
     monkeypatch.setattr(UnrolledSpec, "revision", "")
     assert how.identity(["c"], []) != now
+
+
+def test_a_window_is_part_of_the_identity_but_for_its_default(corpus):
+    without, with_one = settings(corpus), settings(corpus, data={"window": 6})
+    assert without.identity(["c"], ["v"]) == WITHOUT_A_WINDOW
+    assert "window" not in without.model_dump(mode="json")["data"]
+    assert with_one.identity(["c"], ["v"]) != WITHOUT_A_WINDOW
+    assert with_one.identity(["c"], ["v"]) != settings(corpus, data={"window": 7}).identity(["c"], ["v"])
 
 
 def test_lam_thresholds_and_multipliers_learn_at_their_own_rate(corpus):
