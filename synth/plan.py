@@ -17,6 +17,7 @@ from .scan_pair import pair_from_scan
 from .sources.crimes import MEANING, SourceFinding, crimes_of_kspace
 from .sources.photos import Photo, read_photo
 from .sources.scan_slices import ScanItem, ScansSpec
+from .storage.copies import told_of
 from .version import SCAN_STAGES, __version__
 
 SHARD_BYTES = 128 * 2**20
@@ -170,8 +171,9 @@ class Plan:
 
     def naming_the_source(self, index: int, error: SourceRejectedError) -> SourceRejectedError:
         """The same error with the path of the source in front, unless it is in the message already."""
-        path, reason = str(self.recipe.source.folder / self.file_of(index)), str(error)
-        return SourceRejectedError(reason if path in reason else f"{path}: {reason}")
+        place = self.recipe.source.folder / self.file_of(index)
+        reason = told_of(place, str(error))
+        return SourceRejectedError(reason if str(place) in reason else f"{place}: {reason}")
 
     @cached_property
     def buckets(self) -> tuple[BucketPlan, ...]:

@@ -22,8 +22,9 @@ from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
 from .stages.sampling import SamplingSpec
 from .stages.target import TargetSpec
+from .storage.arrays import sha256_of_file
 from .storage.corpus_files import content_hash_of
-from .storage.place import local_path
+from .storage.place import Place, place_of
 
 PATHS = (("source", "path"), ("coils", "path"), ("sampling", "path"), ("noise", "covariance"))
 
@@ -152,7 +153,10 @@ class Recipe(Spec):
             section = getattr(self, name)
             path = getattr(section, key, None)
             if path is not None and path != "white":
-                update[name] = section.model_copy(update={key: str(local_path(path).absolute())})
+                place = place_of(path)
+                update[name] = section.model_copy(
+                    update={key: str(place.absolute() if isinstance(place, Path) else place)}
+                )
         return self.model_copy(update=update)
 
     def hash(self) -> str:
@@ -165,19 +169,18 @@ class Recipe(Spec):
         how |= {name: {key} for name, key in PATHS if name != "source"}
         identity = self.model_dump(mode="json", exclude=how, exclude_none=True)
         named = [getattr(getattr(self, name), key, None) for name, key in PATHS if name != "source"]
-        identity["files"] = [file_hash(Path(path)) if path not in (None, "white") else path for path in named]
+        identity["files"] = [file_hash(place_of(path)) if path not in (None, "white") else path for path in named]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Place) -> str:
     """sha256 of a file, or the content hash of a corpus or a library."""
     if path.is_dir():
         library = open_library(str(path))
         if library.content_hash is not None:
             return library.content_hash
         return content_hash_of(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(path)
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:

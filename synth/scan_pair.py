@@ -24,7 +24,7 @@ from .stages.coils import EspiritSpec
 from .stages.mask import Mask
 from .stages.noise import complex_noise
 from .stages.virtual_coils import virtual_coils
-from .storage.arrays import stamp
+from .storage.arrays import Stamp, stamp
 from .version import SCAN_STAGES
 
 Images = NDArray[np.complex64]
@@ -179,7 +179,7 @@ def _profile(recipe: Recipe, scan: Scan, number: int, version: int) -> tuple[Noi
 
 
 @lru_cache(maxsize=4)
-def _stored_profile(path: str, version: tuple[int, int]) -> NoiseProfile:
+def _stored_profile(path: str, version: Stamp) -> NoiseProfile:
     return load_profile(path)
 
 

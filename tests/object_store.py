@@ -1,4 +1,8 @@
-"""An S3 server on the loopback for tests, which start and stop it."""
+"""An S3 server on the loopback for tests, which start and stop it.
+
+``FATHOM_TEST_S3=http://127.0.0.1:9000`` takes another one, which runs already and has an empty bucket ``bucket`` for
+the keys in ``FATHOM_TEST_S3_KEYS=id:secret``.
+"""
 
 import logging
 import os
@@ -14,6 +18,9 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key-of-tests", "AWS_SECRET_ACCESS_KEY": "secret-of
 def s3_server():
     """The environment in which Fathom finds the server; it has one bucket, ``bucket``."""
     pytest.importorskip("obstore", reason="obstore is not installed (the extra s3)")
+    if other := os.environ.get("FATHOM_TEST_S3"):
+        yield _emptied(other)
+        return
     server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -26,6 +33,21 @@ def s3_server():
         yield {**KEYS, "AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true"}
     finally:
         running.stop()
+
+
+def _emptied(address):
+    """The environment of a server that runs already; what earlier tests left in its bucket is removed."""
+    import obstore
+    from obstore.store import S3Store
+
+    key, secret = os.environ.get("FATHOM_TEST_S3_KEYS", ":".join(KEYS.values())).split(":")
+    how = {"region": "us-east-1", "client_options": {"allow_http": True}}
+    store = S3Store("bucket", endpoint=address, access_key_id=key, secret_access_key=secret, **how)
+    for page in obstore.list(store):
+        for found in page:
+            obstore.delete(store, found["path"])
+    keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    return {**keys, "AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from synth.errors import CorpusError
 from synth.plan import Plan
 from synth.recipe import PATHS, file_hash
 from synth.storage.arrays import sha256_of_file
+from synth.storage.place import place_of
 from synth.storage.whole import named, write_whole
 
 from ..errors import CorpusExistsError
@@ -138,7 +139,7 @@ def named_files(plan: Plan) -> dict[str, str]:
     for section, key in PATHS:
         path = getattr(getattr(plan.recipe, section), key, None)
         if section != "source" and path not in (None, "white"):
-            found[f"{section}.{key}"] = file_hash(Path(path))
+            found[f"{section}.{key}"] = file_hash(place_of(path))
     return found
 
 

@@ -13,7 +13,7 @@ from synth.corpus.sources import file_of
 from synth.errors import RecipeError
 from synth.plan import Plan
 from synth.recipe import parse_recipe
-from synth.sources.photos import ImagesSpec
+from synth.sources.photos import skimage_folder
 
 from ..cluster import LOCAL, ClusterSpec
 from .build import build_plan
@@ -71,7 +71,7 @@ def _plan(folder: Path, record: Record, sources: Sequence[NamedSource], folders:
     data = {name: dict(part) if isinstance(part, dict) else part for name, part in record.recipe.items()}
     kind = data.get("source", {}).get("kind")
     if kind == "skimage":  # its folder is that of the installed package
-        folders = [*folders, ImagesSpec(kind="skimage").folder]
+        folders = [*folders, skimage_folder()]
     found = find_files(record, sources, folders)
     names = [source.name for source in sources]
     if kind != "heads":

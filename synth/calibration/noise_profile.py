@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationError
 from ..snr import snr_per_sigma
-from ..storage.whole import named, read_document
+from ..storage.place import place_of
+from ..storage.whole import named, open_stored, read_document
 
 Place = Literal["noise scan", "background", "k-space edge", "samples"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -134,10 +135,11 @@ def load_profile(path: str | Path) -> NoiseProfile:
     """
     try:
         if str(path).endswith(".npy"):  # a covariance alone, which recipes take, too
-            psi = np.asarray(np.load(path, allow_pickle=False), np.complex128)
+            with open_stored(place_of(path)) as file:
+                psi = np.asarray(np.load(file, allow_pickle=False), np.complex128)
             whitening_of(psi)
             return NoiseProfile(psi, "noise scan", 0, 0.0, 0.0, str(path), ("a covariance alone",))
-        stored = json.loads(read_document(Path(path)))
+        stored = json.loads(read_document(place_of(path)))
         covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
         names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
         profile = NoiseProfile(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from ..errors import CorpusError
 from ..plan import BucketPlan, Plan
 from ..recipe import Recipe
+from ..sources.scan_slices import ScansSpec
 from ..storage.corpus_files import (
     DAMAGED,
     SCHEMA,
@@ -22,7 +25,7 @@ from ..storage.corpus_files import (
     stored_attributes,
 )
 from ..storage.place import Place, place_of
-from ..storage.whole import read_document
+from ..storage.whole import read_document, refuse_strange_document
 from .ledger import Entries
 from .tasks import finished
 
@@ -72,20 +75,47 @@ class Corpus:
 
 def stored_plan(root: Place) -> Plan:
     """The plan that a corpus, finished or not, was begun with; raises CorpusError where that cannot be read."""
+    with _told(root):
+        plan = _plan_without_files(root)
+        return replace(plan, files=_files(root))
+
+
+def _plan_to_open(root: Place) -> Plan:
+    """As `stored_plan`, but the list of sources is read only where it decides the shapes of pairs, as that of scans."""
+    with _told(root):
+        plan = _plan_without_files(root)
+        if isinstance(plan.recipe.source, ScansSpec) or plan.recipe.pairs is None:
+            return replace(plan, files=_files(root))
+        refuse_strange_document(root / "sources.json")
+        return plan
+
+
+def _plan_without_files(root: Place) -> Plan:
+    attributes = json.loads(read_document(root / "recipe.json"))
+    if attributes["schema"] != SCHEMA:
+        raise CorpusError(
+            f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
+        )
+    recipe = Recipe.model_validate_json(json.dumps(attributes["recipe"]))
+    stages = {str(name): int(version) for name, version in dict(attributes.get("stages", {})).items()}
+    return Plan(recipe, (), stages)
+
+
+def _files(root: Place) -> tuple[str, ...]:
+    files = json.loads(read_document(root / "sources.json"))
+    if not isinstance(files, list) or not files:
+        raise ValueError("sources.json names no file")
+    all_names = "\0".join(["", *files])
+    if "\0/" in all_names or (".." in all_names and any(".." in Path(f).parts for f in files)):
+        raise ValueError("sources.json names a file outside the folder of sources")
+    return tuple(files)
+
+
+@contextlib.contextmanager
+def _told(root: Place) -> Iterator[None]:
+    """Raise CorpusError for what goes wrong while the documents are read that a corpus was begun with."""
     try:
-        attributes = json.loads(read_document(root / "recipe.json"))
-        files = json.loads(read_document(root / "sources.json"))
-        if attributes["schema"] != SCHEMA:
-            raise CorpusError(
-                f"{root} has corpus schema {attributes['schema']}, this Fathom reads {SCHEMA}; build it again"
-            )
-        if not isinstance(files, list) or not files:
-            raise ValueError("sources.json names no file")
-        if any(f.startswith("/") or (".." in f and ".." in Path(f).parts) for f in files):
-            raise ValueError("sources.json names a file outside the folder of sources")
-        recipe = Recipe.model_validate_json(json.dumps(attributes["recipe"]))
-        stages = {str(name): int(version) for name, version in dict(attributes.get("stages", {})).items()}
-        return Plan(recipe, tuple(str(f) for f in files), stages)
+        yield
     except (FileNotFoundError, NotADirectoryError):
         state = "is not a corpus of Fathom's" if root.exists() else "does not exist"
         raise CorpusError(f"{root} {state}; give the folder that `fathom build` made") from None
@@ -120,7 +150,7 @@ def open_corpus(path: str | Place) -> Corpus:
     path = place_of(path)
     refuse_unfinished(path)
     attributes = stored_attributes(path)
-    plan = stored_plan(path)
+    plan = _plan_to_open(path)
     try:
         return Corpus(path, attributes, _buckets(path, plan, attributes))
     except DAMAGED as error:

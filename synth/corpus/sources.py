@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..errors import ImageFileError, ScanError
+from ..errors import ImageFileError, ScanError, StorageError
 from ..plan import Plan
 from ..sources.patients import patient_of
 from ..storage.place import Place
@@ -81,5 +81,5 @@ def _patient(plan: Plan, file: str) -> str | None:
     try:
         path = plan.recipe.source.folder / file
         return patient_of(path) if path.is_file() else None
-    except (OSError, ScanError, ImageFileError):
+    except (OSError, StorageError, ScanError, ImageFileError):
         return None  # the corpus is whole without its sources

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageFileError
-from ..storage.arrays import stamp
+from ..storage.arrays import Stamp, stamp
+from ..storage.copies import kept_copy
+from ..storage.place import Place, place_of
+from ..storage.whole import refuse_shortage
 
 SUFFIXES = (".nii", ".nii.gz", ".dcm")
 MAX_VOXELS = 2**30
@@ -28,7 +31,7 @@ def is_picture(name: str) -> bool:
     return name.partition("#")[0].lower().endswith(SUFFIXES)
 
 
-def items_of(path: Path) -> list[str]:
+def items_of(path: Place) -> list[str]:
     """What to append to a file's name for each of its pictures: ``#slice`` of a volume's slices that are not air.
 
     A volume that cannot be read is one item, the file's own name: `read_picture` says why it is rejected.
@@ -37,13 +40,14 @@ def items_of(path: Path) -> list[str]:
         return [""]
     try:
         volume = _volume(str(path), stamp(str(path)))
-    except (ImageFileError, OSError):
+    except (ImageFileError, OSError) as error:
+        refuse_shortage(error)
         return [""]
     means = volume.mean(axis=(0, 1))
     return [f"#{k}" for k in np.flatnonzero(means > CONTENT * means.mean())]
 
 
-def read_picture(path: Path, number: int | None) -> NDArray[np.float32]:
+def read_picture(path: Place, number: int | None) -> NDArray[np.float32]:
     """Magnitude picture [y x] of a DICOM file or of slice `number` of a volume; raises ImageFileError.
 
     Slices are taken along the volume's third axis as stored, with the first axis along x and the second upwards. Of a
@@ -51,7 +55,8 @@ def read_picture(path: Path, number: int | None) -> NDArray[np.float32]:
     applied.
     """
     if path.name.lower().endswith(".dcm"):
-        return _dicom(path)
+        with kept_copy(path) as here:
+            return _dicom(here)
     volume = _volume(str(path), stamp(str(path)))
     if number is None or not 0 <= number < volume.shape[2]:
         raise ImageFileError(f"has {volume.shape[2]} slices, there is no slice {number}")
@@ -59,7 +64,12 @@ def read_picture(path: Path, number: int | None) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _volume(path: str, version: tuple[int, int]) -> NDArray[np.float32]:
+def _volume(path: str, version: Stamp) -> NDArray[np.float32]:
+    with kept_copy(place_of(path)) as here:
+        return _volume_in(str(here))
+
+
+def _volume_in(path: str) -> NDArray[np.float32]:
     try:
         import nibabel
     except ImportError:

@@ -6,27 +6,31 @@ from pathlib import Path
 
 import h5py
 
-from ..errors import ImageFileError, ScanError
+from ..errors import ImageFileError, ScanError, StorageError, StoreError
 from ..scans.readers.hdf5_tree import datasets_of
 from ..scans.readers.isolated import read_apart
 from ..scans.readers.mrd_header import NAMESPACE, header_of
+from ..storage.copies import kept_copy
+from ..storage.place import Place
 from .mr_images import dicom_header
 from .scan_slices import is_scan
 
 
-def patient_of(path: Path) -> str | None:
+def patient_of(path: Place) -> str | None:
     """The patient's identifier, or None where the file has no field for it or the field is empty.
 
     fastMRI writes it as the attribute ``patient_id``, an MRD header as subjectInformation/patientID, DICOM as
-    PatientID. Only the header is read. Raises ScanError or ImageFileError for files that are damaged.
+    PatientID. Only the header is read; of scans in an object store, which would have to be copied whole, not even that.
+    Raises ScanError or ImageFileError for files that are damaged.
     """
     try:
         if path.suffix.lower() == ".dcm":
-            text = dicom_header(path).get("PatientID", "")
+            with kept_copy(path) as here:
+                text = dicom_header(here).get("PatientID", "")
             return (text.strip() if isinstance(text, str) else "") or None
-        if is_scan(path.name) and h5py.is_hdf5(path):
+        if isinstance(path, Path) and is_scan(path.name) and h5py.is_hdf5(path):
             return _in_hdf5(path)
-    except ScanError:
+    except (ScanError, StoreError, StorageError):
         raise
     except ImageFileError as error:
         raise ImageFileError(f"{path}: {error}") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
-from ..errors import ImageFileError, SourceRejectedError, SourceUnreadableError
+from ..errors import ImageFileError, SourceRejectedError, SourceUnreadableError, StorageError
 from ..settings.spec import Range, Spec
+from ..storage.copies import kept_copy
 from ..storage.listing import files_below, is_list, names_in
+from ..storage.objects import ObjectPlace
+from ..storage.place import Place, place_of
+from ..storage.whole import refuse_shortage
 from . import heads
 from .crimes import SourceFinding, crimes_of_photo
 from .mr_images import SUFFIXES as PICTURE_SUFFIXES
@@ -50,6 +56,7 @@ class ImagesSpec(Spec):
     """``[source] kind = "images"``: a folder of photographs with all subfolders, in the order of their paths.
 
     Or a list: a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
+    The folder or the list may lie in an object store: ``path = "s3://bucket/photos"``.
     Two kinds need no path: ``kind = "skimage"`` takes the photographs that scikit-image carries, and ``kind = "heads"``
     takes computed heads (`synth.sources.heads`).
     """
@@ -80,17 +87,14 @@ class ImagesSpec(Spec):
         return self
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the files are."""
         if self.path is not None:
-            path = Path(self.path)
+            path = place_of(self.path)
             return path.parent if is_list(path) else path
         if self.kind == "heads":
             return Path()  # they lie nowhere
-        found = importlib.util.find_spec("skimage")
-        if found is None or not found.submodule_search_locations:
-            raise FileNotFoundError("source.kind 'skimage' needs scikit-image; pip install scikit-image")
-        return Path(found.submodule_search_locations[0]) / "data"
+        return skimage_folder()
 
     def list_files(self) -> list[str]:
         """Paths of the image files below `folder`, sorted; raises FileNotFoundError where there is none."""
@@ -98,8 +102,8 @@ class ImagesSpec(Spec):
             return self._parted(heads.names())
         if self.kind == "skimage":
             return self._parted([name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()])
-        if is_list(Path(str(self.path))):
-            return self._parted(self._items(names_in(Path(str(self.path)))))
+        if is_list(place_of(str(self.path))):
+            return self._parted(self._items(names_in(place_of(str(self.path)))))
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"source.path {self.folder} is not a folder; give a folder of photographs or a list"
@@ -124,12 +128,20 @@ class ImagesSpec(Spec):
         return items[first : last : self.every]
 
 
+def skimage_folder() -> Path:
+    """The folder of the images that scikit-image carries; raises FileNotFoundError where it is not installed."""
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError("source.kind 'skimage' needs scikit-image; pip install scikit-image")
+    return Path(found.submodule_search_locations[0]) / "data"
+
+
 def is_image(name: str) -> bool:
     """Whether a file's name is that of a photograph or an MR picture."""
     return Path(name).suffix.lower() in SUFFIXES or is_picture(name)
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Place) -> Photo:
     """Read one image file as a grey photo [y x]; raises SourceRejectedError or SourceUnreadableError.
 
     Size and pixel count are checked before anything is decoded. Transparent parts become black (no signal, as air in a
@@ -169,22 +181,36 @@ def read_photo(path: Path) -> Photo:
     return Photo(image, hashlib.sha256(data).hexdigest(), crimes_of_photo(image, jpeg=jpeg))
 
 
-def _mr_picture(path: Path) -> Photo:
+def _mr_picture(path: Place) -> Photo:
     """A DICOM image, or a slice of a NIfTI volume, whose path ends in ``#slice``."""
     name, _, number = path.name.partition("#")
-    file = path.with_name(name)
-    data = _read_bytes(file)
-    try:
-        values = read_picture(file, int(number) if number else None)
-    except (ImageFileError, OSError) as error:
-        raise SourceRejectedError(f"{path}: {error}") from None
+    file = path.parent / name
+    with _here(file) as copy:
+        data = _read_bytes(copy)
+        try:
+            values = read_picture(file, int(number) if number else None)
+        except (ImageFileError, OSError) as error:
+            refuse_shortage(error)
+            raise SourceRejectedError(f"{path}: {error}") from None
     grey = values / np.float32(max(float(np.abs(values).max()), 1e-30))
     _refuse_no_photo(path, grey)
     return Photo(grey, hashlib.sha256(data).hexdigest(), ("mr-picture",))  # its other traces come from the scanner
 
 
-def _read_bytes(path: Path) -> bytes:
+@contextlib.contextmanager
+def _here(file: Place) -> Iterator[Path]:
+    """A file that other libraries can read; raises SourceUnreadableError where an object is gone."""
     try:
+        with kept_copy(file) as here:
+            yield here
+    except FileNotFoundError:
+        raise SourceUnreadableError(f"{file}: the file is gone; put it back and run the same command again") from None
+
+
+def _read_bytes(path: Place) -> bytes:
+    try:
+        if isinstance(path, ObjectPlace):
+            return _bytes_of_object(path)
         if not path.is_file() and path.exists():
             raise SourceRejectedError(f"{path}: is not a file; remove it")
         size = path.stat().st_size
@@ -196,11 +222,21 @@ def _read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise SourceUnreadableError(f"{path}: the file is gone; put it back and run the same command again") from None
     except OSError as error:
+        refuse_shortage(error)
         remedy = "make it readable or remove it, and run the same command again"
         raise SourceUnreadableError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
 
 
-def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
+def _bytes_of_object(place: ObjectPlace) -> bytes:
+    try:
+        return place.read(MAX_BYTES)
+    except StorageError:
+        raise
+    except ValueError:
+        raise SourceRejectedError(f"{place}: over the limit of {MAX_BYTES >> 20} MB; shrink it") from None
+
+
+def _decode(path: Place, file: Image.Image) -> NDArray[np.float32]:
     if file.width * file.height > MAX_PIXELS:
         raise SourceRejectedError(
             f"{path}: {file.width}x{file.height} is over the limit of {MAX_PIXELS:,} pixels; resize it first"
@@ -212,7 +248,7 @@ def _decode(path: Path, file: Image.Image) -> NDArray[np.float32]:
     return grey
 
 
-def _refuse_no_photo(path: Path, grey: NDArray[np.float32]) -> None:
+def _refuse_no_photo(path: Place, grey: NDArray[np.float32]) -> None:
     if not np.isfinite(grey).all():
         raise SourceRejectedError(f"{path}: has pixels that are NaN or infinite; save it anew")
     if grey.min() < 0:

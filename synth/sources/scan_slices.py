@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ..errors import ScanError, SourceRejectedError, SourceUnreadableError
+from ..errors import ScanError, SourceRejectedError, SourceUnreadableError, StoreError
 from ..scans.open import open_scan
 from ..scans.readers import READERS
 from ..scans.scan import Kspace, Scan
 from ..settings.spec import Range, Spec
-from ..storage.arrays import stamp
+from ..storage.arrays import Stamp, stamp
+from ..storage.copies import Copy, told_of
 from ..storage.listing import files_below, is_list, names_in
+from ..storage.objects import ObjectPlace, together
+from ..storage.place import Place, place_of
 from .crimes import SourceFinding
 
 ITEM = re.compile(r"^(?P<file>.*)#(?P<slice>\d+)@(?P<coils>\d+)x(?P<y>\d+)x(?P<x>\d+)$", re.DOTALL)
@@ -53,6 +57,7 @@ class ScansSpec(Spec):
     """``kind = "scans"``: a file; a folder of scans with all subfolders, in the order of their paths; or a list.
 
     A list is a .txt file with one path per line, relative to the list's folder; lines that begin with # are ignored.
+    All of these may lie in an object store, where a path's ending says what it is: ``path = "s3://bucket/scans"``.
     """
 
     kind: Literal["scans"] = Field(description="scans: k-space, whose slices become pairs")
@@ -84,15 +89,15 @@ class ScansSpec(Spec):
         return slices
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the files are."""
-        path = Path(self.path)
-        return path.parent if path.is_file() else path
+        path = place_of(self.path)
+        return path.parent if _is_one(path) else path
 
     def list_scans(self) -> list[str]:
         """Paths of the scans below `folder`, sorted; raises FileNotFoundError where there is none."""
-        path = Path(self.path)
-        if path.is_file():
+        path = place_of(self.path)
+        if _is_one(path):
             return names_in(path) if is_list(path) else [path.name]
         if not path.is_dir():
             raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
@@ -121,14 +126,19 @@ class ScansSpec(Spec):
         return told_once(names, notes)
 
     def _survey(self) -> Survey:
-        stamps = tuple((name, stamp(str(self.folder / name))) for name in self.list_scans())
-        return _surveyed(self, stamps)
+        names, folder = self.list_scans(), self.folder
+        asked = [partial(stamp, str(folder / name)) for name in names]
+        stamps = together(asked) if isinstance(folder, ObjectPlace) else [ask() for ask in asked]
+        return _surveyed(self, tuple(zip(names, stamps, strict=True)))
 
     def open(self, name: str) -> Scan:
         """Open one of the scans; raises ScanError, or SourceUnreadableError where it is gone."""
         path = self.folder / name
+        opened = _opened_copy if isinstance(path, ObjectPlace) else _opened
         try:
-            return _opened(str(path), stamp(str(path)), self.variable, self.axes)
+            return opened(str(path), stamp(str(path)), self.variable, self.axes)
+        except StoreError:
+            raise
         except OSError as error:
             raise SourceUnreadableError(f"{path}: cannot be read ({error.strerror}); put it back") from None
 
@@ -163,9 +173,30 @@ def is_scan(name: str) -> bool:
     return Path(name).suffix.lower() in READERS
 
 
+def _is_one(path: Place) -> bool:
+    """Whether a source's path is a scan or a list, not a folder."""
+    if isinstance(path, ObjectPlace):
+        return is_scan(path.name) or is_list(path)
+    return path.is_file()
+
+
 @lru_cache(maxsize=8)
-def _opened(path: str, version: tuple[int, int], variable: str | None, axes: str | None) -> Scan:
+def _opened(path: str, version: Stamp, variable: str | None, axes: str | None) -> Scan:
     return open_scan(path, variable=variable, axes=axes)
+
+
+@lru_cache(maxsize=2)
+def _opened_copy(path: str, version: Stamp, variable: str | None, axes: str | None) -> Scan:
+    """A scan in an object store, whose copy lasts as long as the scan is used."""
+    place = place_of(path)
+    assert isinstance(place, ObjectPlace)
+    copy = Copy(place)
+    try:
+        scan = open_scan(copy.path, variable=variable, axes=axes)
+    except ScanError as error:
+        raise ScanError(told_of(place, str(error))) from None
+    weakref.finalize(scan, Copy.removed, copy)
+    return scan
 
 
 # Items; why other files are left out; names of the scans; and pairs of a name and a note.
@@ -173,7 +204,7 @@ Survey = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[tuple[st
 
 
 @lru_cache(maxsize=4)
-def _surveyed(spec: ScansSpec, stamps: tuple[tuple[str, tuple[int, int]], ...]) -> Survey:
+def _surveyed(spec: ScansSpec, stamps: tuple[tuple[str, Stamp], ...]) -> Survey:
     """What a source holds; each file is opened once, as long as no file changes."""
     items, reasons, names, notes = [], [], [], []
     for name, _ in stamps:

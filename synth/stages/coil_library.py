@@ -23,7 +23,10 @@ from zarr.storage import LocalStore
 
 from ..storage.arrays import load_array
 from ..storage.corpus_files import RegularFiles, maps_of_corpus, values_of
-from ..storage.whole import read_document
+from ..storage.objects import ObjectPlace
+from ..storage.place import Place, place_of
+from ..storage.remote_files import RemoteFiles
+from ..storage.whole import read_document, refuse_shortage
 
 Maps = NDArray[np.complex64]
 KEY = "fathom_library"
@@ -90,10 +93,11 @@ def open_library(path: str) -> Library:
     """
     if path.endswith((".npy", ".npz")):
         return _of_array(path, load_array(path, "coils.path", "maps"))
-    attributes = attributes_of(Path(path))
+    place = place_of(path)
+    attributes = attributes_of(place)
     if KEY in attributes:
-        return _harvested(path, attributes)
-    arrays = maps_of_corpus(Path(path))
+        return _harvested(place, attributes)
+    arrays = maps_of_corpus(place)
     if len(arrays) != 1:
         raise ValueError(f"coils.path {path} has maps of {len(arrays)} shapes; give a corpus with maps of one shape")
     return _of_array(path, arrays[0])
@@ -110,15 +114,16 @@ def _of_array(path: str, maps: Any) -> Library:
     return Library(path, [tuple(maps.shape[1:])] * maps.shape[0], maps.__getitem__)
 
 
-def attributes_of(path: Path) -> dict[str, Any]:
+def attributes_of(path: Place) -> dict[str, Any]:
     """Attributes of a zarr group or array on disk; empty where it has none or cannot be read."""
     try:
         return dict(json.loads(read_document(path / "zarr.json"))["attributes"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        refuse_shortage(error)
         return {}
 
 
-def _harvested(path: str, attributes: dict[str, Any]) -> Library:
+def _harvested(path: Place, attributes: dict[str, Any]) -> Library:
     try:
         stored = attributes[KEY]
         if stored["version"] != VERSION:
@@ -139,19 +144,21 @@ def _harvested(path: str, attributes: dict[str, Any]) -> Library:
     def read(index: int) -> Any:
         name, shape, digest = sets[index]
         try:
-            array = zarr.open_array(RegularFiles(path), path=name, mode="r", zarr_format=3)
+            files = RemoteFiles(path) if isinstance(path, ObjectPlace) else RegularFiles(path)
+            array = zarr.open_array(files, path=name, mode="r", zarr_format=3)
             described: Any = array.metadata.to_dict()["codecs"]
             codecs = {codec["name"] for codec in described}
             if array.shape != shape or array.dtype != np.complex64 or not codecs <= {"bytes", "crc32c"}:
                 raise ValueError(f"it is {array.dtype} {array.shape}, need uncompressed complex64 {shape}")
             values = values_of(array)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            refuse_shortage(error)
             raise ValueError(f"coils.path {path}: {name} cannot be read ({error}); harvest it again") from None
         if hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest() != digest:
             raise ValueError(f"coils.path {path}: {name} differs from what was harvested; harvest it again")
         return values
 
-    return Library(path, [shape for _, shape, _ in sets], read, content)  # type: ignore[misc]
+    return Library(str(path), [shape for _, shape, _ in sets], read, content)  # type: ignore[misc]
 
 
 def write_set(root: Path, name: str, maps: Maps, origin: dict[str, Any]) -> None:

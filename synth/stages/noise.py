@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +20,9 @@ from pydantic import Field
 from ..physics import ifftc, rss, sense_forward
 from ..settings.spec import PositiveRange, Spec, draw_uniform
 from ..snr import SnrDefinition
-from ..storage.arrays import load_array, stamp
-from ..storage.whole import read_document
+from ..storage.arrays import Stamp, load_array, stamp
+from ..storage.place import place_of
+from ..storage.whole import read_document, refuse_shortage
 from .readout import Readout
 
 BLOCK = 16384  # samples: the Box-Muller work arrays stay in the first-level caches
@@ -58,13 +58,13 @@ def covariance_factor(path: str, coils: int) -> NDArray[np.complex64]:
     The file is .npy (complex [coil coil]) or a JSON noise profile with ``covariance`` = {real, imag}.
     Complex noise with unit variance in each part, times this factor, has covariance Psi / mean sigma^2.
     """
-    if not Path(path).is_file():
+    if not place_of(path).is_file():
         raise FileNotFoundError(f"noise.covariance {path} does not exist; write 'white' or the path of a profile")
     return _covariance_factor(path, stamp(path), coils)
 
 
 @lru_cache(maxsize=8)
-def _covariance_factor(path: str, version: tuple[int, int], coils: int) -> NDArray[np.complex64]:
+def _covariance_factor(path: str, version: Stamp, coils: int) -> NDArray[np.complex64]:
     psi = _read_covariance(path)
     if psi.dtype.kind not in "biufc":
         raise ValueError(f"noise.covariance {path} holds {psi.dtype}, not numbers")
@@ -87,9 +87,10 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
     if path.endswith(".npy"):
         return np.asarray(load_array(path, "noise.covariance"), np.complex128)
     try:
-        stored = json.loads(read_document(Path(path)))["covariance"]
+        stored = json.loads(read_document(place_of(path)))["covariance"]
         return np.asarray(stored["real"]) + 1j * np.asarray(stored["imag"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
+        refuse_shortage(error)
         raise ValueError(
             f"noise.covariance {path} is not a noise profile ({error}); need covariance.real and covariance.imag"
         ) from None

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .copies import local_copy
 from .objects import ObjectPlace
-from .place import Place
-from .whole import open_regular
+from .place import Place, place_of
+from .whole import open_regular, refuse_shortage
+
+Stamp = tuple[int | str, int]
+"""What changes with a file."""
 
 
-def stamp(path: str) -> tuple[int, int]:
+def stamp(path: str) -> Stamp:
     """Time of change and size of a file (for a corpus, of its zarr.json): a key for caches of what was read from it."""
-    place = Path(path) / "zarr.json" if Path(path).is_dir() else Path(path)
-    status = place.stat()
+    place = place_of(path)
+    if isinstance(place, ObjectPlace):
+        return (place / "zarr.json" if place.suffix == ".zarr" else place).version()
+    status = (place / "zarr.json" if place.is_dir() else place).stat()
     return status.st_mtime_ns, status.st_size
 
 
@@ -28,19 +33,21 @@ def load_array(path: str, key: str, name: str | None = None) -> Any:
 
     Raises FileNotFoundError or ValueError that names the recipe's `key`; nothing in the file is executed.
     """
-    if not Path(path).is_file():
+    if not place_of(path).is_file():
         raise FileNotFoundError(f"{key} {path} does not exist; give the path of an .npy file")
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            with loaded:
-                loaded = loaded[name]
+        with local_copy(place_of(path)) as file:
+            loaded = np.load(file, mmap_mode="r", allow_pickle=False)  # a copy lasts as long as it is mapped
+            if not isinstance(loaded, np.ndarray):
+                with loaded:
+                    loaded = loaded[name]
         if loaded.dtype.kind not in "biufc":
             raise ValueError(f"it holds {loaded.dtype}, not numbers")
         return loaded
     except KeyError:
         raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError, TypeError, SyntaxError) as error:
+        refuse_shortage(error)
         raise ValueError(f"{key} {path} is not a plain array ({error}); save it with numpy.save") from None
 
 

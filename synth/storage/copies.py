@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from .objects import ObjectPlace
@@ -12,14 +16,16 @@ from .place import Place
 from .whole import named
 
 LONGEST_NAME = 100
+PREFIX = "fathom-copy-"
 
 
 class Copy:
-    """A copy of an object in a temporary folder, under the object's name, until it is removed."""
+    """A copy of an object in a temporary folder, named as it is, until `remove`, or nothing refers to it."""
 
     def __init__(self, place: ObjectPlace) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fathom-")
-        self.path = Path(self._folder.name) / place.name[-LONGEST_NAME:]
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        self.remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also at the process's end
+        self.path = Path(folder) / place.name[-LONGEST_NAME:]
         try:
             with named(self.path), self.path.open("wb") as file:
                 for part in place.stream():
@@ -28,9 +34,9 @@ class Copy:
             self.remove()
             raise
 
-    def remove(self) -> None:
-        """Remove the copy."""
-        self._folder.cleanup()
+    def removed(self) -> None:
+        """Remove it: what a reader of it holds, so that it lasts as long as the reader."""
+        self.remove()
 
 
 @contextlib.contextmanager
@@ -44,3 +50,25 @@ def local_copy(place: Place) -> Iterator[Path]:
         yield copy.path
     finally:
         copy.remove()
+
+
+@contextlib.contextmanager
+def kept_copy(place: Place) -> Iterator[Path]:
+    """As `local_copy`, but the last two copies stay, for files from which several things are read."""
+    if isinstance(place, Path):
+        yield place
+        return
+    copy = _kept(place, place.version())
+    yield copy.path
+
+
+@lru_cache(maxsize=2)
+def _kept(place: ObjectPlace, version: tuple[str, int]) -> Copy:
+    return Copy(place)
+
+
+def told_of(place: Place, text: str) -> str:
+    """A message with an object's address in place of its copy's path."""
+    if isinstance(place, Path):
+        return text
+    return re.sub(rf"{re.escape(tempfile.gettempdir())}/{PREFIX}\w+/", lambda _: f"{place.parent}/", text)

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore, StorePath
 
 from ..errors import CorpusError, StorageError, UnfinishedCorpusError
 from .objects import ObjectPlace
-from .place import Place
+from .place import Place, names_in_folder
 from .remote_files import MAX_METADATA, SLACK, RemoteFiles
 from .shard import crc32c_of
 from .whole import read_document, refuse_shortage, refuse_strange
@@ -184,11 +184,11 @@ def refuse_unfinished(path: Place) -> None:
         raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
 
 
-def maps_of_corpus(path: Path) -> list[zarr.Array[Any]]:
+def maps_of_corpus(path: Place) -> list[zarr.Array[Any]]:
     """The array of maps [set coil y x] of every bucket of a finished corpus; raises CorpusError."""
     refuse_unfinished(path)
     attributes = stored_attributes(path)
-    names = sorted(document.parent.name for document in path.glob("*/zarr.json"))
+    names = sorted(name for name in names_in_folder(path) if (path / name / "zarr.json").is_file())
     try:
         buckets = [open_bucket(path, n, own_maps=False, sums=sealed_sums(attributes, n)) for n in names]
         return [bucket.arrays["maps"] for bucket in buckets]
@@ -202,7 +202,7 @@ def damaged_metadata(path: Place, error: Exception) -> CorpusError:
     return CorpusError(f"{path}: its metadata is damaged ({error}); the same `fathom build` mends it")
 
 
-def content_hash_of(path: Path) -> str:
+def content_hash_of(path: Place) -> str:
     """Content hash of a finished corpus; raises CorpusError."""
     refuse_unfinished(path)
     return str(stored_attributes(path)["content_hash"])

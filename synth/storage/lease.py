@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from ..errors import ClaimedError, StoreError
 from .objects import ObjectPlace
 from .semaphores import namespace, start_of
+from .whole import UncheckedWarning
 
 PERIOD = 5.0  # seconds between signs of life
 FOLDER = "claim"
@@ -42,6 +44,14 @@ class Lease:
         """Write the claim if nobody else has; then keep giving signs of life."""
         if not self.place.put_new(json.dumps(self._said).encode()):
             return False
+        if self.place.put_new(b"another"):  # it should be refused
+            self.place.put(json.dumps(self._said).encode())
+            warnings.warn(
+                f"{self.root}: this store does not write on condition, so that two that begin at the same moment would "
+                f"not notice each other; begin one `{self._work}` at a time",
+                UncheckedWarning,
+                stacklevel=2,
+            )
         self._thread.start()
         return True
 

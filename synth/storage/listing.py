@@ -6,17 +6,21 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from .objects import ObjectPlace
+from .objects import ObjectPlace, together
 from .place import Place
+from .whole import read_document
 
 
-def files_below(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
+def files_below(folder: Place, wanted: Callable[[str], bool]) -> list[str]:
     """Sorted paths of the files below a folder whose names are wanted and do not begin with a dot; links are followed.
 
     A linked folder is read once, and not at all if it is below `folder` anyway, so that links in circles end. A link to
     a file that does not exist is included, too, so that it is reported later and not silently left out. Raises OSError
     for a folder that cannot be read.
     """
+    if isinstance(folder, ObjectPlace):
+        objects = ((path, path.rpartition("/")[2]) for path, _ in folder.below())
+        return sorted(path for path, name in objects if name and wanted(name) and not name.startswith("."))
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     pending = [folder]
@@ -44,24 +48,26 @@ def _raise(error: OSError) -> None:
     raise error  # without this folder, the result would silently be a different corpus
 
 
-def is_list(path: Path) -> bool:
-    """Whether a source's path is that of a list, a .txt file."""
-    return path.is_file() and path.suffix.lower() == ".txt"
+def is_list(path: Place) -> bool:
+    """Whether a source's path is that of a list, a .txt file; in a store, its name alone says so."""
+    return path.suffix.lower() == ".txt" and (isinstance(path, ObjectPlace) or path.is_file())
 
 
-def names_in(path: Path) -> list[str]:
+def names_in(path: Place) -> list[str]:
     """Names in a list, each once; lines that begin with # are left out.
 
     Raises ValueError where a name leads out of the list's folder, FileNotFoundError where a file does not exist or the
     list is empty.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line.strip() for line in read_document(path).decode(errors="replace").splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"source.path {path}: {name} leads out of the list's folder; name files below it")
-        if not (path.parent / name).is_file():
-            raise FileNotFoundError(f"source.path {path} names {name}, which does not exist; correct the list")
+    asked = [(path.parent / name).is_file for name in names]
+    there = together(asked) if isinstance(path, ObjectPlace) else [ask() for ask in asked]
+    for name in (name for name, is_there in zip(names, there, strict=True) if not is_there):
+        raise FileNotFoundError(f"source.path {path} names {name}, which does not exist; correct the list")
     if not names:
         raise FileNotFoundError(f"source.path {path} names no file; write one per line")
     return list(dict.fromkeys(names))

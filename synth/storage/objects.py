@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .credentials import access
 from .store_errors import told
 
 SCHEMES = ("s3", "gs", "az")
+MINUTE = 60  # seconds
 AT_ONCE = 32  # requests that a process sends at the same time
 GAP = 2**18  # ranges with at most so many bytes between them are read in one request
 
@@ -84,6 +86,10 @@ class ObjectPlace:
         """Number of bytes; raises FileNotFoundError."""
         return int(self._ask(lambda library, store: library.head(store, self.key))["size"])
 
+    def version(self) -> tuple[str, int]:
+        """What changes when it is written anew, and its bytes; asked once a minute; raises FileNotFoundError."""
+        return _version(self, int(time.monotonic() // MINUTE))
+
     def read(self, most: int | None = None) -> bytes:
         """All bytes, in one request; raises FileNotFoundError, or ValueError where it has more than `most` bytes."""
 
@@ -97,9 +103,12 @@ class ObjectPlace:
         return self._ask(ask)
 
     def read_end(self, count: int) -> bytes:
-        """The last `count` bytes, or all where it has fewer; raises FileNotFoundError."""
-        options = {"range": {"suffix": count}}
-        return self._ask(lambda library, store: bytes(library.get(store, self.key, options=options).bytes()))
+        """The last `count` bytes, or all where it has fewer; raises FileNotFoundError.
+
+        The size is asked first, because Azure and some servers of S3 do not know ranges that count from the end.
+        """
+        size = self.size()
+        return bytes(self.read_ranges([max(0, size - count)], min(count, size))[0]) if size else b""
 
     def read_ranges(self, starts: Sequence[int], length: int) -> list[Any]:
         """A buffer of `length` bytes from each start, one request per run of neighbours; raises FileNotFoundError."""
@@ -158,6 +167,12 @@ class ObjectPlace:
     def _ask(self, request: Callable[[Any, Any], T]) -> T:
         with told(self):
             return request(_library(), _store(self.store))
+
+
+@lru_cache(maxsize=65536)
+def _version(place: ObjectPlace, minute: int) -> tuple[str, int]:
+    found = place._ask(lambda library, store: library.head(store, place.key))
+    return str(found["e_tag"] or found["last_modified"]), int(found["size"])
 
 
 def together(jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -48,6 +48,14 @@ def read_document(path: Place, most: int = LARGEST_DOCUMENT) -> bytes:
         return file.read()
 
 
+def refuse_strange_document(path: Place) -> None:
+    """Raise what `read_document` raises for a file that is gone or no document, without reading it."""
+    if isinstance(path, Path):
+        os.close(open_regular(path, LARGEST_DOCUMENT))
+    elif (size := path.size()) > LARGEST_DOCUMENT:
+        raise ValueError(f"{path}: has {size:,} bytes, more than the {LARGEST_DOCUMENT:,} that it can need; restore it")
+
+
 def open_stored(path: Place) -> IO[bytes]:
     """A file, opened for reading; raises OSError, or ValueError for a pipe or a device."""
     if isinstance(path, ObjectPlace):

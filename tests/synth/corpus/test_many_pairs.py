@@ -13,6 +13,7 @@ import pytest
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from recon.data.datasets import PairDataset
+from synth.corpus import reader
 from synth.corpus.columns import column_values, columns_of
 from synth.corpus.layout import number_file
 from synth.corpus.ledger import Ledger, content_hash, line_of
@@ -22,6 +23,7 @@ from synth.errors import CorpusError
 from synth.plan import Plan
 from synth.storage.listing import folders_of
 from synth.storage.shard import crc32c_of
+from synth.storage.whole import read_document
 
 MATRICES = [[48, 56], [40, 56], [48, 40]]
 
@@ -54,6 +56,24 @@ def test_buckets_are_those_of_the_plan_without_drawing_shapes(mixed, monkeypatch
     assert [pairs.name_of(p)[-6:] for p in (0, 8)] == ["pair 0", "pair 8"]
     kinds = [next(k for k, bucket in enumerate(planned) if index in bucket.indices) for index in range(9)]
     assert pairs.bucket_of.tolist() == kinds
+
+
+def test_opening_reads_no_list_of_sources(mixed, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(reader, "read_document", lambda path: (read.append(path.name), read_document(path))[1])
+    pairs = PairDataset(mixed)
+    assert len(pairs) == 9
+    assert read == ["recipe.json"]
+    assert pairs.sources[0].name == open_corpus(mixed).plan.file_of(0)
+    assert "sources.json" in read
+    copy = shutil.copytree(mixed, tmp_path / "c.zarr")
+    (copy / "sources.json").unlink()
+    with pytest.raises(CorpusError, match="is not a corpus"):
+        PairDataset(copy)
+    (copy / "sources.json").write_text('["../a.png"]')
+    assert len(PairDataset(copy)) == 9
+    with pytest.raises(CorpusError, match=r"sources\.json is damaged"):
+        open_corpus(copy).plan  # noqa: B018
 
 
 def test_a_missing_group_is_said(mixed, tmp_path):

@@ -105,7 +105,8 @@ def test_no_credentials(tmp_path):
 
 
 def test_keys_of_a_profile(server, tmp_path):
-    (tmp_path / "keys").write_text("[x]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    keys = "\n".join(f"{name.lower()} = {server[name]}" for name in KEYS)
+    (tmp_path / "keys").write_text(f"[x]\n{keys}\n")
     values = {name: value for name, value in server.items() if name not in KEYS}
     place_of("s3://bucket/profile").put(b"1")
     with environment({**values, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "keys"), "AWS_PROFILE": "x"}):
