@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 from .doctor import shadowed_rooms
 from .interrupt import STOPPED, stopped
 
+LEAST_FILES = 128  # that a process may have open; two workers with 64 cannot start, and a dozen is too few to begin
+USUAL_FILES = 1024
+
+
+def too_few_files() -> list[str]:
+    """A problem where the shell's limit of open files is so low that libraries fail; raise it first, where that may be.
+
+    asyncio and Dask print their own tracebacks where they get no descriptor, and no message can prevent that.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed >= LEAST_FILES or allowed == resource.RLIM_INFINITY:
+        return []
+    if most == resource.RLIM_INFINITY or most >= LEAST_FILES:
+        wanted = USUAL_FILES if most == resource.RLIM_INFINITY else min(USUAL_FILES, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        return []
+    return [
+        f"a process may have only {allowed} files open here (`ulimit -n`), and Fathom needs {LEAST_FILES}; raise the "
+        "limit, such as `ulimit -n 4096`, and run the same command again"
+    ]
+
 
 def main() -> None:
     """Run the command line, or name the other package that Python would import in place of Fathom's."""
-    problems = shadowed_rooms()
+    problems = [*too_few_files(), *shadowed_rooms()]
     if problems:
         from ..display.terminal import say
 

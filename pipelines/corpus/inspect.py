@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.corpus.reader import Corpus, open_corpus
+from synth.errors import StorageError
 from synth.physics import ifft2c, rss
 from synth.sources.crimes import MEANING
 from synth.stages.mask import Mask
@@ -25,8 +26,13 @@ PAIRS_SHOWN = 4
 
 
 def inspect(path: Place, out: Path) -> list[Path]:
-    """Write ``summary.md``, ``contact_sheet.png`` and ``report.html`` of a corpus; raises CorpusError or OSError."""
+    """Write ``summary.md``, ``contact_sheet.png`` and ``report.html`` of a corpus.
+
+    Raises CorpusError, OSError, or StorageError where `out` is a root folder.
+    """
     corpus = open_corpus(path)
+    if out.resolve().parent == out.resolve():
+        raise StorageError(f"{out}: is a root folder; give a folder below it, such as --out {out / 'inspected'}")
     out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(corpus)
     documents = {

@@ -94,8 +94,13 @@ class Ledger:
             return {row["index"]: row["source_sha256"] for row in rows if row["source_sha256"]}
 
     def _opened(self) -> IO[bytes]:
-        """All its lines as a file; raises ValueError for a pipe or a device."""
-        return open_stored(self.path) if self.path.exists() else io.BytesIO()
+        """All its lines as a file; raises ValueError for a pipe or a device, or StoreError."""
+        try:
+            return open_stored(self.path) if self.path.exists() else io.BytesIO()
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, or remove it and run the same `fathom build`, which makes the pairs anew"
+            ) from None
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add one line, durably; if a crash cut off the last line, begin a new line after it."""

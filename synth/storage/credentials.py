@@ -25,6 +25,15 @@ HOW = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for keys in ~/.aws/credentials, or "
     "AWS_SKIP_SIGNATURE=true for a public bucket"
 )
+OTHERS = {
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account's key",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+
+def remedy(address: str) -> str:
+    """What to set where keys for a store's address are missing or refused."""
+    return OTHERS.get(address.partition(":")[0], HOW)
 
 
 def access(address: str) -> dict[str, Any]:

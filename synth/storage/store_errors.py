@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import StoreError
-from .credentials import HOW
+from .credentials import remedy
 
 MISSING = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 NO_KEYS = re.compile(r"169\.254\.169\.254|metadata\.google|InstanceCredentials|credential|identity", re.IGNORECASE)
@@ -47,12 +47,13 @@ def _told(place: Any, error: Exception) -> Exception | None:
     if REGION.search(text):
         return StoreError(f"{place}: the bucket is in another region; set AWS_REGION to the bucket's")
     if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
-        return StoreError(f"{place}: the store refused the credentials, or what they may do; {HOW}")
+        return StoreError(f"{place}: the store refused the credentials, or what they may do; {remedy(place.store)}")
     if NO_KEYS.search(text):
-        return StoreError(f"{place}: no credentials were found; {HOW}")
+        return StoreError(f"{place}: no credentials were found; {remedy(place.store)}")
     status = re.search(r"status code: (\d{3})", text)
+    endpoint = "AWS_ENDPOINT_URL" if place.store.startswith("s3:") else "the endpoint in the environment"
     why = f"it answered {status[1]}" if status else "there was no answer, or not a whole one"
     return StoreError(
-        f"{place}: the store could not be used, also not after several tries ({why}); check AWS_ENDPOINT_URL and the "
+        f"{place}: the store could not be used, also not after several tries ({why}); check {endpoint} and the "
         "network, and run the same command again"
     )

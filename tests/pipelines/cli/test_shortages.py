@@ -66,6 +66,44 @@ def test_a_file_that_may_not_grow(file, tmp_path):
     one_line(told, f"{tmp_path}/c.zarr.building/c3-y48-x56/", "file too large; raise the limit", "`ulimit -f`")
 
 
+@pytest.mark.parametrize("files", [6, 12, 100])
+def test_few_descriptors_end_a_command_before_it_begins(files, corpus):
+    code, told = limited(f"-n {files}", "verify", corpus)
+    assert code == 1
+    one_line(told, f"only {files} files open here (`ulimit -n`)", "raise the limit, such as `ulimit -n 4096`")
+
+
+def test_a_soft_limit_of_descriptors_is_raised(corpus):
+    assert limited("-S -n 12", "verify", corpus) == (0, "")
+
+
+def test_a_root_folder_is_not_written_into(corpus, monkeypatch):
+    def written(*_):
+        raise AssertionError("something was written")
+
+    monkeypatch.setattr("pipelines.corpus.inspect.write_whole", written)
+    for root in ("/", "/tmp/.."):
+        refused(run("inspect", corpus, "--out", root), f"{root}: is a root folder; give a folder below it")
+
+
+def test_a_ledger_that_is_a_pipe(file, corpus, tmp_path):
+    out = tmp_path / "c.zarr"
+    assert run("build", file, "--out", out, "--scheduler", "sync").exit_code == 0
+    (out / "ledger.jsonl").unlink()
+    os.mkfifo(out / "ledger.jsonl")
+    told = f"{out}/ledger.jsonl: is a pipe, a device or a folder, not a file; restore it, or remove it and run the same"
+    commands = (
+        ["verify", out],
+        ["build", file, "--out", out, "--scheduler", "sync"],
+        ["publish", out, "--out", tmp_path / "p"],
+    )
+    for command in commands:
+        refused(run(*command), told)
+    (out / "ledger.jsonl").unlink()
+    assert run("build", file, "--out", out, "--scheduler", "sync").exit_code == 0
+    assert run("verify", out).exit_code == 0
+
+
 def test_few_descriptors_are_no_damage(corpus, monkeypatch):
     """They say nothing about the files: verify must not call them damaged, and the build must not make them again."""
     real = os.open

@@ -1,6 +1,8 @@
 """Objects in a store: read, listed, written whole, written on condition; and errors that say what to do."""
 
 import builtins
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,10 +14,11 @@ import pytest
 from object_store import KEYS, environment, s3_server
 
 from synth.errors import StorageError, StoreError
-from synth.storage import objects
+from synth.storage import lease, objects
 from synth.storage.objects import ObjectPlace
 from synth.storage.place import place_of
-from synth.storage.whole import read_document
+from synth.storage.store_errors import told
+from synth.storage.whole import UncheckedWarning, read_document
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,22 @@ def test_written_on_condition(server):
     won = objects.together([lambda p=p, k=k: p.put_new(b"%d" % k) for k, p in enumerate(others)])
     assert sum(won) == 1
     assert others[0].read() == b"%d" % won.index(True)
+
+
+def test_a_store_that_ignores_conditions_is_told(server, monkeypatch):
+    place = place_of("s3://bucket/claimed")
+    monkeypatch.setattr(ObjectPlace, "put_new", lambda self, data: self.put(data) or True)
+    told_so = "does not write on condition.*begin one `fathom train` at a time"
+    with pytest.warns(UncheckedWarning, match=told_so), lease.claimed(place, "fathom train"):
+        assert json.loads((place / "claim/00000001.json").read())["process"] == os.getpid()
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("s3", "AWS_PROFILE"), ("gs", "GOOGLE_"), ("az", "AZURE_STORAGE_")])
+def test_remedies_are_those_of_the_store(scheme, name):
+    message = rf"{scheme}://b/a: the store refused the credentials.*{name}"
+    with pytest.raises(StoreError, match=message), told(ObjectPlace(f"{scheme}://b", "a")):
+        raise PermissionError("no")
 
 
 def test_no_bucket(server):
