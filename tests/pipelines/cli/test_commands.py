@@ -183,10 +183,8 @@ def test_addresses_of_object_stores_are_refused(file, tmp_path, monkeypatch):
     build(file, "c.zarr")
     for command in (
         ("build", "s3://b/r.toml", "--out", "o.zarr"),
-        ("build", file, "--out", "o.zarr", "--set", photos),
         ("export", "c.zarr", "--to", "mrd", "--out", "s3://b/e"),
         ("calibrate", "scan.npy", "--out", "n.json", "--noise", "s3://b/n.npy"),
-        ("test", "s3://b/model", "c.zarr", "--out", "o"),
         ("reconstruct", "cg-sense:5", "s3://b/scan.npy", "--out", "o"),
         ("manifest", "split", "s3://b/photos"),
         ("study", "demo", "--out", "s3://b/s", "--plan"),
@@ -198,6 +196,8 @@ def test_addresses_of_object_stores_are_refused(file, tmp_path, monkeypatch):
             ("verify", "s3://b/c.zarr"),
             ("leakage", "c.zarr", "s3://b/c.zarr"),
             ("test", "cg-sense:5", "s3://b/c.zarr", "--out", "o"),
+            ("test", "s3://b/model", "c.zarr", "--out", "o"),
+            ("build", file, "--out", "o.zarr", "--set", photos),
         ):
             result = run(*command)
             told = ("s3://b: no credentials were found", 'pip install "fathom-mri[s3]"')
