@@ -227,8 +227,8 @@ def test_in_python_any_module_is_trained_and_magnitudes_are_compared_with_magnit
     assert model(batch).dtype == torch.float32
 
 
-def test_the_network_of_the_page_on_training_is_trained_and_tested(corpus, tmp_path):
-    page = (ROOT / "docs" / "training.md").read_text()
+def test_the_network_of_the_page_on_ones_own_is_trained_and_tested(corpus, tmp_path):
+    page = (ROOT / "docs" / "own-network.md").read_text()
     net = tmp_path / "net.py"
     net.write_text(re.search(r"```python file=net.py\n(.*?)```", page, re.DOTALL)[1])
     toml = written(tmp_path, corpus, "steps = 3\nbatch_size = 3\n")
