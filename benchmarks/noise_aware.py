@@ -83,7 +83,7 @@ def measured(found, full, samples, truth):
     profile, notes = noise_of(scan_of(samples))  # nothing else of the file is known
     if profile is None:
         return {"refused": notes[0].split("cannot be learnt. ")[-1]}
-    row = {"place": profile.place, "sigma over the full scan's": round(profile.mean_sigma / truth, 3)}
+    row = {"place": profile.place, "sigma over the full scan's": round(profile.rms_sigma / truth, 3)}
     row |= {"half width": round(profile.uncertainty, 3), "notes": list(profile.notes)}
     try:
         batch, _, limits = batch_of(samples, profile, Undersampling())
@@ -125,7 +125,7 @@ def main(photos, out):
             continue
         for added in (0, ADDED):
             noisy = noisier(samples, own, added, np.random.default_rng([20, k]))
-            truth = own.mean_sigma * (1 + added**2) ** 0.5
+            truth = own.rms_sigma * (1 + added**2) ** 0.5
             key = f"{name}, noise added" if added else name
             rows[key] = measured(found, full, noisy, truth)
             print(key, json.dumps(rows[key]), flush=True)

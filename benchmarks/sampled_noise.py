@@ -117,7 +117,7 @@ def told(name, scan, truth, place=None):
     except CalibrationError as error:
         print(f"{name:44s} refused: {str(error).split('cannot be learnt. ')[-1][-150:]}", flush=True)
         return None
-    ratio, notes = found.mean_sigma / truth, found.notes
+    ratio, notes = found.rms_sigma / truth, found.notes
     silent = " SILENT" if abs(ratio - 1) > 0.05 and not notes else ""
     print(
         f"{name:44s} {found.place:12s} {ratio:.3f} ± {found.uncertainty:.3f} {'; '.join(notes)[:150]}{silent}",
@@ -129,11 +129,11 @@ def told(name, scan, truth, place=None):
 def real():
     for name in SCANS:
         scan = read(name)
-        own = calibrate(scan).mean_sigma
+        own = calibrate(scan).rms_sigma
         for sampling in ("full", "R4", "R4+24"):
             load = lambda k, scan=scan, sampling=sampling: sampled(scan.load(k), sampling)  # noqa: E731
             told(f"{name} {sampling}", replace(scan, load=load), own, "samples")
-    own = calibrate(read("brain_8ch")).mean_sigma
+    own = calibrate(read("brain_8ch")).rms_sigma
     told("und2x2", open_scan(DATA / "scans/brain_8ch_bart/und2x2.cfl"), own)
 
 
@@ -144,7 +144,7 @@ def draw(k):
     kind = kinds[(k // len(SAMPLINGS)) % len(kinds)]
     if kind in SCANS:
         scan = read(kind)
-        own, kspace = calibrate(scan).mean_sigma, scan[len(scan) // 2]
+        own, kspace = calibrate(scan).rms_sigma, scan[len(scan) // 2]
         added = 4 * own  # the scan's own noise, known to 10 %, is then 6 % of the variance
         return (
             f"{kind} {sampling}",

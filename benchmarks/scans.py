@@ -32,7 +32,7 @@ def photographs(scan, photos, out):
     coils = f'{{kind="library", path="{out}/coils.zarr", resample=true, flip=true, mix=false, sets=4}}'
     changes = [f"source.path={photos}", f"coils={coils}", f"noise.covariance={out}/noise.json"]
     made = build(load_recipe(RECIPES / "knoll2019-17.toml", changes), out / "photographs.zarr", cluster)
-    print(f"library of {len(library['sets'])} sets, sigma {profile.mean_sigma:.4g} from the {profile.place}")
+    print(f"library of {len(library['sets'])} sets, sigma {profile.rms_sigma:.4g} from the {profile.place}")
     print(f"photographs: {made.pairs} pairs, {made.rejected} rejected, {made.pairs_per_s} pairs/s")
     print(f"  verified: {verify(out / 'photographs.zarr', replay=10)}")
     (bucket,) = open_corpus(out / "photographs.zarr").buckets

@@ -157,6 +157,8 @@ class Plan:
                 findings = crimes_of_kspace(scan.without_padding(number))
                 findings += ("oversampling-removed",) if scan.oversampling_removed else ()
                 _refuse(findings, source.refuse)
+                if self.stages.get("sources", 1) >= 2:
+                    _refuse_undersampled(findings, source)
                 with one_blas_thread():
                     return pair_from_scan(self.recipe, kspace, scan, number, index, findings, self.stages)
             return pair_from_image(self.recipe, self.photo(index), index)
@@ -224,3 +226,10 @@ def _refuse(findings: tuple[SourceFinding, ...], refused: tuple[SourceFinding, .
     for finding in findings:
         if finding in refused:
             raise SourceRejectedError(f"{MEANING[finding]} (source.refuse has '{finding}')")
+
+
+def _refuse_undersampled(findings: tuple[SourceFinding, ...], source: ScansSpec) -> None:
+    if "undersampled" in findings and "undersampled" not in (source.accept or ()):
+        raise SourceRejectedError(
+            f"{MEANING['undersampled']}; leave the scan out, or take it as it is with source.accept = ['undersampled']"
+        )

@@ -10,12 +10,13 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-SCAN_STAGES = {"maps": 4, "noise": 2}
+SCAN_STAGES = {"maps": 4, "noise": 2, "sources": 2}
 """Versions of the stages of pairs from scans; a stage that is not listed has version 1.
 
 A corpus stores them, and one that stores none has version 1 of all. A version is raised where the bytes of pairs
 change. "maps": 2 has no vortices of the phase in the object; 3 leaves out what noise alone explains; 4 has no
-vortices where maps change so much that no virtual coil avoids them, either.
+vortices where maps change so much that no virtual coil avoids them, either. "sources": 2 refuses slices with missing
+samples unless the recipe accepts them.
 """
 
 

@@ -158,12 +158,12 @@ def look_at_noise(scan, good, place):
     except CalibrationError:
         profile = None
     else:
-        values = np.array([*profile.covariance.ravel(), profile.mean_sigma, profile.uncertainty])
+        values = np.array([*profile.covariance.ravel(), profile.rms_sigma, profile.uncertainty])
         assert np.isfinite(values).all(), f"{place}: {values}"
         assert profile.sigma.min() > 0, f"{place}: {profile.sigma}"
         same = any(np.array_equal(scan[len(scan) // 2], one) for one in good)
-        wrong = abs(profile.mean_sigma - 1) > max(0.1, 2 * profile.uncertainty)
-        assert profile.notes or not (same and wrong), f"{place}: sigma {profile.mean_sigma} without a note"
+        wrong = abs(profile.rms_sigma - 1) > max(0.1, 2 * profile.uncertainty)
+        assert profile.notes or not (same and wrong), f"{place}: sigma {profile.rms_sigma} without a note"
     batch = batch_of(scan[0], profile, Undersampling())[0]
     assert all(np.isfinite(batch[name]).all() for name in ("masked_kspace", "sens_maps"))
     return profile is not None

@@ -80,7 +80,7 @@ def _print_card(card: dict[str, Any], out: Path) -> None:
     if card["validation_loss"] is not None:
         say(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:
-        say("lam after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
+        say("lam of each SENSE step after training: " + ", ".join(f"{value:.3g}" for value in card["lam"]))
     residuals, tolerance = card.get("cg_residuals") or [0.0], card["model"].get("cg_tolerance", 0.0)
     if max(residuals) > max(2 * tolerance, 1e-5):  # twice: the recursion's residual drifts from the true one
         step = residuals.index(max(residuals)) + 1
@@ -152,17 +152,25 @@ def _named(names: list[str]) -> dict[str, str]:
     return named
 
 
+COMPARED = ("psnr_magnitude_slice_max", "psnr_magnitude_object_max")
+
+
 def _print_tests(summary: dict[str, Any]) -> None:
+    """The name, mean, interval and column of each metric; then the PSNR of the first model minus that of each other."""
+    from recon.evaluation.definitions import defined
+
     for name, found in summary["models"].items():
         say(name)
         for note in found["notes"]:
             say(f"  note: {note}")
         for metric, v in found["metrics"].items():
-            say(f"  {metric:28} {v['mean']:8.4f}  {_ends(v, '.4f')}")
+            say(f"  {defined(metric).title:22} {v['mean']:9.4f}  {_ends(v, '.4f'):22}  {metric}")
     first = next(iter(summary["models"]))
-    for name, found in summary["differences"].items():
-        v = found["psnr_magnitude_slice_max"]
-        say(f"{first} - {name}: {v['mean']:+.2f} dB  {_ends(v, '+.2f')}")
+    for metric in COMPARED if summary["differences"] else ():
+        say(f"{defined(metric).name}:")
+        for name, found in summary["differences"].items():
+            v = found[metric]
+            say(f"  {first} - {name}: {v['mean']:+.2f} dB  {_ends(v, '+.2f')}")
     say(f"intervals of 95 %, over {summary['intervals']}")
 
 
@@ -226,7 +234,7 @@ def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
         say(f"note: {note}")
     for row in summary["rows"]:
         say(
-            f"slice {row['slice']}: {row['psnr_magnitude_slice_max']:.2f} dB, "
+            f"slice {row['slice']}: PSNR {row['psnr_magnitude_slice_max']:.2f} dB, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
     say(f"{out}: {summary['slices']} slices, for {summary['use']}; look at {out / 'report.html'}")

@@ -49,7 +49,7 @@ def calibrate_command(
     profile = found.profile
     interval = "" if math.isnan(profile.uncertainty) else f" ± {100 * profile.uncertainty:.2g} %"
     say(
-        f"{out}: {profile.coils} coils, sigma {profile.mean_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
+        f"{out}: {profile.coils} coils, sigma {profile.rms_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
     )
     for note in (*found.notes, *profile.notes):

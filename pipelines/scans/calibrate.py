@@ -88,9 +88,9 @@ def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
     except CalibrationError:
         return []
     chance = min(4 * float(np.hypot(own.standard_error, profile.standard_error)), 0.2)
-    if abs(own.mean_sigma / profile.mean_sigma - 1) <= AGREEMENT + chance:
+    if abs(own.rms_sigma / profile.rms_sigma - 1) <= AGREEMENT + chance:
         return []
-    told = f"its own background has sigma {own.mean_sigma:.4g}, the noise scan {profile.mean_sigma:.4g}"
+    told = f"its own background has sigma {own.rms_sigma:.4g}, the noise scan {profile.rms_sigma:.4g}"
     return [f"{scan.path.name}: {told}"]
 
 

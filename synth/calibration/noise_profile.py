@@ -47,7 +47,7 @@ class NoiseProfile:
     notes
         Limits of the result, one sentence each.
     uncertainty
-        Half width of the 95 % interval of `mean_sigma`, relative: 1.96 standard errors of the samples used, and half
+        Half width of the 95 % interval of `rms_sigma`, relative: 1.96 standard errors of the samples used, and half
         of the difference from a second place where there is one. NaN where it is not known.
     """
 
@@ -71,9 +71,11 @@ class NoiseProfile:
         return np.sqrt(np.diag(self.covariance).real / 2)
 
     @property
-    def mean_sigma(self) -> float:
+    def rms_sigma(self) -> float:
         """Square root of the mean of sigma^2 over coils."""
         return float(np.sqrt(np.mean(self.sigma**2)))
+
+    mean_sigma = rms_sigma  # the older name, which was wrong: it is an rms and no mean
 
     @property
     def independent_coils(self) -> float:
@@ -82,7 +84,7 @@ class NoiseProfile:
 
     @property
     def standard_error(self) -> float:
-        """Relative standard error of `mean_sigma`: 1 / (2 sqrt(n)) of n independent complex samples over all coils."""
+        """Relative standard error of `rms_sigma`: 1 / (2 sqrt(n)) of n independent complex samples over all coils."""
         return float(0.5 / np.sqrt(max(self.samples, 1) * self.independent_coils))
 
     @property
@@ -102,7 +104,8 @@ class NoiseProfile:
             "fathom_noise_profile": 1,
             "coils": self.coils,
             "sigma": self.sigma.tolist(),
-            "mean_sigma": self.mean_sigma,
+            "rms_sigma": self.rms_sigma,
+            "mean_sigma": self.rms_sigma,  # the older name of the same number, which programs of users read
             "covariance": {"real": self.covariance.real.tolist(), "imag": self.covariance.imag.tolist()},
             "largest_correlation": float(np.abs(self.correlation - np.eye(self.coils)).max()),
             "place": self.place,
@@ -201,7 +204,7 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
         if apart > 0.1 + 2 * p.coils / max(p.samples, 1) ** 0.5:
             notes.add(
                 f"{Path(p.source).name}: its covariance differs by {100 * apart:.0f} % from the mean of all (its sigma "
-                f"is {p.mean_sigma:.4g}): is it the same receive chain?"
+                f"is {p.rms_sigma:.4g}): is it the same receive chain?"
             )
     return NoiseProfile(
         covariance,
@@ -250,12 +253,8 @@ def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArra
 
     Returns
     -------
-    W times the data, with W Psi W^H = 2 I.
-
-    Raises
-    ------
-    CalibrationError
-        The profile is of another number of coils, or its covariance cannot be inverted.
+    W times the data, with W Psi W^H = 2 I. Raises CalibrationError where the profile is of another number of coils, or
+    its covariance cannot be inverted.
     """
     if len(kspace) != profile.coils:
         raise CalibrationError(

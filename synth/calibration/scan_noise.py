@@ -105,13 +105,13 @@ def _compared(
             continue
         except (CalibrationError, ScanError):  # the slice may be empty or damaged: a noise scan is enough
             continue
-        difference = second.mean_sigma / found.mean_sigma - 1
+        difference = second.rms_sigma / found.rms_sigma - 1
         chance = 4 * float(np.hypot(found.standard_error, second.standard_error))
         places = {found.place, second.place}
         uneven = any(note.startswith(UNEVEN) for note in (*found.notes, *second.notes))
         if not (uneven and "k-space edge" in places) and abs(difference) > AGREEMENT + chance:
             apart = max(apart, abs(difference))
-            notes.append(f"the {second.place} gives a sigma of {second.mean_sigma:.4g}, {100 * difference:+.0f} %")
+            notes.append(f"the {second.place} gives a sigma of {second.rms_sigma:.4g}, {100 * difference:+.0f} %")
     return replace(found, notes=tuple(notes), uncertainty=float(np.hypot(1.96 * found.standard_error, apart / 2)))
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..errors import ScanError, SourceRejectedError, SourceUnreadableError, StoreError
 from ..scans.open import open_scan
@@ -79,6 +79,9 @@ class ScansSpec(Spec):
     refuse: tuple[SourceFinding, ...] = Field(
         default=(), description="findings that reject a slice, such as 'zero-filled'"
     )
+    accept: tuple[Literal["undersampled"], ...] | None = Field(  # None: it was added later, and hashes leave None out
+        default=None, description="'undersampled': take slices with missing samples, whose references have aliases"
+    )
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of slices that may be unusable")
 
     @field_validator("slices")
@@ -87,6 +90,12 @@ class ScansSpec(Spec):
         if slices is not None and not 0 <= slices[0] < slices[1] <= 1:
             raise ValueError("must be two fractions, the lower one first, within 0 and 1")
         return slices
+
+    @model_validator(mode="after")
+    def _refused_or_accepted(self) -> ScansSpec:
+        if both := set(self.refuse) & set(self.accept or ()):
+            raise ValueError(f"'{both.pop()}' is both in refuse and in accept; leave it out of one")
+        return self
 
     @property
     def folder(self) -> Place:

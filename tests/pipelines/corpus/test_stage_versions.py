@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import synth.plan
@@ -11,8 +12,9 @@ from pipelines.corpus.build import build
 from pipelines.corpus.export import export, import_corpus
 from pipelines.corpus.iterate import iterate
 from pipelines.corpus.verify import verify
+from pipelines.errors import BuildError
 from synth.corpus.reader import open_corpus, stored_plan
-from synth.errors import StageVersionError
+from synth.errors import RecipeError, StageVersionError
 from synth.recipe import parse_recipe
 
 SYNC = ClusterSpec("sync")
@@ -75,7 +77,7 @@ def damage(corpus):
 
 
 def test_versions_are_stored_where_they_are_above_1(new, old, corpus):
-    assert stages(new) == [{"maps": 4, "noise": 2}] * 2
+    assert stages(new) == [{"maps": 4, "noise": 2, "sources": 2}] * 2
     assert stages(old) == stages(corpus) == [None, None]
     assert open_corpus(old).attributes["recipe_hash"] == open_corpus(new).attributes["recipe_hash"]
     assert open_corpus(old).content_hash != open_corpus(new).content_hash
@@ -142,3 +144,37 @@ def test_documents_that_disagree_are_damaged(new, tmp_path):
     del document["stages"]
     (corpus / "recipe.json").write_text(json.dumps(document))
     assert "zarr.json is damaged or missing" in verify(corpus).problems
+
+
+def undersampled(folder, recipe, **source):
+    """The recipe for one of its scans, of which every second line beyond the centre was not measured."""
+    folder.mkdir(exist_ok=True)
+    kspace = np.load(f"{recipe.source.path}/b.npy")
+    kspace[..., :24:2] = 0
+    kspace[..., 48::2] = 0
+    np.save(folder / "half.npy", kspace)
+    data = recipe.model_dump(mode="json", exclude_none=True)
+    data["source"] = {"kind": "scans", "path": str(folder), **source}
+    return parse_recipe(data, "test")
+
+
+def test_undersampled_scans_are_no_references_unless_asked_for(recipe, tmp_path):
+    told = r"half\.npy#0@5x80x72: samples inside its k-space are missing: .*source\.accept = \['undersampled'\]"
+    with pytest.raises(BuildError, match=told):
+        build(undersampled(tmp_path / "half", recipe), tmp_path / "c.zarr", SYNC)
+    asked = undersampled(tmp_path / "half", recipe, accept=["undersampled"])
+    assert build(asked, tmp_path / "asked.zarr", SYNC).status == "built"
+    with pytest.raises(RecipeError, match="'undersampled' is both in refuse and in accept"):
+        undersampled(tmp_path / "half", recipe, accept=["undersampled"], refuse=["undersampled"])
+
+
+def test_a_corpus_of_undersampled_scans_from_earlier_goes_on(recipe, tmp_path, monkeypatch):
+    half = undersampled(tmp_path / "half", recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(synth.plan, "SCAN_STAGES", {"maps": 4, "noise": 2})
+        build(half, tmp_path / "c.zarr", SYNC)
+    before = open_corpus(tmp_path / "c.zarr").content_hash
+    assert (found := verify(tmp_path / "c.zarr", replay=1)).intact
+    assert found.identical == 1
+    shutil.rmtree(tmp_path / "c.zarr" / "c5-y80-x72" / "maps" / "c" / "0")
+    assert build(half, tmp_path / "c.zarr", SYNC).content_hash == before

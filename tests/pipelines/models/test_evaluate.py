@@ -112,7 +112,10 @@ def test_the_command_compares_models(trained, corpus, photos, tmp_path):
     made = run(app, ["test", str(trained), "cg-sense:8", str(corpus), "--out", str(out)])
     assert made.exit_code == 0, made.output
     assert "psnr_magnitude_slice_max" in made.output
-    assert f"{trained} - cg-sense:8:" in made.output
+    for metric in ("PSNR:", "PSNR in the object:"):
+        told = rf"^{metric}\n  {re.escape(str(trained))} - cg-sense:8: [+-][\d.]+ dB "
+        assert re.search(told, made.output, re.MULTILINE)
+    assert re.search(r"^  Share of aliases +[\d.]+ .* aliasing_energy$", made.output, re.MULTILINE)
     with (out / "rows.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == 20

@@ -84,7 +84,7 @@ def test_the_error_is_the_scatter(rng):
 def test_undersampled_scans_are_calibrated_and_told_how(rng):
     found = calibrate(scan_of(every(a_slice(rng, radius=0.7), 2)))
     assert found.place == "samples"
-    assert found.mean_sigma == pytest.approx(1, rel=0.03)
+    assert found.rms_sigma == pytest.approx(1, rel=0.03)
     assert 0.015 <= found.uncertainty < 0.05
     assert found.notes == ()  # notes are doubts; `place` says how it was learnt
     with pytest.raises(CalibrationError):
@@ -124,7 +124,7 @@ def test_signal_that_fills_all_coils_is_never_silent(rng):
         found = profile_of_samples(kspace)
     except CalibrationError:
         return
-    assert found.mean_sigma > 1.5
+    assert found.rms_sigma > 1.5
     assert any("folds 4 places of the image into one, with 4 coils" in note for note in found.notes)
 
 
@@ -182,7 +182,7 @@ def at_four(file, variable=None):
 def test_every_fourth_line_of_real_scans(file, variable):
     scan, found = at_four(file, variable)
     assert found.place == "samples"
-    assert found.mean_sigma == pytest.approx(calibrate(scan, checked=False).mean_sigma, rel=0.1)
+    assert found.rms_sigma == pytest.approx(calibrate(scan, checked=False).rms_sigma, rel=0.1)
 
 
 def test_ghosts_in_a_background_are_no_noise():
@@ -190,7 +190,7 @@ def test_ghosts_in_a_background_are_no_noise():
     scan, found = at_four("brain_mprage_4ch/MPRAGE_multi_channel.mat", "kData")
     corners = ifft2c(scan[0])[:, -26:, np.r_[:26, -26:0]]
     quiet = float(np.sqrt(np.mean(np.abs(corners) ** 2) / 2))
-    assert abs(found.mean_sigma / quiet - 1) < found.uncertainty
+    assert abs(found.rms_sigma / quiet - 1) < found.uncertainty
 
 
 def test_two_coils_at_four_are_refused():
@@ -201,7 +201,7 @@ def test_two_coils_at_four_are_refused():
 
 def test_a_scan_that_was_undersampled_at_the_scanner():
     found = calibrate(open_scan(shared("scans/brain_8ch_bart/und2x2.cfl")))
-    own = calibrate(open_scan(shared("scans/brain_8ch_bart/full.cfl"))).mean_sigma
-    assert found.mean_sigma == pytest.approx(own, rel=0.1)
-    assert abs(found.mean_sigma / own - 1) < found.uncertainty
+    own = calibrate(open_scan(shared("scans/brain_8ch_bart/full.cfl"))).rms_sigma
+    assert found.rms_sigma == pytest.approx(own, rel=0.1)
+    assert abs(found.rms_sigma / own - 1) < found.uncertainty
     assert any("sigma differs between parts of k-space" in note for note in found.notes)

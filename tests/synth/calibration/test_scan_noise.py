@@ -15,6 +15,7 @@ from recon.data.datasets import PairDataset
 from synth.calibration.coil_matrices import profile_of_decorrelation, read_matrix
 from synth.calibration.correlations import is_weaker_at_sides
 from synth.calibration.noise_profile import (
+    NoiseProfile,
     added_covariance,
     load_profile,
     pooled,
@@ -86,7 +87,7 @@ def test_what_is_odd_about_noise_is_said(rng):
 def test_sigma_of_a_scan(tmp_path, rng, place):
     found = calibrate(a_scan(tmp_path, rng), place=place)
     assert found.place == place
-    assert found.mean_sigma == pytest.approx(0.02, rel=0.05)
+    assert found.rms_sigma == pytest.approx(0.02, rel=0.05)
     assert np.abs(found.correlation - np.eye(4)).max() < 0.12
 
 
@@ -98,7 +99,7 @@ def test_the_middle_of_a_filtered_readout(tmp_path, rng):
         return fft2c(ifft2c(kspace) * roll_off)
 
     found = calibrate(a_scan(tmp_path, rng, shape=shape, change=filtered), place="background")
-    assert found.mean_sigma == pytest.approx(0.02, rel=0.06)
+    assert found.rms_sigma == pytest.approx(0.02, rel=0.06)
     assert "only its middle half" in found.notes[0]
 
 
@@ -187,14 +188,14 @@ def test_signal_at_the_edge_does_not_make_the_background_shaded(rng):
             from_edge(scan, number)
         found = calibrate(scan, number, samples=False)
         assert found.place == "background"
-        assert found.mean_sigma == pytest.approx(1.21e-6, rel=0.03)  # as in the other slices
+        assert found.rms_sigma == pytest.approx(1.21e-6, rel=0.03)  # as in the other slices
 
 
 @pytest.mark.parametrize(("axis", "name"), [(1, "y"), (2, "x")])
 def test_a_weak_filter_is_told(tmp_path, rng, axis, name):
     """A Gaussian of half width 1.5 leaves 0.91 of sigma: the root of the mean of its square."""
     found = calibrate(a_scan(tmp_path, rng, change=gaussian(1.5, axis), shape=(192, 176)))
-    assert found.mean_sigma == pytest.approx(0.91 * 0.02, rel=0.02)
+    assert found.rms_sigma == pytest.approx(0.91 * 0.02, rel=0.02)
     assert [note.split(" correlate")[0] for note in found.notes] == [f"neighbouring samples along {name}"]
 
 
@@ -214,7 +215,7 @@ def test_noise_that_was_filtered_along_slices_is_told(tmp_path, rng):
     spectrum = np.fft.fft(noise, axis=0) * np.fft.ifftshift(weight)[:, None, None, None]
     np.save(tmp_path / "v.npy", (sigma * np.fft.ifft(spectrum, axis=0)).astype(np.complex64))
     found = calibrate(open_scan(tmp_path / "v.npy", axes="slice coil y x"))
-    assert found.mean_sigma == pytest.approx(0.63 * sigma, rel=0.03)
+    assert found.rms_sigma == pytest.approx(0.63 * sigma, rel=0.03)
     assert any("neighbouring slices correlates by 0.6" in note for note in found.notes)
 
 
@@ -233,7 +234,7 @@ def test_two_places_that_disagree_are_told(tmp_path, rng):
 def test_the_interval_covers(tmp_path, rng):
     """95 % intervals of 100 scans: at least 90 cover, and they are not wide for that."""
     made = [calibrate(a_scan(tmp_path, rng, shape=(96, 80))) for _ in range(100)]
-    assert sum(abs(found.mean_sigma / 0.02 - 1) < found.uncertainty for found in made) >= 90
+    assert sum(abs(found.rms_sigma / 0.02 - 1) < found.uncertainty for found in made) >= 90
     assert np.median([found.uncertainty for found in made]) < 0.03
 
 
@@ -331,11 +332,20 @@ def test_a_profile_is_stored_and_used_by_a_recipe(tmp_path, rng):
             load_profile(tmp_path / "bad.json")
 
 
+def test_the_rms_of_sigma_keeps_its_older_name(tmp_path):
+    profile = NoiseProfile(np.diag([2.0, 98.0]).astype(complex), "noise scan", 100, 0.0, 0.0)
+    profile.save(tmp_path / "p.json")
+    stored = json.loads((tmp_path / "p.json").read_text())
+    assert profile.rms_sigma == 5  # of 1 and 7, whose mean is 4
+    assert profile.mean_sigma == stored["mean_sigma"] == stored["rms_sigma"] == 5
+    assert load_profile(tmp_path / "p.json").rms_sigma == 5
+
+
 def test_the_noise_of_averages_is_less(rng):
     noise = complex_normal(rng, 3, 40_000)
     scan = Scan(Path("x"), "mrd", (0, 3, 0, 0), lambda k: None, noise=noise, averages=4)
     profile = calibrate(scan)
-    assert profile.mean_sigma == pytest.approx(0.5, rel=0.02)
+    assert profile.rms_sigma == pytest.approx(0.5, rel=0.02)
     assert "divided by 4" in profile.notes[-1]
     with pytest.raises(CalibrationError, match="averaged unequally"):
         calibrate(replace(scan, averages=None), place="noise scan")
@@ -345,7 +355,7 @@ def test_a_padded_scan_is_calibrated_without_its_padding(tmp_path, rng):
     scan = a_scan(tmp_path, rng)
     kspace = np.pad(scan.as_stored(0), [(0, 0), (0, 0), (8, 8)])
     padded = replace(scan, stored=(1, *kspace.shape), load=lambda k: kspace, padding=(8, 8))
-    assert calibrate(padded).mean_sigma == pytest.approx(calibrate(scan).mean_sigma, rel=0.02)
+    assert calibrate(padded).rms_sigma == pytest.approx(calibrate(scan).rms_sigma, rel=0.02)
 
 
 def test_profiles_that_are_none_are_refused(tmp_path, rng):
@@ -375,8 +385,8 @@ def test_the_real_brain_agrees_with_itself_and_with_bart():
     assert edge.mean_sigma == pytest.approx(1.19, rel=0.03)
     for region in (32, 64) if shutil.which("bart") else ():  # its default, 24, gives 1.41: see below
         told = estvar(path.with_suffix(""), region)
-        assert edge.mean_sigma == pytest.approx(told, rel=0.1)
-        assert background.mean_sigma == pytest.approx(told, rel=0.1)
+        assert edge.rms_sigma == pytest.approx(told, rel=0.1)
+        assert background.rms_sigma == pytest.approx(told, rel=0.1)
 
 
 def test_the_noise_of_the_real_brain_is_not_quite_white():
@@ -409,12 +419,12 @@ def write_cfl(path, kspace):
 def test_what_barts_default_says_too_much_of_the_real_brain_is_signal(tmp_path, rng):
     """1.41 of 1.22: from 24 lines its fit still holds signal. With known noise added the excess vanishes."""
     scan = open_scan(shared("scans/brain_8ch_bart/full.cfl"))
-    own = calibrate(scan, place="k-space edge", checked=False).mean_sigma
+    own = calibrate(scan, place="k-space edge", checked=False).rms_sigma
     excess = []
     for added in (0.0, 4.8, 19.2):
         write_cfl(tmp_path / "noisy", scan[0] + added * complex_normal(rng, *scan[0].shape))
         excess.append(estvar(tmp_path / "noisy", 24) / np.hypot(own, added) - 1)
-        ours = calibrate(open_scan(tmp_path / "noisy.cfl"), place="k-space edge", checked=False).mean_sigma
+        ours = calibrate(open_scan(tmp_path / "noisy.cfl"), place="k-space edge", checked=False).rms_sigma
         assert ours == pytest.approx(np.hypot(own, added), rel=0.02)
     assert excess[0] > 0.1 > excess[1] > abs(excess[2])
     assert abs(excess[2]) < 0.03
@@ -444,7 +454,7 @@ def test_bart_estimates_known_noise_best_from_32_to_48_lines(tmp_path):
 
 def test_the_siemens_phantom():
     scan = open_scan(shared("scans/phantom_gre_siemens/gre.dat"))
-    assert calibrate(scan).mean_sigma == pytest.approx(1.5e-6, rel=0.1)
+    assert calibrate(scan).rms_sigma == pytest.approx(1.5e-6, rel=0.1)
 
 
 def test_a_real_noise_scan_is_whitened():

@@ -35,8 +35,8 @@ def scan_of(path, kspace):
 def test_sigma_in_any_unit(tmp_path, kspace, place, unit):
     plain = calibrate(scan_of(tmp_path / "plain.npy", kspace), place=place)
     found = calibrate(scan_of(tmp_path / "scaled.npy", kspace * unit), place=place)
-    assert plain.mean_sigma == pytest.approx(SIGMA, rel=0.05)
-    assert found.mean_sigma == pytest.approx(unit * plain.mean_sigma, rel=1e-4)
+    assert plain.rms_sigma == pytest.approx(SIGMA, rel=0.05)
+    assert found.rms_sigma == pytest.approx(unit * plain.rms_sigma, rel=1e-4)
     assert found.notes == plain.notes
     assert found.uncertainty == pytest.approx(plain.uncertainty, rel=1e-3)
 

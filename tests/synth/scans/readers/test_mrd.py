@@ -68,7 +68,7 @@ def test_bad_mrd(tmp_path, kspace):
 
 
 def calibrate_noise(scan):
-    return calibrate(scan, place="noise scan").mean_sigma
+    return calibrate(scan, place="noise scan").rms_sigma
 
 
 def image_lines(kspace, flags=0, **counters):

@@ -43,7 +43,7 @@ def test_noise_of_this_and_of_an_earlier_measurement(tmp_path, kspace, rng):
     )
     for scan in (own, earlier):
         np.testing.assert_allclose(scan.noise, middle_half(noise), rtol=1e-5, atol=1e-6)
-        assert calibrate(scan, place="noise scan").mean_sigma == pytest.approx(0.5, rel=0.03)
+        assert calibrate(scan, place="noise scan").rms_sigma == pytest.approx(0.5, rel=0.03)
     assert own.notes[0] == "the time per sample is not in the file: the noise scan may be of another bandwidth"
     assert "earlier measurement" in earlier.notes[0]
 
@@ -65,7 +65,7 @@ def test_noise_lines_have_the_bandwidth_of_the_image(tmp_path, kspace, rng, own,
     else:
         path = write(tmp_path / "n.dat", measurement(*noise, *lines(kspace), text=text))
     scan = open_scan(path)
-    assert calibrate(scan, place="noise scan").mean_sigma == pytest.approx(1, rel=0.02)
+    assert calibrate(scan, place="noise scan").rms_sigma == pytest.approx(1, rel=0.02)
     assert any(f"{microseconds:g} us is taken" in note for note in scan.notes)
 
 
@@ -78,10 +78,10 @@ def test_a_noise_scan_of_unknown_bandwidth_does_not_set_the_level(tmp_path, rng)
     image = lines(kspace, centre_line=24)
     unknown = opened(tmp_path / "u.dat", *noise, *image)
     assert (calibrate(unknown).place, calibrate(unknown, checked=False).place) == ("background", "background")
-    assert calibrate(unknown).mean_sigma == pytest.approx(0.02, rel=0.03)
+    assert calibrate(unknown).rms_sigma == pytest.approx(0.02, rel=0.03)
     known = opened(tmp_path / "k.dat", *noise, *image, text="sRXSPEC.alDwellTime[0]\t = \t3750\n")
     assert calibrate(known).place == "noise scan"
-    assert calibrate(known).mean_sigma == pytest.approx(0.02, rel=0.02)
+    assert calibrate(known).rms_sigma == pytest.approx(0.02, rel=0.02)
     assert calibrate(known).notes == ()
 
 
