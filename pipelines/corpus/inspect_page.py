@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from synth.corpus.reader import Corpus
 from synth.physics import fft2c, ifftc
 from synth.sources.crimes import MEANING
 
-from ..display.html_page import page
+from ..display.html_page import Picture, page
 from ..display.image_panels import png
+from .pair_pictures import PairPanel, index_of, pair_pictures, source_of
 from .remeasure import measure
 from .summary import lacking
 
@@ -23,25 +25,27 @@ MEASURED, AVERAGED, OUTLIERS = 24, 16, 5  # pairs
 WATCHED = ("snr_image", "scale", "acceleration_net")  # numbers in which a pair may stand out
 
 
-def corpus_page(corpus: Corpus, contact_sheet: bytes) -> bytes:
-    """The page's HTML."""
+def corpus_page(corpus: Corpus) -> bytes:
+    """The page in HTML. Its pictures are as narrow as a phone, and stand side by side where there is room."""
     summary = corpus.attributes["summary"]
     try:
         found, alerts = measure(corpus.path, MEASURED), []
     except UnmeasurableError as error:
         found, alerts = [], [f"The noise was not measured from the arrays: {error}."]
     alerts += [problem for m in found if (problem := m.problem)] + lacking(summary)
-    pictures = [
-        ("Pairs: target, phase, coil maps, mask, zero-filled image", contact_sheet),
+    pictures: list[Picture] = [
+        *pair_pictures(corpus),
         ("How often each line or point is sampled; the first mask's point spread function; spectra", _masks(corpus)),
     ]
     if found:
         caption = f"SNR asked for and SNR drawn; sigma and law of the noise in the arrays of {len(found)} pairs"
         pictures.insert(0, (caption, _noise(corpus, found)))
-    outliers = _outliers(corpus)
-    if outliers is not None:
-        caption = "The pairs that stand out most, and the number in which they do, in robust standard deviations"
-        pictures.append((caption, outliers))
+    if outliers := _outliers(corpus):
+        caption = (
+            "The pairs that stand out most, one from each source, and the number in which they do, in robust standard "
+            f"deviations from the median: {', '.join(outliers)}"
+        )
+        pictures.append((caption, list(outliers.values())))
     return page(
         "corpus.html",
         pictures,
@@ -80,11 +84,8 @@ def _columns(corpus: Corpus, name: str) -> NDArray[np.float64]:
     return np.concatenate(parts).astype(np.float64) if len(parts) == len(corpus.buckets) else np.empty(0)
 
 
-def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    asked, shown, law = figure.subplots(1, 3)
+def _noise(corpus: Corpus, found: list[Measured]) -> list[bytes]:
+    figures, (asked, shown, law) = _three()
     name = f"snr_{corpus.recipe.noise.definition.replace('-', '_')}"
     wanted, got = _columns(corpus, "snr_wanted"), _columns(corpus, name)
     asked.plot([wanted.min(), wanted.max()], [wanted.min(), wanted.max()], color="0.7")
@@ -100,17 +101,22 @@ def _noise(corpus: Corpus, found: list[Measured]) -> bytes:
     law.hist(drawn, bins=81, range=(-4, 4), density=True, color="#9db8d9")
     law.plot(x, np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5, color="#1f5fa8")
     law.set_xlabel("noise / sigma")
-    return png(figure, 90)
+    return [png(figure, 90) for figure in figures]
 
 
-def _masks(corpus: Corpus) -> bytes:
+def _three() -> tuple[list[Any], list[Any]]:
+    """Three figures that a phone shows whole, and the axes of each."""
     from matplotlib.figure import Figure
 
+    figures = [Figure(figsize=(3.7, 3.2), layout="constrained") for _ in range(3)]
+    return figures, [figure.subplots() for figure in figures]
+
+
+def _masks(corpus: Corpus) -> list[bytes]:
     bucket = max(corpus.buckets, key=lambda b: len(b.valid_rows))
     rows = bucket.valid_rows[:AVERAGED]
     masks = np.stack([np.asarray(bucket.arrays["mask"][int(row)]) for row in rows]).astype(np.float64)
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    density, spread, spectrum = figure.subplots(1, 3)
+    figures, (density, spread, spectrum) = _three()
     transformed = np.abs(ifftc(masks[0], tuple(range(masks[0].ndim))))
     decibel = 20 * np.log10(np.maximum(transformed / transformed.max(), 1e-4))
     if masks.ndim == 2:
@@ -130,13 +136,14 @@ def _masks(corpus: Corpus) -> bytes:
     spectrum.set_title(f"mean spectra of targets, {bucket.name}", fontsize=9)
     spectrum.set_xlabel("cycles per pixel")
     spectrum.legend(fontsize=7)
-    return png(figure, 90)
+    return [png(figure, 90) for figure in figures]
 
 
-def _outliers(corpus: Corpus) -> bytes | None:
-    """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations."""
-    from matplotlib.figure import Figure
+def _outliers(corpus: Corpus) -> dict[str, bytes]:
+    """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations.
 
+    Each source is shown once: pairs of one photograph often stand out together, by the same number.
+    """
     valid, scores = corpus.valid_pairs, {}
     for name in WATCHED:
         values = _columns(corpus, name)
@@ -146,15 +153,17 @@ def _outliers(corpus: Corpus) -> bytes | None:
             if spread > 0:
                 scores[name] = away / spread
     if not scores:
-        return None
+        return {}
     names, table = list(scores), np.stack(list(scores.values()))  # [number pair]
-    order = np.argsort(-np.abs(table).max(axis=0))[:OUTLIERS]
-    figure = Figure(figsize=(11, 2.6), layout="constrained")
-    for axes, k in zip(figure.subplots(1, len(order), squeeze=False)[0], order.tolist(), strict=True):
+    shown: dict[str, bytes] = {}
+    seen: set[str] = set()
+    for k in np.argsort(-np.abs(table).max(axis=0), kind="stable").tolist():
         bucket, row = valid[k]
-        which = int(np.abs(table[:, k]).argmax())
-        axes.imshow(np.abs(over_sets(np.asarray(bucket.arrays["target"][row]))), cmap="gray")
-        pair = int(bucket.numbers("index")[row])
-        axes.set_title(f"pair {pair}: {names[which]} {table[which, k]:+.1f}", fontsize=8)
-        axes.set_axis_off()
-    return png(figure, 90)
+        source, pair = source_of(corpus, bucket, row), index_of(bucket, row)
+        if source not in seen and len(seen) < OUTLIERS:
+            seen.add(source)
+            which = int(np.abs(table[:, k]).argmax())
+            title = f"pair {pair}: {names[which]} {table[which, k]:+.1f}"
+            image = np.abs(over_sets(np.asarray(bucket.arrays["target"][row])))
+            shown[f"pair {pair} ({source})"] = PairPanel(image, title, {"cmap": "gray", "vmin": 0}).picture()
+    return shown

@@ -104,8 +104,7 @@ class NoiseProfile:
             "fathom_noise_profile": 1,
             "coils": self.coils,
             "sigma": self.sigma.tolist(),
-            "rms_sigma": self.rms_sigma,
-            "mean_sigma": self.rms_sigma,  # the older name of the same number, which programs of users read
+            **dict.fromkeys(("rms_sigma", "mean_sigma"), self.rms_sigma),  # the second is the older name
             "covariance": {"real": self.covariance.real.tolist(), "imag": self.covariance.imag.tolist()},
             "largest_correlation": float(np.abs(self.correlation - np.eye(self.coils)).max()),
             "place": self.place,
@@ -253,8 +252,12 @@ def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArra
 
     Returns
     -------
-    W times the data, with W Psi W^H = 2 I. Raises CalibrationError where the profile is of another number of coils, or
-    its covariance cannot be inverted.
+    W times the data, with W Psi W^H = 2 I.
+
+    Raises
+    ------
+    CalibrationError
+        The profile is of another number of coils, or its covariance cannot be inverted.
     """
     if len(kspace) != profile.coils:
         raise CalibrationError(

@@ -60,7 +60,7 @@ def test_build_verify_inspect_iterate(file, tmp_path):
 
 
 def test_the_contact_sheet_shows_what_is_stored(corpus):
-    from pipelines.corpus.inspect import zero_filled_image
+    from pipelines.corpus.pair_pictures import zero_filled_image
     from synth.corpus.reader import open_corpus
     from synth.physics import ifft2c, rss
     from synth.stages.mask import Mask

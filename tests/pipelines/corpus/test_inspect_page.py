@@ -1,3 +1,5 @@
+import base64
+import io
 import re
 
 import pytest
@@ -7,15 +9,13 @@ from PIL import Image
 
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
-from pipelines.corpus.inspect import contact_sheet
 from pipelines.corpus.inspect_page import corpus_page
 from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
 
 
 def page_of(out):
-    corpus = open_corpus(out)
-    return corpus_page(corpus, contact_sheet(corpus)).decode()
+    return corpus_page(open_corpus(out)).decode()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,21 @@ def test_pages_of_every_kind_of_corpus(photos, tmp_path, sections):
     measured = "noise" not in sections
     assert ("Measured from the arrays of 6 pairs" in html) == measured
     assert ("The noise was not measured from the arrays" in html) == (not measured)
-    assert html.count("data:image/png;base64,") == (4 if measured else 3)
+    widths = [Image.open(io.BytesIO(base64.b64decode(data))).width for data in re.findall(r"base64,([^\"]+)", html)]
+    assert len(widths) == 4 * 5 + 3 + 5 + 3 * measured  # pairs, masks, pairs that stand out, noise
+    assert 200 < min(widths) <= max(widths) <= 358  # of a phone's 390 pixels: nothing is cut off, and it can be read
+
+
+def test_pairs_that_stand_out_are_from_different_sources(photos, tmp_path):
+    out = tmp_path / "c.zarr"
+    build(parse_recipe(recipe_data(photos, pairs=24), "test"), out, ClusterSpec("sync"))
+    corpus = open_corpus(out)
+    (told,) = re.findall(r"<figcaption>The pairs that stand out most.*median: (.*)</figcaption>", page_of(out))
+    shown = re.findall(r"pair (\d+) \((photo\d\.png)\)", told)
+    assert [corpus.plan.file_of(int(pair)) for pair, _ in shown] == [name for _, name in shown]
+    assert (
+        len({name for _, name in shown}) == 5
+    )  # all by their scale, which pairs of a photograph share
 
 
 def test_the_page_in_a_browser(photos, tmp_path):
