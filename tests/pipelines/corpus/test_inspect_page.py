@@ -41,16 +41,19 @@ def test_pages_of_every_kind_of_corpus(photos, tmp_path, sections):
     assert 200 < min(widths) <= max(widths) <= 358  # of a phone's 390 pixels: nothing is cut off, and it can be read
 
 
-def test_pairs_that_stand_out_are_from_different_sources(photos, tmp_path):
+def test_pairs_that_stand_out_are_from_different_sources(tmp_path):
+    folder = write_photos(tmp_path / "photos")
+    with Image.open(folder / "photo2.png") as bright:
+        dim = bright.point(lambda value: value // 10)
+    dim.save(folder / "photo2.png")  # all of its four pairs stand out by their scale
     out = tmp_path / "c.zarr"
-    build(parse_recipe(recipe_data(photos, pairs=24), "test"), out, ClusterSpec("sync"))
-    corpus = open_corpus(out)
+    build(parse_recipe(recipe_data(folder, pairs=24), "test"), out, ClusterSpec("sync"))
     (told,) = re.findall(r"<figcaption>The pairs that stand out most.*median: (.*)</figcaption>", page_of(out))
     shown = re.findall(r"pair (\d+) \((photo\d\.png)\)", told)
-    assert [corpus.plan.file_of(int(pair)) for pair, _ in shown] == [name for _, name in shown]
-    assert (
-        len({name for _, name in shown}) == 5
-    )  # all by their scale, which pairs of a photograph share
+    files = open_corpus(out).plan.files
+    assert [files[int(pair) % 6] for pair, _ in shown] == [name for _, name in shown]
+    assert shown[0][1] == "photo2.png"
+    assert len({name for _, name in shown}) == 5
 
 
 def test_the_page_in_a_browser(photos, tmp_path):
