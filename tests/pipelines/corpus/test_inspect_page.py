@@ -53,7 +53,7 @@ def test_pairs_that_stand_out_are_from_different_sources(tmp_path):
     files = open_corpus(out).plan.files
     assert [files[int(pair) % 6] for pair, _ in shown] == [name for _, name in shown]
     assert shown[0][1] == "photo2.png"
-    assert len({name for _, name in shown}) == 5
+    assert len(shown) == len({name for _, name in shown}) == 5
 
 
 def test_the_page_in_a_browser(photos, tmp_path):
