@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..calibration.noise_only import BLOCK, quiet, unit_of
 from ..errors import NoQuietPlaceError
 from ..physics import ifft2c
+from .jpeg_steps import step_score
 
 SourceFinding = Literal[
     "jpeg",
@@ -26,6 +27,7 @@ SourceFinding = Literal[
     "filtered",
     "real-valued",
     "oversampling-removed",
+    "jpeg-steps",
 ]
 FINDINGS: tuple[SourceFinding, ...] = get_args(SourceFinding)
 MEANING: dict[SourceFinding, str] = {
@@ -37,10 +39,12 @@ MEANING: dict[SourceFinding, str] = {
     "undersampled": "samples inside its k-space are missing: its reference is not fully sampled",
     "filtered": "noise is weaker at the border of its k-space than in the image: a filter was applied",
     "oversampling-removed": "by its header, the readout is as wide as the image: the oversampled parts were cut off",
+    "jpeg-steps": "its cosine coefficients come in steps: it was a JPEG once",
     "real-valued": "its k-space has conjugate symmetry: the phase was thrown away",
 }
 GRID = 8  # side of JPEG's blocks, in pixels
 BLOCKINESS = 1.12  # steps at the grid's lines over steps between them; photographs without JPEG stay below 1.05
+STEPS = 0.08  # of `step_score`: JPEGs saved as PNG have 0.14 and more, pictures without JPEG 0.04 and less
 EMPTY = 2e-3  # power of the outer band over that of the middle: photographs have 8e-3 and more, enlarged ones 7e-4
 LEAST_NOISE = 0.1  # of the power of blocks: with less, what is left may be signal of maps that change in a block
 BAND = 256  # side of the part that is analysed, in pixels
@@ -53,6 +57,8 @@ def crimes_of_photo(image: NDArray[np.float32], *, jpeg: bool) -> tuple[SourceFi
         found.append("interpolated")
     elif not jpeg and blockiness(image) > BLOCKINESS:  # interpolation has a grid of its own
         found.append("jpeg-blocks")
+    if not jpeg and step_score(image) > STEPS:
+        found.append("jpeg-steps")
     return tuple(found)
 
 

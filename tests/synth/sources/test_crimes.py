@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import scipy.fft
 from conftest import recipe_data, shared
 from PIL import Image
 from properties import complex_normal
@@ -15,6 +16,7 @@ from synth.physics import fft2c, ifft2c
 from synth.recipe import parse_recipe
 from synth.scans.open import open_scan
 from synth.sources.crimes import FINDINGS, MEANING, blockiness, crimes_of_kspace, crimes_of_photo, fingerprint
+from synth.sources.jpeg_steps import combs, step_score
 from synth.sources.photos import ImagesSpec, read_photo
 from synth.stages.coils import LoopsSpec, draw_coils
 
@@ -46,6 +48,43 @@ def test_a_jpeg_saved_as_something_else_is_found(photo):
     made = as_jpeg(photo, 60)
     assert "jpeg-blocks" in crimes_of_photo(made, jpeg=False)
     assert "jpeg-blocks" in crimes_of_photo(made[3:, 5:], jpeg=False)
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 95])
+def test_steps_of_a_former_jpeg_are_found_where_its_edges_are_not(photo, quality):
+    assert step_score(photo) < 0.05 < 0.1 < step_score(as_jpeg(photo, quality))
+    assert "jpeg-steps" in crimes_of_photo(as_jpeg(photo, quality), jpeg=False)
+    assert "jpeg-steps" not in crimes_of_photo(as_jpeg(photo, quality)[3:, 5:], jpeg=False)  # no steps on this grid
+    assert crimes_of_photo(as_jpeg(photo, quality), jpeg=True) == ("jpeg",)
+
+
+def test_few_blocks_say_nothing_about_steps(photo):
+    assert step_score(as_jpeg(photo, 75)[:159, :160]) == 0 < step_score(as_jpeg(photo, 75)[:160, :160])
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_the_comb_of_steps_is_what_the_formula_says(rng, step):
+    """Coefficients at multiples of a step, by scipy's transform; rounded pixels add an error of sd 1 / sqrt(12)."""
+    coefficients = step * np.rint(rng.laplace(0, 12, (48, 48, 8, 8)) / step)
+    coefficients[..., 0, 0] = 1000  # a mean grey value of 125
+    blocks = scipy.fft.idctn(coefficients, axes=(2, 3), norm="ortho")
+    grey = np.rint(blocks.transpose(0, 2, 1, 3).reshape(384, 384)).astype(np.float32)
+    found = combs(grey)
+    assert found.shape == (14, 62)
+    place = round(128 / step)  # the steps are 128 / j, j from 3
+    off = 1 / step - place / 128  # cycles per grey value: 0 for 2; 5 lies between j = 25 and 26
+    expected = np.exp(-2 * (np.pi / 12**0.5 / step) ** 2)
+    expected *= np.sinc(0.25 / step) / (1 + (2 * np.pi * off * 12) ** 2)  # of bins 1/4 wide; of a Laplace distribution
+    assert expected > 0.6
+    np.testing.assert_allclose(found[:, place - 3], expected, atol=0.04)
+    assert np.abs(combs(grey[3:, 4:])[:, place - 3]).max() < 0.1
+
+
+def test_bsds_as_png_is_found(bsds):
+    files = sorted(bsds.glob("*.jpg"))[::20]
+    photos = [read_photo(file).image for file in files]
+    assert all("jpeg-steps" in crimes_of_photo(image, jpeg=False) for image in photos)
+    assert not any("jpeg-steps" in crimes_of_photo(image[2:, 1:], jpeg=False) for image in photos)
 
 
 def test_an_enlarged_photograph_is_found(photo):
