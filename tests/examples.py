@@ -81,8 +81,12 @@ def blocks(page):
 
 
 def all_blocks():
-    """All blocks that a reader may run or save, in reading order, but for those that change the code."""
-    return [b for page in pages() if page != WORKED for b in blocks(page) if b.language in ("sh", "python", "toml")]
+    """All blocks that a reader may run or save, in reading order, but for those that change the code.
+
+    The tutorials have a test of their own, `test_tutorials.py`.
+    """
+    run_here = [page for page in pages() if page != WORKED and page.parent.name != "tutorials"]
+    return [b for page in run_here for b in blocks(page) if b.language in ("sh", "python", "toml")]
 
 
 def commands(block):
