@@ -43,7 +43,9 @@ DEMO = [*SMALL, "target.matrix=[64, 64]", "coils.count=4", "coils.sets=2", "coil
 SMOKE = {  # changes that make a command small, by its name and first argument
     "build demo": DEMO,
     "build holiday.toml": SMALL,
+    "build first": [*SMALL, "target.matrix=[64, 64]"],
     "build knoll2019-17": [*SMALL, "coils.sets=2"],
+    "train first": ["training.steps=2", "model.iterations=2"],
     "train little.toml": ["training.steps=2", "model.channels=4", "model.levels=1", "model.iterations=2"],
 }
 
