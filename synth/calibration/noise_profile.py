@@ -190,8 +190,7 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
         )
     if len(profiles) == 1:
         return profiles[0]
-    weights = np.array([max(p.samples, 1) for p in profiles], float)
-    weights /= weights.sum()
+    weights = np.array([max(p.samples, 1) for p in profiles]) / sum(max(p.samples, 1) for p in profiles)
 
     def mean(values: list[Any]) -> Any:
         return sum(w * v for w, v in zip(weights, values, strict=True))
@@ -298,5 +297,4 @@ def snr_of(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> dict[s
     """
     white = whiten(kspace, profile)
     power = max(float(np.mean(np.abs(white.astype(np.complex128)) ** 2)) - 2.0, 0.0)
-    found = snr_per_sigma(power, white.size, power * len(white), 2.0)
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(v) for name, v in snr_per_sigma(power, white.size, power * len(white), 2.0).items()}
