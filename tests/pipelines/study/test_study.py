@@ -25,7 +25,7 @@ from synth.errors import SettingsError
 
 run = CliRunner().invoke
 SMOKING = [  # `bottom` has most of what a study can have; the others have more stages of the same kinds
-    pytest.param(path, marks=[] if path.stem in ("bottom", "nickel2024") else pytest.mark.slow)
+    pytest.param(path, marks=[] if path.stem == "bottom" else pytest.mark.slow)
     for path in sorted(STUDIES.glob("*.toml"))
     if "smoke" in load_study(path).scales
 ]
