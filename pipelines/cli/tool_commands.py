@@ -36,7 +36,10 @@ def models_command() -> None:
     from ..ready.names import ready_networks
 
     say("networks, for research and not for diagnosis")
-    for name, folder in ready_networks().items():
+    found = ready_networks()
+    if not found:
+        say("  none in this version; `fathom study photos-1` trains one from photographs")
+    for name, folder in found.items():
         card = json.loads((folder / CARD).read_text())
         kind, count = card["model"]["kind"], f"{card['parameters']:,} parameters"
         say(f"  {name:28} {kind}, {count}; what it was trained on, and what it can do: {folder / 'README.md'}")
