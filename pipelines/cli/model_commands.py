@@ -237,4 +237,5 @@ def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
             f"slice {row['slice']}: PSNR {row['psnr_magnitude_slice_max']:.2f} dB, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
-    say(f"{out}: {summary['slices']} slices, for {summary['use']}; look at {out / 'report.html'}")
+    net = ", ".join(f"{value:g}" for value in summary["acceleration_net"])
+    say(f"{out}: {summary['slices']} slices, net acceleration {net}, for {summary['use']}; see {out / 'report.html'}")

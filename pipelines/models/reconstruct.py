@@ -102,7 +102,7 @@ def reconstruct(
             if number in shown:
                 drawn += [f"slice {number}", *_panels(card.get("name", model), image, reference, row)]
             meter.advance(1)
-    summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows}
+    summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows, **_sampled(how, numbers)}
     summary["notes"] = [*scan.notes, *notes, *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
@@ -188,6 +188,14 @@ def _image(network: Reconstruction, batch: Batch) -> Image:
         return np.zeros(image_shape(batch)[1:], np.complex64)
     with torch.no_grad():
         return np.asarray(image_by(network, batch)[0].cpu().numpy())
+
+
+def _sampled(how: Undersampling, numbers: list[dict[str, float]]) -> dict[str, Any]:
+    """How the slices were sampled: as they were measured, or retrospectively."""
+    net = sorted({round(one["acceleration_net"], 3) for one in numbers})
+    told = {"coils": sorted({int(one["coils"]) for one in numbers}), "acceleration_net": net}
+    lines = {"acceleration": how.acceleration, "reference_lines": how.reference_lines}
+    return told | (lines if how.acceleration > 1 else {})
 
 
 def _compared(number: int, image: Image, reference: Image | None) -> list[dict[str, Any]]:

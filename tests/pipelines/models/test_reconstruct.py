@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 
@@ -62,6 +63,17 @@ def test_images_are_the_same_in_every_format(whole):
         if shutil.which("bart"):
             found = subprocess.run(["bart", "show", "-d", "13", "images"], cwd=out, capture_output=True, check=True)
             assert int(found.stdout) == slices
+
+
+def test_the_summary_tells_how_the_scan_was_sampled(whole):
+    """Half of 80 lines, and of 72, with the 24 in the middle: 52 and 48 lines are kept."""
+    shown, out = whole
+    found = {path.name: json.loads((path / "summary.json").read_text()) for path in out.iterdir()}
+    assert [found[name]["acceleration_net"] for name in ("a", "b")] == [[1.538], [1.5]]
+    assert [found[name]["coils"] for name in ("a", "b")] == [[6], [5]]
+    assert found["a"]["acceleration"] == 2
+    assert found["a"]["reference_lines"] == 24
+    assert "net acceleration 1.538" in shown.output
 
 
 def test_the_page_shows_pictures_files_and_numbers(whole):
