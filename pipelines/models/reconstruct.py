@@ -37,6 +37,7 @@ SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 USE = "research; not for diagnosis"
 WRITE = ("nifti", "dicom", "cfl")  # what may be written beside images.npy
+PAGE = "report.html"
 FILES = {
     "images.npy": "complex images [slice y x], or [slice set y x] with several map sets",
     "images.png": "the picture above",
@@ -47,7 +48,7 @@ FILES = {
     "noise_map.npy": "standard deviation [part slice y x] of the noise: of its parts, and of the magnitude",
     "noise_map.png": "its picture",
     "summary.json": "all of this page, for programs",
-    "report.html": "this page",
+    PAGE: "this page",
 }
 
 
@@ -148,8 +149,10 @@ def _write_summary(summary: dict[str, Any], out: Path) -> None:
         "noise_map.png": "Standard deviation of the noise in the image, in its unit.",
     }
     pictures = [(text, (out / name).read_bytes()) for name, text in captions.items() if (out / name).exists()]
-    files = [(name, what) for name, what in FILES.items() if (out / name).exists()]
-    write_whole(out / "report.html", page("reconstruction.html", pictures, files=files, **summary))
+    files = [
+        (name, what) for name, what in FILES.items() if name == PAGE or (out / name).exists()
+    ]  # it is written last
+    write_whole(out / PAGE, page("reconstruction.html", pictures, files=files, **summary))
 
 
 def reconstruct_folder(model: str, folder: Path, out: Path, *how: Any, **more: Any) -> dict[str, dict[str, Any]]:
