@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..display.terminal import say
+from ..display.terminal import counted, say
 from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say_notes
 
 if TYPE_CHECKING:
@@ -128,14 +128,18 @@ def evaluate_command(
         measured = Probes(without, replicas, noise_map=probes if noise_map else 0)
         summary = evaluate(named, corpus, out, device, batch_size, measured)
         report = write_test_page(summary, out)
-    failed = summary.get("failed", {})
-    for name, why in failed.items():
-        say(f"error: {name}: {why}", err=True)
     if as_json:
         print_json(summary)
     else:
         _print_tests(summary)
         say(str(report))
+    _end_with(summary.get("failed", {}))
+
+
+def _end_with(failed: dict[str, str]) -> None:
+    """Say what failed after all else, where it is seen, and exit with 1 if anything did."""
+    for name, why in failed.items():
+        say(f"error: {why if name in why else f'{name}: {why}'}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -214,22 +218,22 @@ def reconstruct_command(
     with kindly():
         say_notes(runs_code([model]))
         wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
-        one = reconstruct_folder if scan.is_dir() else reconstruct
+        one: Any = reconstruct_folder if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
         found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
+    all_found: dict[str, dict[str, Any]] = found if scan.is_dir() else {"": found}
+    made = {name: summary for name, summary in all_found.items() if "failed" not in summary}
     if as_json:
         print_json(found)
     else:
-        for name, summary in found.items() if scan.is_dir() else [("", found)]:
+        for name, summary in made.items():
             _print_reconstruction(summary, out / name)
-    if scan.is_dir() and any("failed" in summary for summary in found.values()):
-        raise typer.Exit(1)
+        if scan.is_dir():
+            say(f"{out}: {len(made)} of {counted(len(all_found), 'scan')} reconstructed")
+    _end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
 
 
 def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
-    if "failed" in summary:
-        say(f"error: {summary['failed']}", err=True)
-        return
     for note in summary["notes"]:
         say(f"note: {note}")
     for row in summary["rows"]:
@@ -238,4 +242,6 @@ def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
     net = ", ".join(f"{value:g}" for value in summary["acceleration_net"])
-    say(f"{out}: {summary['slices']} slices, net acceleration {net}, for {summary['use']}; see {out / 'report.html'}")
+    there = "there already, " if summary.get("there") else ""
+    slices = counted(summary["slices"], "slice")
+    say(f"{out}: {there}{slices}, net acceleration {net}, for {summary['use']}; see {out / 'report.html'}")

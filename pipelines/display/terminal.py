@@ -19,6 +19,11 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(shown(text), err=err)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, as in "1 slice", "2 slices"."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 def shown(text: str) -> str:
     """The text with control characters written out; line ends and tabs stay."""
     if text.isprintable():

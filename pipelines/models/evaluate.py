@@ -31,21 +31,13 @@ from synth.corpus.sources import file_of, slice_of
 from synth.errors import FathomError
 from synth.process import keep_memory
 from synth.storage.place import Place
-from synth.storage.whole import refuse_other_files, write_whole
+from synth.storage.results import claim
+from synth.storage.whole import write_whole
 
 from ..display.csv_table import write_table
 from ..display.image_panels import Line, Panel, draw_rows, panels_of
 from ..display.progress import Meter
-from .named_models import model_named
-
-FILES = (
-    "rows.csv",
-    "images.png",
-    "noise.png",
-    "noise_map.png",
-    "summary.json",
-    "report.html",
-)  # all that a test writes
+from .named_models import identity_of, model_named
 
 
 @dataclass(frozen=True)
@@ -89,9 +81,9 @@ def evaluate(
     summary's ``failed`` says why, and the others go on; raises the error if no model can.
     """
     keep_memory()
-    refuse_other_files(out, FILES, "rows.csv", b"model,pair,")
     pairs = PairDataset(corpus)
     without = None if probes.without is None else PairDataset(probes.without)
+    claim(out, _command_of(models, pairs, without, probes))
     if without is not None:
         refuse_other_pairs(pairs, without)
     tested: list[Tested] = []
@@ -115,11 +107,31 @@ def evaluate(
     _draw(tested, pairs, out / "images.png")
     if probes.replicas:
         _draw_noise(tested, out / "noise.png")
-    else:
-        (out / "noise.png").unlink(missing_ok=True)  # an earlier test may have left it
     _draw_maps(tested, out / "noise_map.png")
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _command_of(
+    models: dict[str, str], pairs: PairDataset, without: PairDataset | None, probes: Probes
+) -> dict[str, Any]:
+    """What decides the results of a test."""
+    return {
+        "models": {label: _identity_or_none(name) for label, name in models.items()},
+        "corpus": pairs.content_hash,
+        "without": None if without is None else without.content_hash,
+        "disturbance": probes.disturbance.model_dump(mode="json"),
+        "replicas": probes.replicas,
+        "noise_map_probes": probes.noise_map,
+    }
+
+
+def _identity_or_none(name: str) -> str | None:
+    """The identity of a model, or None if there is no such model, which its test will tell."""
+    try:
+        return identity_of(name)
+    except FathomError:
+        return None
 
 
 def _test(
@@ -174,7 +186,6 @@ def _draw_maps(tested: Sequence[Tested], path: Path) -> None:
     """A line per model: its noise, and where the data do not decide; no file where no model was asked for them."""
     shown = {t.name: t.maps for t in tested if t.maps is not None}
     if not shown:
-        path.unlink(missing_ok=True)  # an earlier test may have left it
         return
     top = float(np.quantile(np.concatenate([maps["noise"].ravel() for maps in shown.values()]), 0.99))
     said = {"null share": "share of unmeasured detail", "agreement": "agreement of halves"}

@@ -8,10 +8,11 @@ from typing import Any
 
 from recon.errors import CheckpointError, ModelError
 from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
-from recon.training.model_files import load_model
-from recon.training.own_model import is_own, load_own, own_file
+from recon.training.model_files import load_model, weights_file
+from recon.training.own_model import is_own, load_own, own_file, own_identity
 from recon.training.process_group import local_device
-from synth.storage.place import place_of
+from synth.storage.arrays import sha256_of_file
+from synth.storage.place import Place, place_of
 
 from ..ready.names import ready_networks
 
@@ -31,11 +32,26 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
         if hasattr(own.made, "eval"):
             own.made.eval()
         return own, {"name": name.partition(",")[0], "model": own.card}
+    return load_model(_trained(name), local_device(device))
+
+
+def identity_of(name: str) -> str:
+    """What tells the model of a name from all others: a baseline's name, or the sha256 of weights or of own code.
+
+    Raises as `model_named` does, without reading the network or running the code.
+    """
+    if named_baseline(name) is not None:
+        return name
+    return own_identity(name) if is_own(name) else sha256_of_file(weights_file(_trained(name)))
+
+
+def _trained(name: str) -> Place:
+    """The folder or file of a trained network; raises CheckpointError with the known names."""
     ready = ready_networks()
     if place_of(name).exists():
-        return load_model(name, local_device(device))
+        return place_of(name)
     if name in ready:
-        return load_model(ready[name], local_device(device))
+        return ready[name]
     known = ", ".join([*ready, *BASELINES])
     raise CheckpointError(
         f"{name}: no such folder, and no network or baseline of that name; those are {known}; a network of your own is "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,26 @@ from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from recon.training.scope import beyond, numbers_of
+from synth.calibration.noise_profile import NoiseProfile
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
 from synth.sources.scan_slices import is_scan
-from synth.storage.whole import refuse_other_files, write_whole
+from synth.storage.listing import files_below
+from synth.storage.results import COMMAND, claim
+from synth.storage.whole import read_document, write_whole
 from synth.writers.cfl import write_images
 from synth.writers.image_files import write_dicom, write_nifti
 
 from ..display.html_page import page
 from ..display.image_panels import WINDOW_SAID, Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
-from .named_models import model_named
+from .named_models import identity_of, model_named
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 USE = "research; not for diagnosis"
-WRITE = ("nifti", "dicom", "cfl")  # what may be written beside images.npy
+WRITE = {"nifti": "images.nii", "dicom": "dicom", "cfl": "images.cfl"}  # what may be written beside images.npy
 PAGE = "report.html"
 FILES = {
     "images.npy": "complex images [slice y x], or [slice set y x] with several map sets",
@@ -48,6 +50,7 @@ FILES = {
     "noise_map.npy": "standard deviation [part slice y x] of the noise: of its parts, and of the magnitude",
     "noise_map.png": "its picture",
     "summary.json": "all of this page, for programs",
+    COMMAND: "what decides these results: the same command may write them again, no other",
     PAGE: "this page",
 }
 
@@ -67,7 +70,8 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png``, ``summary.json`` and ``report.html``; return the summary.
 
-    `write` names further formats of the images, of `WRITE`.
+    `write` names further formats of the images, of `WRITE`. Results of the same command that are there already are
+    returned as they are, and the summary says ``there``; raises ValueError where `out` holds others.
 
     With several `sets` of maps, ``images.npy`` is [slice set y x]; picture and metrics are of the root of the sum of
     squares over the sets.
@@ -80,37 +84,46 @@ def reconstruct(
     deviation of the images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`). Raises
     ScanError for these where the scan's noise cannot be learnt, or where a slice has no signal.
     """
-    refuse_other_files(out, tuple(FILES), "summary.json", b'{\n  "scan"')
     _refuse_unknown_formats(write)
-    chosen = local_device(device)
     network, card = model_named(model, device)
     scan = _scan_of_images(path, variable, axes)
+    command = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
+    claim(out, {**command, "scan": path.name, "sha256": scan.sha256})
+    if all((out / name).exists() for name in (PAGE, *(WRITE[form] for form in write))):
+        return {**json.loads(read_document(out / "summary.json")), "there": True}
     profile, notes = noise_of(scan)
     _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
     images, rows, drawn, maps, numbers = [], [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
-    with Meter(f"reconstruct {path.name}", len(scan), unit="slices") as meter:
-        for number in range(len(scan)):
-            batch, reference, limits = batch_of(scan[number], profile, how, scan.calibration_of(number), sets, chosen)
-            notes += [f"slice {number}: {limit}" for limit in limits]
-            images.append(image := _image(network, batch))
-            numbers.append(numbers_of(batch, image))
-            if probes:
-                _refuse_empty(batch, f"{path}, slice {number}", limits)
-                maps.append(noise_map(network, batch, probes))
-            row = _compared(number, image, reference)
-            rows += row
-            if number in shown:
-                drawn += [f"slice {number}", *_panels(card.get("name", model), image, reference, row)]
-            meter.advance(1)
+    for number, batch, reference, limits in _batches(scan, profile, how, sets, local_device(device)):
+        notes += [f"slice {number}: {limit}" for limit in limits]
+        images.append(image := _image(network, batch))
+        numbers.append(numbers_of(batch, image))
+        if probes:
+            _refuse_empty(batch, f"{path}, slice {number}", limits)
+            maps.append(noise_map(network, batch, probes))
+        row = _compared(number, image, reference)
+        rows += row
+        if number in shown:
+            drawn += [f"slice {number}", *_panels(card.get("name", model), image, reference, row)]
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows, **_sampled(how, numbers)}
-    summary["notes"] = [*scan.notes, *notes, *beyond(card, numbers)]
+    summary["notes"] = [*scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     summary |= _write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
     _write_images(np.stack(images), out, write, model, scan.field_of_view_mm)
     _write_summary(summary, out)
     return summary
+
+
+def _batches(
+    scan: Scan, profile: NoiseProfile | None, how: Undersampling, sets: int, device: torch.device
+) -> Iterator[tuple[int, Batch, Image | None, tuple[str, ...]]]:
+    """The number of each slice with what `batch_of` makes of it, and with progress."""
+    with Meter(f"reconstruct {scan.path.name}", len(scan), unit="slices") as meter:
+        for number in range(len(scan)):
+            yield number, *batch_of(scan[number], profile, how, scan.calibration_of(number), sets, device)
+            meter.advance(1)
 
 
 def _scan_of_images(path: Path, variable: str | None, axes: str | None) -> Scan:
@@ -123,16 +136,13 @@ def _scan_of_images(path: Path, variable: str | None, axes: str | None) -> Scan:
 def _refuse_unknown_formats(write: Sequence[str]) -> None:
     for name in write:
         if name not in WRITE:
-            raise ValueError(f"--write {name}: write {', '.join(WRITE)}")
+            raise ValueError(f"--write {name}: there is no such format; give {', '.join(WRITE)}")
 
 
 def _write_images(
     images: Image, out: Path, write: Sequence[str], model: str, field_of_view_mm: tuple[float, float] | None
 ) -> None:
     _write_array(images, out / "images.npy")
-    for name in ("images.nii", "images.cfl", "images.hdr"):
-        (out / name).unlink(missing_ok=True)  # an earlier command may have left them
-    shutil.rmtree(out / "dicom", ignore_errors=True)
     magnitude = np.stack([np.abs(over_sets(image)) for image in images]).astype(np.float32)
     if "nifti" in write:
         write_nifti(magnitude, out / "images.nii", field_of_view_mm)
@@ -155,23 +165,55 @@ def _write_summary(summary: dict[str, Any], out: Path) -> None:
     write_whole(out / PAGE, page("reconstruction.html", pictures, files=files, **summary))
 
 
-def reconstruct_folder(model: str, folder: Path, out: Path, *how: Any, **more: Any) -> dict[str, dict[str, Any]]:
-    """Reconstruct every scan of a folder into a folder of its own; the summary of each, or why there is none.
+def command_of(
+    model: str,
+    how: Undersampling,
+    *,
+    probes: int = 0,
+    sets: int = 1,
+    variable: str | None = None,
+    axes: str | None = None,
+) -> dict[str, Any]:
+    """What decides the images of a scan, besides the scan."""
+    lines = {"acceleration": how.acceleration, "reference_lines": how.reference_lines} if how.acceleration > 1 else {}
+    named = {"model": model, "model_identity": identity_of(model), **lines, "noise_map_probes": probes}
+    return {**named, "map_sets": sets, "variable": variable, "axes": axes}
 
-    Files are those whose suffix is that of a scan. Further parameters are those of `reconstruct`. Raises ScanError
-    where no file is a scan's.
+
+def reconstruct_folder(
+    model: str,
+    folder: Path,
+    out: Path,
+    how: Undersampling,
+    device: str | None = None,
+    *,
+    write: Sequence[str] = (),
+    **more: Any,
+) -> dict[str, dict[str, Any]]:
+    """Reconstruct every scan of a folder and its subfolders; the summary of each, or ``failed`` and why.
+
+    Each scan has a folder in `out` with its path below `folder`. Parameters are those of `reconstruct`. Folders of
+    results are not searched. Raises ScanError where no file is a scan's, ValueError where `out` holds other results.
     """
-    files = sorted(path for path in folder.iterdir() if is_scan(path.name) and path.is_file())
+    _refuse_unknown_formats(write)
+    files = [file for file in files_below(folder, is_scan) if not _is_result(folder, file)]
     if not files:
         raise ScanError(f"{folder} holds no file whose suffix is that of a scan")
-    names = [path.name if [p.stem for p in files].count(path.stem) > 1 else path.stem for path in files]
+    claim(out, {**command_of(model, how, **more), "scans": folder.name})
+    stems = [str(Path(file).with_suffix("")) for file in files]
     found: dict[str, dict[str, Any]] = {}
-    for name, file in zip(names, files, strict=True):
+    for file, stem in zip(files, stems, strict=True):
+        name = file if stems.count(stem) > 1 else stem
         try:
-            found[name] = reconstruct(model, file, out / name, *how, **more)
+            found[name] = reconstruct(model, folder / file, out / name, how, device, write=write, **more)
         except (ScanError, CalibrationError) as error:
-            found[name] = {"scan": file.name, "failed": str(error)}
+            found[name] = {"scan": file, "failed": str(error)}
     return found
+
+
+def _is_result(folder: Path, file: str) -> bool:
+    """Whether a file lies in a folder of results, which may be below the folder of scans."""
+    return any((folder / above / COMMAND).exists() for above in Path(file).parents)
 
 
 def _refuse_empty(batch: Batch, where: str, limits: tuple[str, ...]) -> None:
@@ -201,6 +243,16 @@ def _sampled(how: Undersampling, numbers: list[dict[str, float]]) -> dict[str, A
     return told | (lines if how.acceleration > 1 else {})
 
 
+def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[str]:
+    """A sentence where as many aliases overlap as there are coils, or more: SENSE needs fewer (MRM 42:952)."""
+    coils = int(min(one["coils"] for one in numbers))
+    aliases = how.acceleration if how.acceleration > 1 else max(one["acceleration_net"] for one in numbers)
+    if aliases < coils or aliases == 1:
+        return []
+    can = "cannot" if aliases > coils else "can hardly"
+    return [f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: what lies between is guessed"]
+
+
 def _compared(number: int, image: Image, reference: Image | None) -> list[dict[str, Any]]:
     """The slice's row, if there is an image to compare with."""
     return [] if reference is None or not reference.any() else [{"slice": number, **slice_metrics(image, reference)}]
@@ -217,8 +269,6 @@ def _panels(title: str, image: Image, reference: Image | None, rows: list[dict[s
 def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:
     """Write the maps; return what the summary says of them."""
     if not maps:
-        for name in ("noise_map.npy", "noise_map.png"):
-            (out / name).unlink(missing_ok=True)  # an earlier command may have left them
         return {}
     _write_array(np.stack([[m.spread[0] for m in maps], [m.magnitude[0] for m in maps]]), out / "noise_map.npy")
     top = float(np.quantile([m.spread for m in maps], 0.99))

@@ -50,7 +50,10 @@ def beyond(card: dict[str, Any], slices: list[dict[str, float]]) -> list[str]:
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
         out = [one[name] for one in slices if not (np.isnan(one[name]) or 0.98 * low <= one[name] <= 1.02 * high)]
         if out:
-            values = f"{min(out):.3g}" if max(out) == min(out) else f"{min(out):.3g} to {max(out):.3g}"
-            where = f"{meaning} of {len(out)} of {len(slices)} slices: {values}"
-            told.append(f"{where}; the network was trained on {low:.3g} to {high:.3g}, and may do worse here")
+            where = f"{meaning} of {len(out)} of {len(slices)} slices: {_range(min(out), max(out))}"
+            told.append(f"{where}; the network was trained on {_range(low, high)}, and may do worse here")
     return told
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"

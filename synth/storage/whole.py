@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -92,19 +92,6 @@ def named(path: Path) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def refuse_other_files(out: Path, files: Sequence[str], mark: str, begins: bytes) -> None:
-    """Raise ValueError where a folder holds other files than `files`, or some of them and not the right `mark`.
-
-    The file `mark` is the right one if its first bytes are `begins`: it shows that the same command wrote the folder.
-    """
-    ours = {name + ending for name in files for ending in ("", ".partial")}
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= ours):
-        raise ValueError(f"{out} holds other files; choose another --out")
-    there = [name for name in files if (out / name).exists()]
-    if there and not (mark in there and (out / mark).read_bytes().startswith(begins)):
-        raise ValueError(f"{out / there[0]} is from another command, or one that was stopped; choose another --out")
 
 
 def refuse_shortage(error: Exception) -> None:

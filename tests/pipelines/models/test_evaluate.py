@@ -136,9 +136,13 @@ def test_the_command_compares_models(trained, corpus, photos, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "rows.csv").write_text("hard,work\n")
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(tmp_path / "theirs")])
-    assert "rows.csv is from another command" in refused.output
+    assert "holds other files" in refused.output
     assert (tmp_path / "theirs" / "rows.csv").read_text() == "hard,work\n"
-    assert run(app, ["test", "zero-filled", str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
+    before = (out / "rows.csv").read_bytes()
+    refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(out)])
+    assert refused.exit_code == 1
+    assert "holds the results of another command: its models was" in refused.output
+    assert (out / "rows.csv").read_bytes() == before
 
 
 def test_a_test_on_what_was_trained_on_is_told(trained, corpus, photos, tmp_path):
@@ -226,10 +230,15 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
         assert images.shape == (1, 64, 56)
         assert images.dtype == np.complex64
         assert (out / "images.png").exists()
-    again = ["reconstruct", "zero-filled", str(scan), "--out", str(out)]
-    assert run(app, again).exit_code == 0  # its own may be made anew
-    (out / "summary.json").unlink()
-    assert "images.npy is from another command" in run(app, again).output
+    again = ["reconstruct", "regularised-sense:8", str(scan), "--out", str(out), "--acceleration"]
+    refused = run(app, [*again, "3"])
+    assert "holds the results of another command: its acceleration was 2, and is 3 here" in refused.output
+    assert refused.exit_code == 1
+    assert "there already" in run(app, [*again, "2"]).output
+    write_scan(scan, sigma=0.003)
+    assert "its sha256 was" in run(app, [*again, "2"]).output
+    (out / "command.json").unlink()
+    assert "holds other files" in run(app, [*again, "2"]).output
     assert found["regularised-sense:8"] > found["zero-filled"] + 1
 
 
@@ -245,8 +254,7 @@ def test_a_scan_gets_a_noise_map(tmp_path):
     assert maps.shape == (2, 1, 64, 56)
     assert np.median(maps[0]) == pytest.approx(1, rel=0.02)
     assert (out / "noise_map.png").exists()
-    assert run(app, words).exit_code == 0
-    assert not (out / "noise_map.npy").exists()
+    assert "its noise_map_probes was 9, and is 0 here" in run(app, words).output
 
 
 def test_a_scan_that_is_undersampled_already(tmp_path):
@@ -362,5 +370,8 @@ def test_a_test_has_a_page_that_answers_in_words(corpus, tmp_path):
     assert f"<dd>{best}: PSNR {psnr[best]:.2f} [" in html
     gap = summary["differences"][best]["psnr_magnitude_slice_max"]  # of the first model less the best one
     assert f"{-gap['mean']:.2f} [{-gap['high']:.2f} … {-gap['low']:.2f}] dB better than zero-filled" in html
-    assert run(app, [*words[:2], str(corpus), "--out", str(out)]).exit_code == 0  # its own may be made anew
-    assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
+    rows = (out / "rows.csv").read_bytes()
+    (out / "report.html").unlink()  # as after a stop: the same command goes on
+    assert run(app, [*words, "--noise-map", "--probes", "4"]).exit_code == 0
+    assert (out / "report.html").exists()
+    assert (out / "rows.csv").read_bytes() == rows

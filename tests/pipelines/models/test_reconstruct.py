@@ -16,38 +16,80 @@ def reconstruct(*words):
 
 @pytest.fixture(scope="module")
 def folder(scans, tmp_path_factory):
-    """Two scans in a folder, one that cannot be read, and a file that is no scan."""
+    """A scan in a folder and one in a subfolder, one that cannot be read, and a file that is no scan."""
     made = tmp_path_factory.mktemp("folder")
+    (made / "more").mkdir()
     for path in sorted(scans.iterdir()):
-        shutil.copy(path, made)
+        shutil.copy(path, made / "more" if path.stem == "b" else made)
     (made / "broken.npy").write_bytes(b"no array")
     (made / "notes.txt").write_text("a text")
     return made
 
 
+FORMATS = [word for name in ("nifti", "dicom", "cfl") for word in ("--write", name)]
+
+
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory):
-    """The folder, reconstructed from every second line, with all formats."""
-    out = tmp_path_factory.mktemp("out")
-    formats = [word for name in ("nifti", "dicom", "cfl") for word in ("--write", name)]
-    return reconstruct(folder, "--out", out / "r", "--acceleration", 2, *formats), out / "r"
+    """The folder, reconstructed from every second line, with all formats; what was shown, and the folders."""
+    out = tmp_path_factory.mktemp("out") / "r"
+    shown = reconstruct(folder, "--out", out, "--acceleration", 2, *FORMATS)
+    return shown, [out / "a", out / "more" / "b"]
 
 
-def test_every_scan_of_a_folder_is_reconstructed_and_the_rest_is_told(folder, whole):
-    shown, out = whole
-    scans = sorted(
-        path.stem for path in folder.iterdir() if path.suffix not in (".txt", ".hdr") and "broken" not in path.name
-    )
-    assert sorted(path.name for path in out.iterdir()) == scans
-    assert len(scans) >= 2
+def test_every_scan_of_a_folder_is_reconstructed_and_the_rest_is_told(whole):
+    """What failed stands at the end, with its file, and after the number of scans that did not."""
+    shown, folders = whole
     assert shown.exit_code == 1
-    assert "broken.npy" in shown.output
-    assert shown.output.count("not for diagnosis") == len(scans)
+    assert all((out / "report.html").exists() for out in folders)
+    assert shown.stdout.count("not for diagnosis") == 2
+    lines = shown.output.strip().splitlines()
+    assert lines[-2].endswith("2 of 3 scans reconstructed")
+    assert lines[-1].startswith("error: ")
+    assert "broken.npy" in lines[-1]
+
+
+def test_a_folder_that_was_begun_goes_on(folder, whole):
+    """What is there stays, even the time at which it was written; what is missing is made."""
+    first, second = whole[1]
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    (second / "report.html").unlink()
+    shown = reconstruct(folder, "--out", first.parent, "--acceleration", 2, *FORMATS)
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    assert (second / "report.html").exists()
+    assert shown.output.count("there already") == 1
+    assert "2 of 3 scans" in shown.output
+
+
+def test_a_folder_does_not_take_what_is_of_another_command(folder, whole, tmp_path):
+    out = whole[1][0].parent
+    shown = reconstruct(folder, "--out", out, "--acceleration", 3)
+    assert shown.exit_code == 1
+    assert f"{out} holds the results of another command: its acceleration was 2, and is 3 here" in shown.output
+    (tmp_path / "mine.txt").write_text("mine")
+    assert f"{tmp_path} holds other files" in reconstruct(folder, "--out", tmp_path).output
+
+
+def test_results_below_the_folder_are_not_taken_as_scans(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "s")
+    (tmp_path / "s" / "broken.npy").unlink()
+    for _ in range(2):
+        shown = reconstruct(tmp_path / "s", "--out", tmp_path / "s" / "r")
+        assert shown.exit_code == 0
+        assert "2 of 2 scans" in shown.output
+
+
+def test_more_aliases_than_coils_are_told(scans, tmp_path):
+    """Five coils: acceleration 6 has six aliases, and 5 as many as coils."""
+    scan = next(path for path in scans.iterdir() if path.stem == "b")
+    for factor, said in ((6, "5 coils cannot separate"), (5, "5 coils can hardly separate"), (4, None)):
+        shown = reconstruct(scan, "--out", tmp_path / str(factor), "--acceleration", factor).output
+        assert (said in shown) if said else ("separate" not in shown)
 
 
 def test_images_are_the_same_in_every_format(whole):
     nibabel, pydicom = (pytest.importorskip(name) for name in ("nibabel", "pydicom"))
-    for out in whole[1].iterdir():
+    for out in whole[1]:
         images = np.load(out / "images.npy")
         magnitude = np.abs(images)
         assert nibabel.load(out / "images.nii").get_fdata() == pytest.approx(magnitude.transpose(2, 1, 0), rel=1e-5)
@@ -67,8 +109,8 @@ def test_images_are_the_same_in_every_format(whole):
 
 def test_the_summary_tells_how_the_scan_was_sampled(whole):
     """Half of 80 lines, and of 72, with the 24 in the middle: 52 and 48 lines are kept."""
-    shown, out = whole
-    found = {path.name: json.loads((path / "summary.json").read_text()) for path in out.iterdir()}
+    shown, folders = whole
+    found = {path.name: json.loads((path / "summary.json").read_text()) for path in folders}
     assert [found[name]["acceleration_net"] for name in ("a", "b")] == [[1.538], [1.5]]
     assert [found[name]["coils"] for name in ("a", "b")] == [[6], [5]]
     assert found["a"]["acceleration"] == 2
@@ -77,7 +119,7 @@ def test_the_summary_tells_how_the_scan_was_sampled(whole):
 
 
 def test_the_page_shows_pictures_files_and_numbers(whole):
-    for out in whole[1].iterdir():
+    for out in whole[1]:
         page = (out / "report.html").read_text()
         assert page.count("data:image/png") == 1
         assert "not for diagnosis" in page
@@ -89,7 +131,7 @@ def test_the_page_shows_pictures_files_and_numbers(whole):
 def test_a_format_that_is_not_known_is_refused_before_any_work(folder, tmp_path):
     shown = reconstruct(next(iter(sorted(folder.glob("*.npy")))), "--out", tmp_path / "r", "--write", "png")
     assert shown.exit_code == 1
-    assert "--write png: write nifti, dicom, cfl" in shown.output
+    assert "--write png: there is no such format; give nifti, dicom, cfl" in shown.output
     assert not (tmp_path / "r").exists()
 
 
