@@ -35,7 +35,7 @@ from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
 from .rejections import Rejections, reasons_told
-from .same_recipe import is_same, refuse_another
+from .same_recipe import is_same, refuse_another, told_of_sources
 from .summary import lacking, summarise, versions_of
 
 
@@ -119,11 +119,12 @@ def _build(recipe: Recipe, plan: Plan | None, out: str | Place, cluster: Cluster
         with claimed(place) as (folder, check):
             before = _hash_of(folder)
             status, corpus = _begin(recipe, plan, place, folder)
+            told = told_of_sources(recipe, corpus.plan, listed=status == "built") if plan is None else []
             if status == "already there":
                 remove_traces(folder)
-                return _already_there(place)
+                return _already_there(place, told)
             made = _finish(corpus, cluster, check)
-            notes = recipe.source.notes() if isinstance(recipe.source, ScansSpec) and plan is None else []
+            notes = [*told, *(recipe.source.notes() if isinstance(recipe.source, ScansSpec) and plan is None else [])]
             return replace(made, status=status, hash_before=before, notes=(*notes, *made.notes))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -253,11 +254,11 @@ def _run(corpus: UnfinishedCorpus, missing: list[Task], spec: ClusterSpec, meter
     return made
 
 
-def _already_there(out: Place) -> Built:
+def _already_there(out: Place, told: list[str]) -> Built:
     corpus = open_corpus(out)
     summary = corpus.attributes["summary"]
     net = summary["numbers"]["acceleration_net"]["mean"]
-    notes = tuple(corpus.plan.older_stages)
+    notes = (*told, *corpus.plan.older_stages)
     counts = summary["pairs"], len(summary["rejected"]), 0, 0.0, 0.0
     return Built(str(out), corpus.content_hash, *counts, net, "already there", notes)
 

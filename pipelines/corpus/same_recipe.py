@@ -6,6 +6,7 @@ from synth.corpus.check import CorpusCheck
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.settings.spec import differing_keys
+from synth.sources.scan_slices import ScanItem, ScansSpec
 from synth.storage.place import Place
 
 from ..errors import CorpusExistsError
@@ -48,3 +49,35 @@ def refuse_another(recipe: Recipe, stored: Plan, where: Place, plan: Plan | None
         f"{where} was made from another recipe (differs in {changed}); nothing was changed: "
         "choose another --out, or move the old corpus away"
     )
+
+
+def told_of_sources(recipe: Recipe, stored: Plan, *, listed: bool) -> list[str]:
+    """What a build tells of its sources: how many pairs each makes, and how many it does not use.
+
+    With `listed`, the source's list was made now. A corpus that was begun before keeps its list; where its source
+    cannot be listed any more, nothing is told of it, as a finished corpus does not need it.
+    """
+    told = []
+    if len(stored) > len(stored.files):
+        share = f"{len(stored) / len(stored.files):.3g}"
+        told = [f"{len(stored)} pairs are of {len(stored.files)} sources, {share} of each, which share its content"]
+    try:
+        added = [] if listed else _added(recipe, stored)
+    except (OSError, ValueError):
+        return told
+    if added:
+        told += [
+            f"{len(added)} of the sources that are there now, such as {added[0]}, are not in this corpus, whose list "
+            "was made before; build under another name to use them"
+        ]
+    return told
+
+
+def _added(recipe: Recipe, stored: Plan) -> list[str]:
+    """Items of the source that a plan does not know; scans are opened only where there is one of a new name."""
+    if isinstance(recipe.source, ScansSpec):
+        known = {ScanItem.parse(item).file for item in stored.files}
+        if known.issuperset(recipe.source.list_scans()):
+            return []
+    known = set(stored.files)
+    return [item for item in recipe.source.list_files() if item not in known]

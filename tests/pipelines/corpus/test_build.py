@@ -98,6 +98,30 @@ def test_replay_notices_a_changed_source(photos, tmp_path):
     assert any("photo0.png has changed" in p for p in found.problems)
 
 
+def test_sources_that_make_several_pairs_are_told(photos, tmp_path):
+    made = parse_recipe(recipe_data(photos, pairs=15), "t")
+    told = "15 pairs are of 6 sources, 2.5 of each, which share its content"
+    for _ in range(2):
+        assert told in build(made, tmp_path / "c.zarr", SYNC).notes
+    one_each = parse_recipe(recipe_data(photos, pairs=6), "t")
+    assert not [note for note in build(one_each, tmp_path / "d.zarr", SYNC).notes if "share its content" in note]
+
+
+def test_scans_that_were_added_are_told(scans, tmp_path):
+    """A scan that holds nothing new to use, since it is unreadable, is not told as one."""
+    folder = shutil.copytree(scans, tmp_path / "s")
+    source = {"kind": "scans", "path": str(folder)}
+    sampling = {"kind": "regular", "acceleration": 2, "reference_lines": 24}
+    data = {"name": "s", "source": source, "target": {"fit": "native"}, "coils": {"kind": "espirit"}}
+    made = parse_recipe({**data, "noise": {"kind": "none"}, "sampling": sampling}, "s")
+    build(made, tmp_path / "c.zarr", SYNC)
+    (folder / "broken.npy").write_bytes(b"no array")
+    assert build(made, tmp_path / "c.zarr", SYNC).notes == ()
+    shutil.copy(folder / "b.npy", folder / "c.npy")
+    (told,) = build(made, tmp_path / "c.zarr", SYNC).notes
+    assert "1 of the sources that are there now, such as c.npy#0" in told
+
+
 def test_rejections_are_recorded_and_leave_holes(photos, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "photos")
     (folder / "aaa.png").write_bytes(b"no image")
@@ -145,7 +169,9 @@ def test_a_new_file_in_the_folder_shifts_nothing(photos, tmp_path):
     made = parse_recipe(recipe_data(folder, pairs=None), "t")
     build(made, tmp_path / "c.zarr", SYNC)
     shutil.copy(photos / "photo1.png", folder / "aaa.png")
-    assert build(made, tmp_path / "c.zarr", SYNC).status == "already there"
+    again = build(made, tmp_path / "c.zarr", SYNC)
+    assert again.status == "already there"
+    assert again.notes[0].startswith("1 of the sources that are there now, such as aaa.png, are not in this corpus")
 
 
 def test_a_source_that_changed_is_not_mended_in(photos, tmp_path):
