@@ -46,13 +46,13 @@ def calibrate_command(
     if as_json:
         print_json(found.as_dict())
         return
-    profile = found.profile
-    interval = "" if math.isnan(profile.uncertainty) else f" ± {100 * profile.uncertainty:.2g} %"
+    profile, doubts = found.profile, [*found.notes, *found.profile.notes]
+    interval = _interval(profile.uncertainty, bool(doubts))
     say(
         f"{out}: {profile.coils} coils, sigma {profile.rms_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
     )
-    for note in (*found.notes, *profile.notes):
+    for note in doubts:
         say(f"note: {note}")
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
@@ -60,6 +60,13 @@ def calibrate_command(
             say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
     for file in written:
         say(str(file))
+
+
+def _interval(uncertainty: float, is_doubtful: bool) -> str:
+    """A relative interval of 95 % as text; none where it is not known."""
+    if math.isnan(uncertainty):
+        return ""
+    return f" ± {100 * uncertainty:.2g} %" + " unless a note below says more" * is_doubtful
 
 
 def coils_command(

@@ -31,7 +31,7 @@ from synth.corpus.sources import file_of, slice_of
 from synth.errors import FathomError
 from synth.process import keep_memory
 from synth.storage.place import Place
-from synth.storage.results import claim
+from synth.storage.results import claim, refuse_other_results
 from synth.storage.whole import write_whole
 
 from ..display.csv_table import write_table
@@ -83,7 +83,8 @@ def evaluate(
     keep_memory()
     pairs = PairDataset(corpus)
     without = None if probes.without is None else PairDataset(probes.without)
-    claim(out, _command_of(models, pairs, without, probes))
+    command = _command_of(models, pairs, without, probes)
+    refuse_other_results(out, command)
     if without is not None:
         refuse_other_pairs(pairs, without)
     tested: list[Tested] = []
@@ -103,6 +104,7 @@ def evaluate(
         "differences": {t.name: differences(first.rows, t.rows) for t in others},
         **({"failed": failed} if failed else {}),
     }
+    claim(out, command)
     write_table([{"model": t.name, **row} for t in tested for row in t.rows], out / "rows.csv")
     _draw(tested, pairs, out / "images.png")
     if probes.replicas:
@@ -117,7 +119,8 @@ def _command_of(
 ) -> dict[str, Any]:
     """What decides the results of a test."""
     return {
-        "models": {label: _identity_or_none(name) for label, name in models.items()},
+        "models": list(models),
+        "model_identities": [_identity_or_none(name) for name in models.values()],
         "corpus": pairs.content_hash,
         "without": None if without is None else without.content_hash,
         "disturbance": probes.disturbance.model_dump(mode="json"),

@@ -25,7 +25,7 @@ from synth.scans.open import open_scan
 from synth.scans.scan import Scan
 from synth.sources.scan_slices import is_scan
 from synth.storage.listing import files_below
-from synth.storage.results import COMMAND, claim
+from synth.storage.results import COMMAND, claim, refuse_other_results
 from synth.storage.whole import read_document, write_whole
 from synth.writers.cfl import write_images
 from synth.writers.image_files import write_dicom, write_nifti
@@ -88,7 +88,8 @@ def reconstruct(
     network, card = model_named(model, device)
     scan = _scan_of_images(path, variable, axes)
     command = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
-    claim(out, {**command, "scan": path.name, "sha256": scan.sha256})
+    command |= {"scan": path.name, "sha256": scan.sha256}
+    refuse_other_results(out, command)
     if all((out / name).exists() for name in (PAGE, *(WRITE[form] for form in write))):
         return {**json.loads(read_document(out / "summary.json")), "there": True}
     profile, notes = noise_of(scan)
@@ -109,6 +110,7 @@ def reconstruct(
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows, **_sampled(how, numbers)}
     summary["notes"] = [*scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
+    claim(out, command)
     summary |= _write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
     _write_images(np.stack(images), out, write, model, scan.field_of_view_mm)

@@ -20,7 +20,7 @@ class MetricsLog:
     Without a folder nothing is written: only one of several processes keeps the record. With `tensorboard`, the same
     numbers go to TensorBoard, too; raises ValueError if it is not installed.
 
-    An object in a store cannot grow: there, `flush` writes all lines anew.
+    Each line is in the file when it is written. An object in a store cannot grow: there, `flush` writes all lines anew.
     """
 
     def __init__(self, folder: Place | None, resumed: int, *, tensorboard: bool = False) -> None:
@@ -37,7 +37,7 @@ class MetricsLog:
         kept = "".join(json.dumps(line) + "\n" for line in lines_of(path) if line["step"] <= resumed)
         write_whole(path, kept.encode())
         if isinstance(path, Path):
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("a", buffering=1, encoding="utf-8")  # each line is there to be read at once
         else:
             self._file = io.StringIO()
             self._file.write(kept)

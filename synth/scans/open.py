@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ScanError
 from ..storage.place import local_path
 from .centring import centring_notes
-from .readers import reader_of
+from .readers import READERS, reader_of
 from .scan import LEAST_SIDE, Choice, Scan, short
 
 MAX_SLICE_BYTES = 4 * 2**30
@@ -51,7 +51,8 @@ def open_scan(
     """
     path = local_path(path)
     if not path.is_file():
-        raise ScanError(f"{path}: is not a file; give a scan")
+        longer = [path.name + suffix for suffix in READERS if path.with_name(path.name + suffix).is_file()]
+        raise ScanError(f"{path}: is not a file; " + (f"did you mean {longer[0]}?" if longer else "give a scan"))
     read = reader_of(path)
     try:
         scan = read(path, Choice(variable, axes, shape))

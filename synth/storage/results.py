@@ -9,32 +9,41 @@ from typing import Any
 from .whole import read_document, write_whole
 
 COMMAND = "command.json"
+DIGITS = 12  # of a sha256 that is told
 
 
 def claim(out: Path, command: dict[str, Any]) -> None:
-    """Let a command write its results into a folder: a new one, an empty one, or one that the same command wrote.
+    """Make a folder that of a command's results, before the first of them is written.
 
     `command` is all that decides the results, in values that JSON can hold; it is kept in the folder as
     ``command.json``. A command that was stopped thus goes on, and no command replaces the results of another. Raises
-    ValueError where the folder holds those of another command, or files that none has claimed.
+    ValueError as `refuse_other_results` does.
     """
-    kept = out / COMMAND
+    refuse_other_results(out, command)
+    write_whole(out / COMMAND, (json.dumps(command, indent=2) + "\n").encode())
+
+
+def refuse_other_results(out: Path, command: dict[str, Any]) -> None:
+    """Raise ValueError where a folder holds the results of another command, or files that no command claimed."""
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if not there - {COMMAND}:  # a command that was refused may have left its own
-        write_whole(kept, (json.dumps(command, indent=2) + "\n").encode())
+    if not there - {COMMAND} and not out.is_file():
         return
     if COMMAND not in there:
         raise ValueError(f"{out} holds other files; choose another --out")
     try:
-        earlier = json.loads(read_document(kept))
+        earlier = json.loads(read_document(out / COMMAND))
     except ValueError as error:
-        raise ValueError(f"{kept} is damaged ({error}); choose another --out") from None
-    now = json.loads(json.dumps(command))
-    if earlier == now:
-        return
-    theirs = earlier if isinstance(earlier, dict) else {}
-    name = next(key for key in [*now, *theirs] if now.get(key) != theirs.get(key))
-    raise ValueError(
-        f"{out} holds the results of another command: its {name} was {theirs.get(name, 'not given')}, and is "
-        f"{now.get(name, 'not given')} here; choose another --out"
-    )
+        raise ValueError(f"{out / COMMAND} is damaged ({error}); choose another --out") from None
+    was, now = earlier if isinstance(earlier, dict) else {}, json.loads(json.dumps(command))
+    if was != now:
+        name = next(key for key in [*now, *was] if now.get(key) != was.get(key))
+        raise ValueError(
+            f"{out} holds the results of another command, in which {name} is {_told(was.get(name))}, and not "
+            f"{_told(now.get(name))}; choose another --out"
+        )
+
+
+def _told(value: Any) -> str:
+    """A value as text; the first digits of a sha256 are enough."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text[:DIGITS] if len(text) == 64 else text

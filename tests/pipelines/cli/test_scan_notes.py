@@ -56,6 +56,16 @@ def test_calibrate_coils_build_and_reconstruct_tell_the_same_of_a_scan(scans, tm
         assert found.startswith(told if alone else f"a.npy and 1 more: {told}")
 
 
+def test_an_interval_stands_beside_a_doubt(scans, tmp_path):
+    """The interval is that of a number of samples; a note may say that sigma is not what it seems."""
+    for name, shift in (("clear", 0), ("doubtful", 11)):
+        np.save(tmp_path / f"{name}.npy", np.roll(np.load(scans / "a.npy"), shift, 3))
+        words = ["calibrate", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / f"{name}.json")]
+        told = CliRunner().invoke(app, [*words, "--axes", "slice coil y x"]).output
+        assert " ± " in told
+        assert ("unless a note below says more" in told) is ("note: " in told) is (shift > 0)
+
+
 @pytest.mark.parametrize("command", ["calibrate", "coils", "build", "build all"])
 def test_a_refusal_tells_it_too(rng, tmp_path, command):
     path, recipe = tmp_path / "a.npy", tmp_path / "r.toml"

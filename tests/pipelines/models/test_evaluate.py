@@ -141,7 +141,7 @@ def test_the_command_compares_models(trained, corpus, photos, tmp_path):
     before = (out / "rows.csv").read_bytes()
     refused = run(app, ["test", "zero-filled", str(corpus), "--out", str(out)])
     assert refused.exit_code == 1
-    assert "holds the results of another command: its models was" in refused.output
+    assert "holds the results of another command, in which models is" in refused.output
     assert (out / "rows.csv").read_bytes() == before
 
 
@@ -232,11 +232,11 @@ def test_a_scan_is_reconstructed(trained, tmp_path):
         assert (out / "images.png").exists()
     again = ["reconstruct", "regularised-sense:8", str(scan), "--out", str(out), "--acceleration"]
     refused = run(app, [*again, "3"])
-    assert "holds the results of another command: its acceleration was 2, and is 3 here" in refused.output
+    assert "holds the results of another command, in which acceleration is 2, and not 3" in refused.output
     assert refused.exit_code == 1
     assert "there already" in run(app, [*again, "2"]).output
     write_scan(scan, sigma=0.003)
-    assert "its sha256 was" in run(app, [*again, "2"]).output
+    assert "in which sha256 is" in run(app, [*again, "2"]).output
     (out / "command.json").unlink()
     assert "holds other files" in run(app, [*again, "2"]).output
     assert found["regularised-sense:8"] > found["zero-filled"] + 1
@@ -254,7 +254,7 @@ def test_a_scan_gets_a_noise_map(tmp_path):
     assert maps.shape == (2, 1, 64, 56)
     assert np.median(maps[0]) == pytest.approx(1, rel=0.02)
     assert (out / "noise_map.png").exists()
-    assert "its noise_map_probes was 9, and is 0 here" in run(app, words).output
+    assert "in which noise_map_probes is 9, and not 0" in run(app, words).output
 
 
 def test_a_scan_that_is_undersampled_already(tmp_path):

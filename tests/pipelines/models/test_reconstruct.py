@@ -65,7 +65,7 @@ def test_a_folder_does_not_take_what_is_of_another_command(folder, whole, tmp_pa
     out = whole[1][0].parent
     shown = reconstruct(folder, "--out", out, "--acceleration", 3)
     assert shown.exit_code == 1
-    assert f"{out} holds the results of another command: its acceleration was 2, and is 3 here" in shown.output
+    assert f"{out} holds the results of another command, in which acceleration is 2, and not 3" in shown.output
     (tmp_path / "mine.txt").write_text("mine")
     assert f"{tmp_path} holds other files" in reconstruct(folder, "--out", tmp_path).output
 

@@ -99,9 +99,9 @@ def test_the_test_command_maps_noise(photos, tmp_path):
     metrics = json.loads(made.output.strip().splitlines()[-1])["models"]["zero-filled"]["metrics"]
     assert {"noise_sd", "noise_sd_magnitude", "noise_sd_error", "null_share", "halves_agreement"} <= metrics.keys()
     assert (out / "noise_map.png").exists()
-    again = CliRunner().invoke(app, words)
+    again = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "without")])
     assert "noise_sd" not in again.output
-    assert not (out / "noise_map.png").exists()
+    assert not (tmp_path / "without" / "noise_map.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from recon.training.check import check_training
 from recon.training.checkpoint import load_tensors
 from recon.training.loop import train
 from recon.training.losses import loss_of
-from recon.training.metrics_log import lines_of
+from recon.training.metrics_log import MetricsLog, lines_of
 from recon.training.model_files import load_model
 from recon.training.settings import load_training
 from synth.errors import SettingsError
@@ -392,3 +392,11 @@ def test_a_noise_aware_network_is_not_trained_on_pairs_of_unknown_noise(photos, 
     with pytest.raises(TrainingError, match=r"pair 0: its sigma is 0 or not known \(4 of 4 pairs\)"):
         train(settings(tmp_path / "a.zarr", "shrinking"), tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_step_can_be_read_at_once(tmp_path):
+    """A line is in the file before the next checkpoint, so that a training can be watched."""
+    with MetricsLog(tmp_path, 0) as journal:
+        for step in (1, 2):
+            journal.write(step, loss=0.5)
+            assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl")] == list(range(1, step + 1))

@@ -81,7 +81,8 @@ def test_what_is_no_scan(tmp_path, kspace):
     scipy.io.savemat(tmp_path / "three.mat", {n: np.ones((20, 20)) * 1j + np.arange(20) for n in "pqr"})
     refused(tmp_path / "three.mat", "['p', 'q', 'r']", "name one as variable")
     refused(tmp_path / "three.mat", "do not fit", variable="p", axes="y x coil")
-    refused(tmp_path, "is not a file")
+    refused(tmp_path, "is not a file; give a scan")
+    refused(tmp_path / "zero", "is not a file; did you mean zero.npy?")
 
 
 @pytest.mark.parametrize(
