@@ -25,6 +25,10 @@ def train_command(
     model: Annotated[
         str | None, typer.Option(help="Train your own network in place of [model]: FILE.py:FACTORY. Runs that file.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Begin with the weights of a network of `fathom models`, or of a training's folder."),
+    ] = None,
     device: Device = None,
     dry_run: Annotated[
         bool,
@@ -39,11 +43,13 @@ def train_command(
     from recon.training.settings import load_training
 
     from ..display.progress import steps_shown
-    from ..models.named_models import runs_code
+    from ..models.named_models import runs_code, trained
     from ..ready.names import named_training
 
     with kindly():
         settings = load_training(named_training(training), changes or ())
+        if begun := start or settings.start:
+            settings = settings.model_copy(update={"start": str(trained(begun))})
         say_notes(runs_code([model] if model else []))
         own = load_own(model, seed=settings.seed) if model else None
         if dry_run:

@@ -32,7 +32,7 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
         if hasattr(own.made, "eval"):
             own.made.eval()
         return own, {"name": name.partition(",")[0], "model": own.card}
-    return load_model(_trained(name), local_device(device))
+    return load_model(trained(name), local_device(device))
 
 
 def identity_of(name: str) -> str:
@@ -42,11 +42,11 @@ def identity_of(name: str) -> str:
     """
     if named_baseline(name) is not None:
         return name
-    return own_identity(name) if is_own(name) else sha256_of_file(weights_file(_trained(name)))
+    return own_identity(name) if is_own(name) else sha256_of_file(weights_file(trained(name)))
 
 
-def _trained(name: str) -> Place:
-    """The folder or file of a trained network; raises CheckpointError with the known names."""
+def trained(name: str) -> Place:
+    """The folder or file of a trained network, by its place or by its name; raises CheckpointError with the names."""
     ready = ready_networks()
     if place_of(name).exists():
         return place_of(name)

@@ -137,7 +137,8 @@ class Training(Spec):
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the first weights, and of the order of batches")
     start: str | None = Field(
         default=None,
-        description="folder of a training, or a weights file, whose weights this training begins with (fine-tuning)",
+        description="folder of a training, weights file, or on the command line a network's name, whose weights this "
+        "training begins with (fine-tuning)",
     )
     data: DataSpec = Field(description="corpora to train on, and corpora for validation")
     model: ModelSpec | None = Field(

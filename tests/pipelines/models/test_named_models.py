@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from trainings import settings
+from trainings import settings, written
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
@@ -12,6 +12,7 @@ from pipelines.ready import names
 from recon.data.datasets import PairDataset
 from recon.errors import CheckpointError
 from recon.training.loop import train
+from recon.training.model_files import load_model
 
 
 @pytest.fixture
@@ -41,3 +42,19 @@ def test_networks_are_listed_with_what_they_are_for(networks):
     assert "for research and not for diagnosis" in shown.output
     card = json.loads((networks / "small-1" / "model.json").read_text())
     assert f"variational, {card['parameters']:,} parameters" in shown.output
+
+
+def test_a_training_starts_from_a_network_of_the_package(networks, corpus, tmp_path):
+    """By its name as by its folder, to the same bits; the card tells what the first network was trained on."""
+    file, made = written(tmp_path, corpus, "steps = 1"), []
+    for start in ("small-1", str(networks / "small-1")):
+        out = tmp_path / f"tuned{len(made)}"
+        words = ["train", str(file), "--out", str(out), "--start", start, "--device", "cpu"]
+        shown = CliRunner().invoke(app, words)
+        assert shown.exit_code == 0, shown.output
+        made.append(load_model(out))
+    assert all(torch.equal(a, b) for a, b in zip(*(m[0].state_dict().values() for m in made), strict=True))
+    (first,) = made[0][1]["started_from"]
+    assert first["content_hash"] == PairDataset(corpus).content_hash
+    refused = CliRunner().invoke(app, [*words[:-3], "nothing"])
+    assert "no such folder, and no network" in refused.output
