@@ -46,7 +46,7 @@ def make(stage: Stage, out: Path, needs: dict[str, Path], device: str | None) ->
             build(stage.settings, out, ClusterSpec("sync"))
         elif isinstance(stage.settings, Training):
             corpora = tuple(str(path) for name, path in needs.items() if name.startswith("build/"))
-            start = next((str(path) for name, path in needs.items() if name.startswith("train/")), None)
+            start = next((str(path) for name, path in needs.items() if name.startswith("train/")), stage.settings.start)
             settings = stage.settings.model_copy(update={"data": DataSpec(corpora=corpora), "start": start})
             with steps_shown(f"{stage.model}, seed {stage.seed}") as tell:
                 card = train(settings, out, device=device, tell=tell)

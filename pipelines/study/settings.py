@@ -15,7 +15,7 @@ from synth.errors import SettingsError
 from synth.settings.spec import Spec
 from synth.settings.toml import parse_settings, read_toml
 
-from ..ready.names import named_study
+from ..ready.names import named_study, ready_networks
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
 
@@ -60,12 +60,15 @@ class CorpusSpec(Spec):
 class TrainingSpec(Spec):
     """A training, by the name of a ready one or by its path, on corpora of the study.
 
-    `start` names another training of the study; each seed starts from the weights of the same seed.
+    `start` names another training of the study, where each seed starts from the weights of the same seed; or a network
+    of the package, from which all seeds start.
     """
 
     training: str = Field(description="name of a ready training, or path of one")
     corpora: tuple[str, ...] = Field(min_length=1, description="corpora of this study to train on")
-    start: str | None = Field(default=None, description="training of this study to start from, seed by seed")
+    start: str | None = Field(
+        default=None, description="training of this study to start from, seed by seed, or a network of the package"
+    )
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1, description="one network is trained for each")
     set: Changes = Field(default=(), description="changes to the training, as after --set")
 
@@ -74,7 +77,7 @@ class TestsSpec(Spec):
     """Every model (a training of the study, or a baseline such as ``cg-sense:8``) on every corpus."""
 
     models: tuple[str, ...] = Field(
-        min_length=1, description="trainings of this study, and baselines such as 'cg-sense:8'"
+        min_length=1, description="trainings of this study, networks of the package, and baselines such as 'cg-sense:8'"
     )
     corpora: tuple[str, ...] = Field(min_length=1, description="corpora of this study to test on")
 
@@ -187,11 +190,11 @@ class Study(Spec):
         for name, training in self.trainings.items():
             self._known(f"trainings.{name}.corpora", training.corpora, self.corpora)
             if training.start is not None:
-                self._known(f"trainings.{name}.start", [training.start], self.trainings)
+                self._known(f"trainings.{name}.start", [training.start], [*self.trainings, *ready_networks()])
                 self._no_cycle(name)
         self._known("tests.corpora", self.tests.corpora, self.corpora)
         trained = [name for name in self.tests.models if named_baseline(name) is None]
-        self._known("tests.models", trained, self.trainings)
+        self._known("tests.models", trained, [*self.trainings, *ready_networks()])
         for scale, how in self.scales.items():
             self._known(f"scales.{scale}.tested_on", how.tested_on, self.tests.corpora)
         for k, expected in enumerate(self.expected):
@@ -225,7 +228,7 @@ class Study(Spec):
             if at in seen:
                 raise ValueError(f"trainings.{name}.start: {' <- '.join([*seen, at])} is a circle")
             seen.append(at)
-            at = self.trainings[at].start if at in self.trainings else None
+            at = self.trainings[at].start if at in self.trainings else None  # a network of the package ends it
 
 
 def load_study(path: Path) -> Study:

@@ -11,13 +11,13 @@ from typing import Literal
 
 from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.rows import same_but_for_lesions
-from recon.training.own_model import is_own, own_identity
 from recon.training.settings import Training, load_training
 from synth.errors import SettingsError
 from synth.recipe import Recipe, load_recipe
 from synth.settings.toml import within
 
-from ..ready.names import named_recipe, named_training
+from ..models.named_models import identity_of
+from ..ready.names import named_recipe, named_training, ready_networks
 from .settings import CorpusSpec, ScaleSpec, Study, TrainingSpec
 
 METRICS_VERSION = "4"  # raise it when the numbers in rows change: tests are made again, networks are not
@@ -104,7 +104,7 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
     seed = stages[source].seed if trained else ""
     name = f"test/{model}{'/' + seed if seed else ''}/on/{corpus}"
     replicas = f"{spec.replicas}, {NOISE_VERSION}" if spec.replicas else "0"
-    what = own_identity(source) if is_own(source) else source
+    what = source if trained else identity_of(source)
     wrong = [] if spec.disturbance == UNDISTURBED else [spec.disturbance.model_dump_json()]
     maps = [f"noise map {spec.noise_map}"] if spec.noise_map else []
     key = _hash(METRICS_VERSION, what, replicas, *(stages[n].key for n in needs), *wrong, *maps)
@@ -113,28 +113,37 @@ def _add_test(stages: dict[str, Stage], model: str, source: str, corpus: str, sp
 
 
 def _add_training(stages: dict[str, Stage], name: str, spec: TrainingSpec, how: ScaleSpec) -> None:
+    trained = any(stage.kind == "train" and stage.model == spec.start for stage in stages.values())
     for seed in spec.seeds[: how.seeds]:
         needs = [f"build/{corpus}" for corpus in spec.corpora]
-        if spec.start is not None:
+        if trained:
             started = f"train/{spec.start}/{seed}"
             if started not in stages:
                 raise SettingsError(f"trainings.{name}: {spec.start}, which it starts from, has no seed {seed}; add it")
             needs.append(started)
         with within(f"trainings.{name}"):
-            changes = [*spec.set, *how.trainings, f"seed={seed}"]
-            settings = load_training(named_training(spec.training), changes)
-            if settings.model is None:
-                raise SettingsError("a study's training needs [model]; describe the network there")
-            more = settings.data.validation or settings.data.redraw
-            if settings.start or more or any(change.startswith("data.") for change in changes):
-                raise SettingsError(
-                    "a study gives data and start itself, and uses no validation and no redraw; take data, start, "
-                    "data.validation and data.redraw out of the training and its changes"
-                )
+            settings = _settings_of(spec, [*spec.set, *how.trainings, f"seed={seed}"])
         fixed = settings.model_dump_json(exclude={"data": True, "start": True, "training": {"checkpoint_seconds"}})
-        key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs))
+        begun = [identity_of(spec.start)] if spec.start and not trained else []
+        if begun:
+            settings = settings.model_copy(update={"start": str(ready_networks()[str(spec.start)])})
+        key = _hash(fixed, *settings.revisions, *(stages[n].key for n in needs), *begun)
         stage = f"train/{name}/{seed}"
         stages[stage] = Stage("train", stage, key, tuple(needs), settings, name, str(seed))
+
+
+def _settings_of(spec: TrainingSpec, changes: list[str]) -> Training:
+    """A training's settings, without what a study gives itself; raises SettingsError."""
+    settings = load_training(named_training(spec.training), changes)
+    if settings.model is None:
+        raise SettingsError("a study's training needs [model]; describe the network there")
+    more = settings.data.validation or settings.data.redraw
+    if settings.start or more or any(change.startswith("data.") for change in changes):
+        raise SettingsError(
+            "a study gives data and start itself, and uses no validation and no redraw; take data, start, "
+            "data.validation and data.redraw out of the training and its changes"
+        )
+    return settings
 
 
 def _hash(*parts: str) -> str:
