@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from recon.data.packed_batch import Batch, image_shape
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.metrics import Image, over_sets, slice_metrics
-from recon.evaluation.noise_map import NoiseMap, noise_map
 from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
@@ -26,33 +24,16 @@ from synth.scans.scan import Scan
 from synth.sources.scan_slices import is_scan
 from synth.storage.listing import files_below
 from synth.storage.results import COMMAND, claim, refuse_other_results
-from synth.storage.whole import read_document, write_whole
-from synth.writers.cfl import write_images
-from synth.writers.image_files import write_dicom, write_nifti
+from synth.storage.whole import read_document
 
-from ..display.html_page import page
-from ..display.image_panels import WINDOW_SAID, Line, Panel, draw_rows, panels_of, white_of
+from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
 from .named_models import identity_of, model_named
+from .reconstruction_files import PAGE, WRITE, noise_of_slice, write_noise, write_result, write_summary
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 USE = "research; not for diagnosis"
-WRITE = {"nifti": "images.nii", "dicom": "dicom", "cfl": "images.cfl"}  # what may be written beside images.npy
-PAGE = "report.html"
-FILES = {
-    "images.npy": "complex images [slice y x], or [slice set y x] with several map sets",
-    "images.png": "the picture above",
-    "images.nii": "magnitudes as NIfTI [x y slice]",
-    "dicom": "magnitudes as DICOM, a secondary capture of each slice",
-    "images.cfl": "complex images for BART [y x 1 1 set 1 1 1 1 1 1 1 1 slice]",
-    "images.hdr": "their sizes",
-    "noise_map.npy": "standard deviation [part slice y x] of the noise: of its parts, and of the magnitude",
-    "noise_map.png": "its picture",
-    "summary.json": "all of this page, for programs",
-    COMMAND: "what decides these results: the same command may write them again, no other",
-    PAGE: "this page",
-}
 
 
 def reconstruct(
@@ -80,9 +61,10 @@ def reconstruct(
     left; the image of a slice without a signal in them is 0. After retrospective undersampling, images are compared
     with images from all lines, whose coils are combined with the same maps.
 
-    With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x] and ``noise_map.png``: the local standard
-    deviation of the images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`). Raises
-    ScanError for these where the scan's noise cannot be learnt, or where a slice has no signal.
+    With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x], the local standard deviation of the
+    images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`), ``g_map.npy`` [slice y x],
+    and ``noise_map.png``. Raises ScanError for these where the scan's noise cannot be learnt, or where a slice has no
+    signal.
     """
     _refuse_unknown_formats(write)
     network, card = model_named(model, device)
@@ -102,7 +84,7 @@ def reconstruct(
         numbers.append(numbers_of(batch, image))
         if probes:
             _refuse_empty(batch, f"{path}, slice {number}", limits)
-            maps.append(noise_map(network, batch, probes))
+            maps.append(noise_of_slice(network, batch, probes))
         row = _compared(number, image, reference)
         rows += row
         if number in shown:
@@ -111,10 +93,10 @@ def reconstruct(
     summary["notes"] = [*scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     claim(out, command)
-    summary |= _write_noise(maps, sorted(shown), out)
+    summary |= write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
-    _write_images(np.stack(images), out, write, model, scan.field_of_view_mm)
-    _write_summary(summary, out)
+    write_result(np.stack(images), out, write, model, scan.field_of_view_mm)
+    write_summary(summary, out)
     return summary
 
 
@@ -139,32 +121,6 @@ def _refuse_unknown_formats(write: Sequence[str]) -> None:
     for name in write:
         if name not in WRITE:
             raise ValueError(f"--write {name}: there is no such format; give {', '.join(WRITE)}")
-
-
-def _write_images(
-    images: Image, out: Path, write: Sequence[str], model: str, field_of_view_mm: tuple[float, float] | None
-) -> None:
-    _write_array(images, out / "images.npy")
-    magnitude = np.stack([np.abs(over_sets(image)) for image in images]).astype(np.float32)
-    if "nifti" in write:
-        write_nifti(magnitude, out / "images.nii", field_of_view_mm)
-    if "dicom" in write:
-        write_dicom(magnitude, out / "dicom", model, field_of_view_mm)
-    if "cfl" in write:
-        write_images(out / "images", images)
-
-
-def _write_summary(summary: dict[str, Any], out: Path) -> None:
-    write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    captions = {
-        "images.png": "Slices of the scan. " + WINDOW_SAID + ".",
-        "noise_map.png": "Standard deviation of the noise in the image, in its unit.",
-    }
-    pictures = [(text, (out / name).read_bytes()) for name, text in captions.items() if (out / name).exists()]
-    files = [
-        (name, what) for name, what in FILES.items() if name == PAGE or (out / name).exists()
-    ]  # it is written last
-    write_whole(out / PAGE, page("reconstruction.html", pictures, files=files, **summary))
 
 
 def command_of(
@@ -266,21 +222,3 @@ def _panels(title: str, image: Image, reference: Image | None, rows: list[dict[s
         return panels_of(over_sets(reference), {title: over_sets(image)})
     magnitude = np.abs(over_sets(image))
     return [[Panel(title, magnitude, white_of(magnitude))]]
-
-
-def _write_noise(maps: list[NoiseMap], shown: list[int], out: Path) -> dict[str, Any]:
-    """Write the maps; return what the summary says of them."""
-    if not maps:
-        return {}
-    _write_array(np.stack([[m.spread[0] for m in maps], [m.magnitude[0] for m in maps]]), out / "noise_map.npy")
-    top = float(np.quantile([m.spread for m in maps], 0.99))
-    panels = [Panel(f"noise SD of slice {k}", maps[k].spread[0], top, bar=f"{top:.2g}") for k in shown]
-    draw_rows([panels], out / "noise_map.png")
-    numbers = [{"error": float(m.error[0]), "deviation": float(m.deviation[0]), "derivative": m.how} for m in maps]
-    return {"noise_map": numbers}
-
-
-def _write_array(array: np.ndarray, path: Path) -> None:
-    data = io.BytesIO()
-    np.save(data, array, allow_pickle=False)
-    write_whole(path, data.getvalue())

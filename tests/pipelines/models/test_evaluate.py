@@ -254,6 +254,9 @@ def test_a_scan_gets_a_noise_map(tmp_path):
     assert maps.shape == (2, 1, 64, 56)
     assert np.median(maps[0]) == pytest.approx(1, rel=0.02)
     assert (out / "noise_map.png").exists()
+    g = np.load(out / "g_map.npy")
+    assert g.shape == (1, 64, 56)
+    assert np.median(g[g > 0]) == pytest.approx(1, rel=0.02)  # all lines are there
     assert "in which noise_map_probes is 9, and not 0" in run(app, words).output
 
 
