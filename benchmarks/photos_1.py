@@ -36,7 +36,7 @@ SCANS = {  # file, slices
     "brain_8ch_bart": ("brain_8ch_bart/full.cfl", (0,)),
     "brain_mprage_4ch": ("brain_mprage_4ch/MPRAGE_multi_channel.mat", (0,)),
     "brain_prescan_16ch": ("brain_prescan_16ch/preScanRefData.npy", (0,)),
-    "head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", (8, 16, 24)),
+    "head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(2, 32, 4))),
     "phantom_gre_siemens": ("phantom_gre_siemens/gre.dat", (0,)),
     "brain_t2_1ch, simulated": ("brain_t2_1ch/T2_single_channel.mat", (0,)),
 }
