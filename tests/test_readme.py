@@ -15,6 +15,7 @@ from recon.models.catalogue import make_model
 from recon.training.settings import Training
 from synth.recipe import load_recipe
 from synth.settings.toml import load_settings
+from synth.version import __version__
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES if page != WORKED)
@@ -146,3 +147,8 @@ def test_every_page_is_linked():
 
 def test_blocks_of_the_worked_examples_have_a_test_of_their_own():
     assert {b.language for b in blocks(WORKED)} == {"toml", "diff", "python"}
+
+
+def test_this_version_has_release_notes():
+    """A new version is not made without telling its users what it brings."""
+    assert f"\n## {__version__}\n" in (ROOT / "docs" / "release-notes.md").read_text()
