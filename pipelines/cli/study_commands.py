@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from ..study.run import Outcome
 
 
+OwnModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="Test your own model, too: LABEL=FILE.py:FACTORY[,WEIGHTS], which runs that file, or LABEL=NAME of a "
+        "network of `fathom models` or of a training's folder. Repeatable.",
+    ),
+]
+
+
 def study_command(
     study: Annotated[str, typer.Argument(help="A TOML file, or the name of a ready study.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made, and for the report.")],
@@ -28,12 +38,7 @@ def study_command(
     only: Annotated[
         str | None, typer.Option(help="Make only stages of this pattern, such as 'test/*', and the stages they need.")
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", help="Test your own model, too: LABEL=FILE.py:FACTORY[,WEIGHTS]. Runs that file. Repeatable."
-        ),
-    ] = None,
+    models: OwnModels = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of stages that run at a time.")] = 1,
     scheduler: Scheduler = "sync",
     device: Device = None,
@@ -41,12 +46,12 @@ def study_command(
 ) -> None:
     """Run a study: build, train, test and report. The same command goes on with a stopped study."""
     from ..cluster import ClusterSpec
-    from ..models.named_models import labelled_files, runs_code
+    from ..models.named_models import labelled_models, runs_code
     from ..study.run_study import run_study, study_folder
 
     done = _Told()
     with kindly():
-        own = labelled_files(models or [])
+        own = labelled_models(models or [])
         folder = study_folder(study, out, scale, only, own)
         absent = _tell_missing(folder)
         if plan:

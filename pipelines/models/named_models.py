@@ -65,18 +65,22 @@ def labelled(text: str) -> tuple[str, str]:
     return (text, text) if found is None or Path(text).exists() else (found["label"], found["name"])
 
 
-def labelled_files(texts: list[str]) -> dict[str, str]:
-    """Files of code by their labels, of ``label=FILE.py:FACTORY[,WEIGHTS]``; raises ModelError."""
+def labelled_models(texts: list[str]) -> dict[str, str]:
+    """A user's models by their labels: of own code, ``label=FILE.py:FACTORY[,WEIGHTS]``, or a trained network.
+
+    Raises ModelError or CheckpointError.
+    """
     found: dict[str, str] = {}
     for text in texts:
         label, name = labelled(text)
-        if label == text or not LABEL.fullmatch(label) or not is_own(name):
+        if label == text or not LABEL.fullmatch(label):
             raise ModelError(
-                f"--model {text}: write LABEL=FILE.py:FACTORY, with small letters, digits and hyphens in LABEL"
+                f"--model {text}: write LABEL=FILE.py:FACTORY or LABEL=FOLDER of a training, with small letters, "
+                "digits and hyphens in LABEL"
             )
         if label in found:
             raise ModelError(f"--model {text}: the label '{label}' is used twice; give each model its own")
-        own_file(name)
+        identity_of(name)  # raises where there is no such model
         found[label] = name
     return found
 

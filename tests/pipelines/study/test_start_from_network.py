@@ -60,6 +60,19 @@ def test_the_network_is_tested_and_tuned(study, tmp_path):
         assert json.loads(card.read_text())["settings"]["start"].endswith("networks/small-1")
 
 
+def test_a_trained_network_is_brought_to_a_study(study, tmp_path):
+    """By the name of a network of the package, or by the folder of a training, which are the same weights here."""
+    out, folder = tmp_path / "out", tmp_path / "trained1"
+    words = ["study", str(study), "--out", str(out), "--model", "mine=small-1", "--model", f"too={folder}"]
+    made = CliRunner().invoke(app, [*words, "--only", "test/*"])
+    assert made.exit_code == 0, made.output
+    lines = [line.split(",") for line in (out / "rows.csv").read_text().splitlines()[1:]]
+    values = {name: [line[8:] for line in lines if line[0] == name] for name in ("small-1", "mine", "too")}
+    assert values["mine"] == values["too"] == values["small-1"] != []
+    refused = CliRunner().invoke(app, [*words[:-1], "too=nowhere"])
+    assert "nowhere: no such folder, and no network or baseline of that name" in refused.output
+
+
 def test_another_network_of_the_name_makes_its_stages_anew(study, corpus, tmp_path):
     """Keys are of the weights, not of the name; corpora stay."""
     before = stages_of(load_study(study), "laptop")
