@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import NoQuietPlaceError
+from ..errors import CalibrationError, NoQuietPlaceError
+from .noise_profile import NoiseProfile
 
 BLOCK = 8  # samples along each side of the blocks whose power is compared
 UNEVEN = "noise at the readout's ends"  # begins the note that only the middle of the readout was used
@@ -78,3 +80,18 @@ def flat_rows(images: NDArray[np.complex64]) -> tuple[NDArray[np.bool_], tuple[s
     part = (ends / floor) ** 0.5
     note = f"{UNEVEN} is {part:.2f} of that in its middle: only its middle half was used"
     return middle, (note,)
+
+
+def scaled(kspace: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], float]:
+    """K-space [coil y x] over `unit_of` it, and this unit; raises CalibrationError where a coil is dead."""
+    dead = np.flatnonzero(~kspace.any(axis=(1, 2)))
+    if 0 < len(dead) < len(kspace):
+        named = f"coil {dead[0]} holds" if len(dead) == 1 else f"coils {', '.join(map(str, dead))} hold"
+        raise CalibrationError(f"{named} zeros alone, and so no noise; leave such coils out")
+    unit = unit_of(kspace)
+    return kspace / np.float32(unit) if unit != 1 else kspace, unit
+
+
+def in_unit(found: NoiseProfile, unit: float) -> NoiseProfile:
+    """The profile of k-space over a unit, as one of k-space itself."""
+    return found if unit == 1 else replace(found, covariance=found.covariance * unit**2)

@@ -20,12 +20,14 @@ from ..process import one_blas_thread
 from ..scans.scan import Scan
 from .correlations import correlation, is_weaker_at_sides, lag_along_x
 from .from_samples import profile_of_samples
-from .noise_only import UNEVEN, flat_rows, quiet, unit_of
+from .noise_only import UNEVEN, flat_rows, in_unit, quiet, scaled
 from .noise_profile import LAG, NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
 AGREEMENT = 0.05  # relative difference between two sigmas of the same noise that is told
+ZEROS = 0.005  # of k-space: share that is told as padding or undersampling
+LEAST_SLICES = 5  # of a volume whose ends may be looked at in place of its middle
 STRONG_LAG = 0.15  # correlation of neighbouring samples that is refused
 
 
@@ -39,7 +41,8 @@ def calibrate(
     scan
         The scan; `open_scan` gives it.
     number
-        The slice that is used; by default the middle one.
+        The slice that is used; by default the middle one, and for an undersampled volume whose middle does not tell
+        its noise, the first and the last one.
     place
         Where noise is looked for: "noise scan", "background", "k-space edge" or "samples"; by default, each is tried in
         turn. A noise scan whose bandwidth is not known comes last of the first three.
@@ -58,7 +61,7 @@ def calibrate(
     CalibrationError
         The noise cannot be learnt, because of padding, filters or signal; the message gives the reason for each place.
     """
-    number = len(scan) // 2 if number is None else number
+    asked, number = number, len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
         "noise scan": partial(_from_noise_scan, scan),
         "background": partial(from_background, scan, number, checked=checked),
@@ -78,6 +81,8 @@ def calibrate(
         except CalibrationError as error:
             shaped |= isinstance(error, ShapedNoiseError)
             reasons.append(f"{name}: {error}")
+    if asked is None and "samples" in names and (ends := _from_ends(scan, number, shaped)) is not None:
+        return ends
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))
 
 
@@ -133,7 +138,7 @@ def from_background(scan: Scan, number: int, *, checked: bool = True) -> NoisePr
     Where the noise falls off at the readout's ends (a receiver filter), only the flat middle half of the rows counts.
     """
     images, chosen, note, unit = _background(scan, number)
-    found = _in_unit(_profile_where(images, chosen, "background", scan, note, checked=checked), unit)
+    found = in_unit(_profile_where(images, chosen, "background", scan, note, checked=checked), unit)
     if not checked:
         return found
     return replace(found, notes=found.notes + _slices_apart(scan, number, images[:, chosen], chosen, unit))
@@ -196,14 +201,32 @@ def from_edge(scan: Scan, number: int, *, checked: bool = True) -> NoiseProfile:
         nearer = {"y": _between(y) & (x > CORNER), "x": (y > CORNER) & _between(x), "both": _between(y) & _between(x)}
         for axes, where in nearer.items():
             _refuse_slopes(axes, _power_ratio(kspace, where, corner) ** 0.5, int(where.sum()), found)
-    return _in_unit(_profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked), unit)
+    return in_unit(_profile_where(kspace, chosen, "k-space edge", scan, (), checked=checked), unit)
 
 
 def _from_samples(scan: Scan, number: int, shaped: bool) -> NoiseProfile:
     """Noise from all samples, with signal; without the readout's oversampling, whose ends the receiver filters."""
-    kspace, unit = _scaled(scan[number])
+    kspace, unit = scaled(scan[number])
     with one_blas_thread():  # many small matrices: threads that wait for each other took ten times as long
-        return _in_unit(profile_of_samples(kspace, str(scan.path), shaped=shaped), unit)
+        return in_unit(profile_of_samples(kspace, str(scan.path), shaped=shaped), unit)
+
+
+def _from_ends(scan: Scan, middle: int, shaped: bool) -> NoiseProfile | None:
+    """Noise from the samples of a volume's first and last slice, where the object is small; None where they disagree.
+
+    A full scan has other places: it is not looked at.
+    """
+    if len(scan) < LEAST_SLICES or np.mean(~scan[middle].any(axis=0)) < ZEROS:
+        return None
+    try:
+        first, last = (_from_samples(scan, number, shaped) for number in (0, len(scan) - 1))
+    except (CalibrationError, ScanError):
+        return None
+    if abs(first.rms_sigma / last.rms_sigma - 1) > np.hypot(first.uncertainty, last.uncertainty):
+        return None
+    number, found = min((0, first), (len(scan) - 1, last), key=lambda end: end[1].uncertainty)
+    note = f"the noise is that of slice {number}: signal fills slice {middle}, and both ends of the volume agree"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _between(distance: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -227,29 +250,15 @@ def _refuse_slopes(axes: str, ratio: float, samples: int, found: NoiseProfile) -
 
 
 def _usable(scan: Scan, number: int) -> tuple[NDArray[np.complex64], float]:
-    """A slice [coil y x] without padding over `unit_of` it, and this unit; raises CalibrationError for zeros."""
-    kspace, unit = _scaled(scan.without_padding(number))
+    """A slice [coil y x] without padding over a unit, and this unit; raises CalibrationError for zeros."""
+    kspace, unit = scaled(scan.without_padding(number))
     _refuse_zeros(kspace)
     return kspace, unit
 
 
-def _scaled(kspace: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], float]:
-    """K-space [coil y x] over `unit_of` it, and this unit; raises CalibrationError where a coil is dead."""
-    dead = np.flatnonzero(~kspace.any(axis=(1, 2)))
-    if 0 < len(dead) < len(kspace):
-        named = f"coil {dead[0]} holds" if len(dead) == 1 else f"coils {', '.join(map(str, dead))} hold"
-        raise CalibrationError(f"{named} zeros alone, and so no noise; leave such coils out")
-    unit = unit_of(kspace)
-    return kspace / np.float32(unit) if unit != 1 else kspace, unit
-
-
-def _in_unit(found: NoiseProfile, unit: float) -> NoiseProfile:
-    return found if unit == 1 else replace(found, covariance=found.covariance * unit**2)
-
-
 def _refuse_zeros(kspace: NDArray[np.complex64]) -> None:
     zeros = float(np.mean(~kspace.any(axis=0)))
-    if zeros > 0.005:
+    if zeros > ZEROS:
         raise CalibrationError(
             f"{100 * zeros:.0f} % of k-space is zero (padding, or undersampling), so the noise there and in the image "
             "is weaker than the received noise; strip the padding, or use a noise scan"

@@ -14,9 +14,11 @@ from synth.calibration.sampled_noise import SampledNoise, noise_of_samples
 from synth.calibration.scan_noise import calibrate
 from synth.errors import CalibrationError
 from synth.physics import fft2c, ifft2c
+from synth.rng import rng as seeded
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
 from synth.stages.coils import LoopsSpec, draw_coils
+from synth.stages.mask_lines import RegularSpec
 
 PSI = np.array([[2, 0.5j, 0, 0], [-0.5j, 3, 0, 0], [0, 0, 1, -0.3], [0, 0, -0.3, 2]])
 
@@ -205,3 +207,41 @@ def test_a_scan_that_was_undersampled_at_the_scanner():
     assert found.rms_sigma == pytest.approx(own, rel=0.1)
     assert abs(found.rms_sigma / own - 1) < found.uncertainty
     assert any("sigma differs between parts of k-space" in note for note in found.notes)
+
+
+def volume_of_two_coils(tmp_path, last=1.0):
+    """Seven slices at R = 4 of an object that fills the middle ones; noise is 1, and `last` in the last slice."""
+    draw = np.random.default_rng(4)
+    maps = draw_coils(LoopsSpec(count=2, distance=(1.2, 1.3)), 0, 0).maps((96, 64))
+    texture = 20 * draw.uniform(0, 1, (96, 64))
+    slices = [fft2c((strength * texture * maps).astype(np.complex64)) for strength in (0.02, 0.5, 1, 1, 1, 0.5, 0.02)]
+    noise = complex_normal(draw, 7, 2, 96, 64)
+    noise[-1] *= last
+    mask = RegularSpec(acceleration=4, reference_lines=24).draw(seeded(0, "m"), (96, 64)).sampled
+    path = tmp_path / "volume.npy"
+    np.save(path, ((np.stack(slices) + noise) * mask).astype(np.complex64))
+    return open_scan(path, axes="slice coil y x")
+
+
+def test_the_ends_of_an_undersampled_volume_tell_the_noise_where_its_middle_does_not(tmp_path):
+    scan = volume_of_two_coils(tmp_path)
+    with pytest.raises(CalibrationError):
+        calibrate(scan, 3)
+    found = calibrate(scan)
+    assert abs(found.rms_sigma - 1) < found.uncertainty < 0.1
+    assert any("signal fills slice 3, and both ends of the volume agree" in note for note in found.notes)
+
+
+def test_ends_that_disagree_tell_nothing(tmp_path):
+    with pytest.raises(CalibrationError, match="cannot be learnt"):
+        calibrate(volume_of_two_coils(tmp_path, last=1.4))
+
+
+def test_the_noise_of_an_undersampled_head_of_two_coils(tmp_path):
+    """At R = 4 within 10 % of that which the full scan's background gives, and within both intervals together."""
+    full = open_scan(shared("scans/head_tse_2ch_32sl/kdata_body.mat"))
+    kspace = np.stack([full[number] for number in range(len(full))])
+    mask = RegularSpec(acceleration=4, reference_lines=24).draw(seeded(0, "sampling"), kspace.shape[2:]).sampled
+    np.save(tmp_path / "r4.npy", kspace * mask)
+    found, own = calibrate(open_scan(tmp_path / "r4.npy", axes="slice coil y x")), calibrate(full)
+    assert abs(found.rms_sigma / own.rms_sigma - 1) < min(0.1, np.hypot(found.uncertainty, own.uncertainty))
