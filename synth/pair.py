@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from .snr import snr_per_sigma
 from .sources.crimes import SourceFinding
 from .sources.photos import Photo
 from .stages.coil_cache import map_cache
-from .stages.coils import EspiritSpec
+from .stages.coil_estimate import EspiritSpec, share_missed
 from .stages.mask import Mask
 from .stages.noise import NoiseSpec
-from .stages.readout import Readout
+from .stages.signal import Acquisition
+from .version import SCAN_STAGES
 
 Image = NDArray[np.complex64]
 
@@ -46,7 +47,8 @@ class Pair:
     numbers
         Every drawn and measured number, by name.
     maps
-        The pair's own maps [coil y x] or [set coil y x], where it comes from a scan; None where pairs share map sets.
+        The pair's own maps [coil y x] or [set coil y x], estimated from its reference lines, as those of scans and with
+        `coils.estimated` are; None where pairs share map sets.
     findings
         Signs of earlier processing of the source, such as ``jpeg``.
     notes
@@ -93,19 +95,19 @@ def matrix_of(recipe: Recipe, index: int) -> tuple[int, int]:
     return recipe.target.draw_matrix(rng(recipe.seed, "matrix", index))
 
 
-def pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
+def pair_from_image(recipe: Recipe, photo: Photo, index: int, stages: Mapping[str, int] = SCAN_STAGES) -> Pair:
     """Make pair `index` of a recipe from a photo: the same arguments give the same pair on any worker.
 
     It is the same to the last bit on processors of one kind with the same libraries. Other processors round the last
     digits of single precision differently; `fathom verify` allows for that. BLAS is held to one thread: its sums would
     otherwise depend on the number of cores. Noise is drawn on all of k-space; a noisy reference contains the same
-    noise, coil-combined.
+    noise, coil-combined. With `coils.estimated`, `stages` says by which version of the stage "maps" they are estimated.
     """
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # overflow is checked for at the end
-        return _pair_from_image(recipe, photo, index)
+        return _pair_from_image(recipe, photo, index, stages.get("maps", 1))
 
 
-def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
+def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int) -> Pair:
     seed, coils, matrix = recipe.seed, recipe.coils, matrix_of(recipe, index)
     assert not isinstance(coils, EspiritSpec)  # 'espirit' is for scans alone
     readout = recipe.target.readout(matrix)
@@ -120,13 +122,12 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
     acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the sampled part, to which the SNR refers
 
-    clean = readout.pad(_sampled_signal(image, maps, kept))
-    noise = recipe.noise.draw_unit((len(maps), readout.samples, matrix[1]), rng(seed, "noise", index))
+    acquisition = Acquisition(maps, kept, readout)
+    clean = acquisition.signal(image)
     heard = recipe.target.reference == "noisy"  # the reference contains the noise, too
-    kspace, combined_noise = _sampled_noise(noise, maps, kept, readout, combine=heard)
+    kspace, combined_noise = acquisition.noise(_noise(recipe, acquisition, index), maps if heard else None)
 
-    wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
-    in_reference = combined_noise if heard else None
+    wanted_snr, in_reference = recipe.noise.draw_snr(rng(seed, "snr", index)), combined_noise if heard else None
     levels = _levels(recipe.noise, wanted_snr, clean[..., acquired], kspace[..., acquired], image, maps, in_reference)
     sigma = levels["sigma"]
 
@@ -134,7 +135,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
     if recipe.target.lesions is not None:  # after sigma, which is that of the image without lesions
         changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
         added = (changed - magnitude) * gain * phase.on(matrix)
-        image, clean = image + added, clean + readout.pad(_sampled_signal(added, maps, kept))
+        image, clean = image + added, clean + acquisition.signal(added)
 
     target = image + sigma * combined_noise
     kspace *= sigma
@@ -149,7 +150,38 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int) -> Pair:
         **phase.numbers(),
         **lesions,
     }
-    return Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
+    pair = Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
+    return pair if coils.estimated is None else _estimated(pair, recipe, acquisition, image, maps_version)
+
+
+def _estimated(pair: Pair, recipe: Recipe, acquisition: Acquisition, image: Image, maps_version: int) -> Pair:
+    """The pair as a scan's would be: its maps are found in its noisy reference lines, and combine its reference.
+
+    A scan has no other maps, so its reference is sum conj(d) (c x + n), with the found maps d in place of the true ones
+    c (Roemer et al., Magn Reson Med 16:192, 1990): where they miss a part of c it is darker, and it has their phase. A
+    clean one is without n. The SNRs stay those with the true maps. These are not stored: they are those of set
+    ``true_maps_index`` of the recipe.
+    """
+    coils, sigma = recipe.coils, pair.numbers["sigma"]
+    assert not isinstance(coils, EspiritSpec)
+    assert coils.estimated is not None
+    found, notes = coils.estimated.estimate(acquisition.unpacked(pair.kspace), pair.mask, sigma, maps_version)
+    target = acquisition.reference(image, found)
+    if recipe.target.reference == "noisy":
+        target += sigma * acquisition.noise(_noise(recipe, acquisition, pair.index), found)[1]  # the same draw
+    numbers = {
+        **pair.numbers,
+        "maps_index": pair.index,
+        "true_maps_index": pair.maps_index,
+        "missed_by_maps": share_missed(found, acquisition.maps, image),
+        "max_value": float(np.abs(target).max()),
+    }
+    return replace(pair, maps_index=pair.index, target=target, numbers=numbers, maps=found, notes=notes)
+
+
+def _noise(recipe: Recipe, acquisition: Acquisition, index: int) -> Iterable[NDArray[np.complex64]]:
+    """The noise spectra [y x] of a pair, of sigma 1, coil by coil."""
+    return recipe.noise.draw_unit(acquisition.shape, rng(recipe.seed, "noise", index))
 
 
 def _received(
@@ -195,27 +227,6 @@ def _refuse_beyond_single_precision(index: int, sigma: float, peak: float, kspac
             f"pair {index}: its values exceed the range of single precision (sigma {sigma:g}, largest magnitude of the "
             f"target {peak:g}); set noise.snr and phase.amplitude to values that occur in scans"
         )
-
-
-def _sampled_signal(image: Image, maps: NDArray[np.complex64], mask: Mask) -> NDArray[np.complex64]:
-    """The sampled part of every coil's spectrum of an image [y x]."""
-    sampled = np.empty(mask.sampled_shape(len(maps), len(image)), np.complex64)
-    for coil_map, out in zip(maps, sampled, strict=True):
-        mask.sample(mask.spectrum(image * coil_map), out)
-    return sampled
-
-
-def _sampled_noise(
-    noise: Iterable[NDArray[np.complex64]], maps: NDArray[np.complex64], mask: Mask, readout: Readout, *, combine: bool
-) -> tuple[NDArray[np.complex64], Image]:
-    """The sampled part of noise spectra, given coil by coil, and the coil-combined image [y x] of all noise (or 0)."""
-    sampled = np.empty(mask.sampled_shape(len(maps), readout.samples), np.complex64)
-    combined = np.zeros(maps.shape[1:], np.complex64)
-    for spectrum, coil_map, out in zip(noise, maps, sampled, strict=True):
-        mask.sample(spectrum, out)
-        if combine:
-            combined += coil_map.conj() * mask.image(readout.crop(spectrum))
-    return sampled, combined
 
 
 def unit_noise(

@@ -34,7 +34,7 @@ class BucketPlan:
     readout: int  # acquired samples along y
     capacity: int  # lines or points that the packed k-space has room for
     lines: bool  # masks of whole lines
-    own_maps: bool  # each pair has its own maps, as pairs from scans have
+    own_maps: bool  # each pair has its own maps, estimated from its reference lines, as pairs from scans have
     indices: Sequence[int]
     sets: int = 1  # map sets of a pair, as `coils.espirit_sets` has it
 
@@ -108,8 +108,7 @@ class Plan:
             files = tuple(recipe.source.list_files()) if files is None else files
         except (OSError, ValueError) as error:
             raise RecipeError(str(error)) from None
-        stages = dict(SCAN_STAGES) if recipe.own_maps else {}
-        plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files, stages)
+        plan = cls(recipe.model_copy(update={"pairs": recipe.pairs or len(files)}), files, _stages_of(recipe))
         if recipe.shard_pairs is None:  # settled once and stored: another version may have another default
             settled = plan.recipe.model_copy(update={"shard_pairs": plan._default_shard_pairs()})
             plan = replace(plan, recipe=settled)
@@ -126,17 +125,16 @@ class Plan:
     @property
     def older_stages(self) -> list[str]:
         """The stages of which this Fathom has a later version, one sentence each."""
-        newest = SCAN_STAGES if self.recipe.own_maps else {}
         return [
             f"the stage '{name}' has version {self.stages.get(name, 1)}, as when the corpus was begun; for version "
             f"{version}, build under another name"
-            for name, version in newest.items()
+            for name, version in _stages_of(self.recipe).items()
             if self.stages.get(name, 1) < version
         ]
 
     def refuse_unknown_stages(self, what: str) -> None:
         """Raise StageVersionError, which begins with `what`, where a later version of Fathom must make the pairs."""
-        known = SCAN_STAGES if self.recipe.own_maps else {}
+        known = _stages_of(self.recipe)
         for name, version in self.stages.items():
             if not 1 <= version <= known.get(name, 1):
                 raise StageVersionError(
@@ -161,7 +159,7 @@ class Plan:
                     _refuse_undersampled(findings, source)
                 with one_blas_thread():
                     return pair_from_scan(self.recipe, kspace, scan, number, index, findings, self.stages)
-            return pair_from_image(self.recipe, self.photo(index), index)
+            return pair_from_image(self.recipe, self.photo(index), index, self.stages)
         except SourceRejectedError as error:
             raise self.naming_the_source(index, error) from None
 
@@ -220,6 +218,13 @@ class Plan:
     def _default_shard_pairs(self) -> int:
         """As many pairs as take 128 MB, or fewer, so that there are sixteen shards where there are enough pairs."""
         return max(1, min(SHARD_BYTES // max(b.pair_bytes for b in self.buckets), -(-len(self) // 16), SHARD_PAIRS))
+
+
+def _stages_of(recipe: Recipe) -> dict[str, int]:
+    """The newest versions of the stages that pairs of a recipe need; of photographs', only estimated maps have one."""
+    if recipe.of_scans:
+        return dict(SCAN_STAGES)
+    return {"maps": SCAN_STAGES["maps"]} if recipe.own_maps else {}
 
 
 def _refuse(findings: tuple[SourceFinding, ...], refused: tuple[SourceFinding, ...]) -> None:

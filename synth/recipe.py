@@ -15,8 +15,9 @@ from .settings.spec import Spec
 from .settings.toml import load_settings, parse_settings
 from .sources.photos import ImagesSpec
 from .sources.scan_slices import ScansSpec
+from .stages.coil_estimate import EspiritSpec
 from .stages.coil_library import open_library
-from .stages.coils import CoilsSpec, EspiritSpec, LibrarySpec, LoopsSpec, draw_coils
+from .stages.coils import CoilsSpec, LibrarySpec, LoopsSpec, draw_coils
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
@@ -75,7 +76,7 @@ class Recipe(Spec):
             coils = self._with_library(coils)
         if isinstance(coils, LoopsSpec):
             self._refuse_wires_in_the_object(coils)
-        if self.noise.covariance != "white" and coils.count is not None and not self.own_maps:
+        if self.noise.covariance != "white" and coils.count is not None and not self.of_scans:
             covariance_factor(recipe.noise.covariance, coils.count)
         if self.sampling.packs_points and self.target.readout_oversampling > 1:
             raise ValueError(
@@ -121,12 +122,22 @@ class Recipe(Spec):
 
     @property
     def own_maps(self) -> bool:
-        """Whether each pair has its own maps, as pairs from scans have."""
+        """Whether each pair has its own maps, estimated from its reference lines; pairs from scans always have."""
+        return isinstance(self.coils, EspiritSpec) or self.coils.estimated is not None
+
+    @property
+    def of_scans(self) -> bool:
+        """Whether pairs come from scans, which have phase, coils and noise of their own; scans are whitened."""
         return isinstance(self.coils, EspiritSpec)
+
+    @property
+    def shared_map_sets(self) -> int:
+        """The number of map sets that pairs share."""
+        return 0 if self.own_maps else self.coils.sets
 
     def _refuse_what_only_photos_or_scans_have(self) -> None:
         scans, target = isinstance(self.source, ScansSpec), self.target
-        if scans != self.own_maps:
+        if scans != self.of_scans:
             raise ValueError(
                 f"coils.kind '{self.coils.kind}' cannot be used with source.kind '{self.source.kind}'; write "
                 "coils.kind = 'espirit' for scans, which have their own coils, and 'loops', 'birdcage' or 'library' "
@@ -134,6 +145,11 @@ class Recipe(Spec):
             )
         if not scans and self.noise.whiten and self.noise.covariance == "white":
             raise ValueError("noise.whiten = true needs a noise.covariance; without one, noise is white: leave it out")
+        if not scans and self.own_maps and not self.noise.is_white:
+            raise ValueError(
+                "coils.estimated needs white noise, as whitened scans have; write noise.whiten = true, or "
+                "noise.covariance = 'white'"
+            )
         if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate or target.degrees):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"

@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration.espirit import espirit
 from .calibration.noise_profile import NoiseProfile, load_profile, whiten
 from .calibration.scan_noise import calibrate, is_doubted
 from .errors import CalibrationError, SourceRejectedError
@@ -20,7 +19,7 @@ from .scans.scan import Kspace, Scan
 from .snr import snr_per_sigma
 from .sources.crimes import SourceFinding
 from .stages.augmentation import Moved
-from .stages.coils import EspiritSpec
+from .stages.coil_estimate import EspiritSpec
 from .stages.mask import Mask
 from .stages.noise import complex_noise
 from .stages.virtual_coils import virtual_coils
@@ -79,7 +78,7 @@ def pair_from_scan(
     added = np.sqrt(max(sigma**2 - own**2, 0.0))
     noisy = clean + complex_noise(clean.shape, added, rng(seed, "noise", index)) if added > 0 else clean
     total = max(sigma, own)
-    chosen, notes = _maps(coils, noisy, mask, total, stages.get("maps", 1))
+    chosen, notes = coils.estimate(noisy, mask, total, stages.get("maps", 1))
     target = np.sum(chosen.conj() * ifft2c(noisy if recipe.target.reference == "noisy" else clean), axis=-3)
     scale = _largest(target)
     known = total > 0  # where the noise of a scan cannot be learnt, sigma and SNR are unknown, not 0
@@ -108,29 +107,6 @@ def _largest(target: Images) -> float:
             "coils.crop"
         )
     return scale
-
-
-def _maps(coils: EspiritSpec, kspace: Kspace, mask: Mask, sigma: float, version: int) -> tuple[Images, tuple[str, ...]]:
-    """Maps [coil y x] (or [set coil y x]) from the reference lines that the mask samples, and what limits them."""
-    rows, columns = mask.reference(kspace.shape[1])
-    reference = (min(coils.reference, rows), min(coils.reference, columns))
-    try:
-        maps = espirit(
-            kspace,
-            reference=reference,
-            kernel=coils.kernel,
-            threshold=coils.threshold,
-            sets=coils.espirit_sets,
-            extend=coils.extend,
-            sigma=sigma,
-            version=version,
-        )
-    except ValueError as error:
-        raise SourceRejectedError(str(error)) from None
-    if not maps.maps.any():
-        raise SourceRejectedError(f"{maps.notes[0]}; leave it out, raise noise.snr, or sample more reference lines")
-    found = maps.sets(coils.crop, soft=coils.soft)
-    return (found if coils.espirit_sets > 1 else found[0]), maps.notes
 
 
 def _sigma(recipe: Recipe, kspace: Kspace, mask: Mask, own: float, index: int) -> tuple[float, float, dict[str, float]]:

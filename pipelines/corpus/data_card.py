@@ -54,11 +54,11 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
     for finding, count in summary["findings"].items():
         found.append(f"{count} of {summary['sources']} sources: {MEANING[finding]} (`{finding}`)")
     found += lacking(summary)
-    if recipe.own_maps or recipe.noise.whiten:
+    if recipe.of_scans or recipe.noise.whiten:
         found.append("k-space, maps and target are of whitened coils: sigma is the same in all, without correlation")
     if recipe.own_maps:
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
-    else:
+    if not recipe.of_scans:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
     if recipe.target.reference == "noisy":
         found.append("the reference is noisy, with the same draw of noise as the input")
@@ -105,7 +105,7 @@ def card_of(plan: Plan, summary: dict[str, Any], content: str, further: Sequence
 
 def _unused(plan: Plan) -> set[str]:
     """Sections of the recipe that do not apply to these pairs: scans have their own phase."""
-    return {"phase"} if plan.recipe.own_maps else set()
+    return {"phase"} if plan.recipe.of_scans else set()
 
 
 def without_paths(recipe: dict[str, Any]) -> dict[str, Any]:

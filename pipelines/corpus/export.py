@@ -90,7 +90,7 @@ def _told(corpus: Corpus, kind: str) -> str:
             "- pairs have two map sets: maps are [set coil y x] and targets [set y x]; the object's magnitude is the "
             "root of the sum of squares over the sets"
         )
-    if corpus.recipe.own_maps or corpus.recipe.noise.whiten:
+    if corpus.recipe.of_scans or corpus.recipe.noise.whiten:
         lines.append("- k-space and maps are of whitened coils: sigma is the same in all, without correlation")
     return "\n".join(lines) + "\n"
 

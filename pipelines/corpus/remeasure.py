@@ -20,7 +20,8 @@ def measure(path: Place, count: int) -> list[Measured]:
     recipe = pairs.recipe
     if recipe.own_maps or recipe.noise.kind == "none" or not recipe.noise.is_white:
         raise UnmeasurableError(
-            "only white noise that was added to photographs or volumes can be distinguished from the signal"
+            "only white noise that was added to photographs or volumes whose true maps are stored can be distinguished "
+            "from the signal"
         )
     if recipe.target.reference == "noisy" and min(pairs.coils) == 1:
         raise UnmeasurableError(

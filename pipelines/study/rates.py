@@ -180,7 +180,7 @@ def _readable(recipe: Recipe) -> Plan:
     """A recipe's plan; where its pictures are not there, with the photographs of scikit-image in their place."""
     try:
         plan = Plan.of(recipe)
-        if plan.recipe.own_maps:
+        if plan.recipe.of_scans:
             return plan
         plan.photo(0)
     except (FathomError, OSError):

@@ -18,7 +18,7 @@ from synth.errors import CorpusError
 from synth.plan import Plan
 from synth.recipe import Recipe
 from synth.stages.coil_cache import map_cache
-from synth.stages.coils import EspiritSpec
+from synth.stages.coil_estimate import EspiritSpec
 from synth.storage.objects import ObjectPlace
 from synth.storage.place import Place
 from synth.storage.remote_shard import opened_array, read_rows
@@ -80,7 +80,7 @@ class PairDataset(Pairs):
             for b, _ in buckets
         ]
         for (bucket, rows), numbers in zip(buckets, self._numbers, strict=True):
-            known = {name: v for name, v in numbers.items() if not (name == "sigma" and self.recipe.own_maps)}
+            known = {name: v for name, v in numbers.items() if not (name == "sigma" and self.recipe.of_scans)}
             if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in known.values()):
                 raise CorpusError(
                     f"{corpus.path}/{bucket.name}: its numbers are damaged; run the same `fathom build` to mend it"
@@ -267,10 +267,11 @@ class VirtualPairs(Pairs):
 
     def map_set(self, bucket: int, index: int) -> np.ndarray:
         """Maps [coil y x] of a set; [set coil y x] of a pair that has several."""
-        coils = self.recipe.coils
-        if isinstance(coils, EspiritSpec):
+        if self.recipe.own_maps:
             maps = self.plan.pair(index).maps
             assert maps is not None
             return maps
+        coils = self.recipe.coils
+        assert not isinstance(coils, EspiritSpec)  # it has no sets to share
         maps = map_cache.get(coils, self.recipe.seed, index, self.geometries[bucket].matrix)
         return self.recipe.noise.received(maps)[0]

@@ -38,15 +38,15 @@ class Redraw:
                 "with kspace = 'full'"
             )
         if "noise" in self.parts and self.recipe.own_maps:
-            raise ValueError(
-                "the noise of scans cannot be drawn anew, since theirs stays in k-space; redraw the mask alone"
-            )
+            held = "theirs stays in k-space" if self.recipe.of_scans else "maps are estimated from it (coils.estimated)"
+            of = "scans" if self.recipe.of_scans else "these pairs"
+            raise ValueError(f"the noise of {of} cannot be drawn anew, since {held}; redraw the mask alone")
 
     def of(self, batch: PackedBatch, epoch: int) -> PackedBatch:
         """The batch with other masks and other noise of the same sigma; its tensors are changed in place.
 
-        The reference stays, and a noisy one keeps its own noise. Coil maps stay, too; those of a scan were computed
-        from the reference lines of the stored mask.
+        The reference stays, and a noisy one keeps its own noise. Coil maps stay, too; estimated ones, as those
+        of scans, are from the reference lines of the stored mask.
         """
         indices = batch.pair_id.tolist()
         if "noise" in self.parts:

@@ -36,7 +36,7 @@ def noise_map_rows(
 
     Raises ValueError where the corpus's noise is not known, or not white.
     """
-    if not pairs.recipe.noise.is_white and not pairs.recipe.own_maps:  # scans are whitened
+    if not pairs.recipe.noise.is_white and not pairs.recipe.of_scans:  # scans are whitened
         raise ValueError(
             "noise maps are for white noise, and this corpus's noise.covariance is "
             f"'{pairs.recipe.noise.covariance}'; leave the noise map out"

@@ -35,7 +35,7 @@ def _refuse_other_references(corpora: Sequence[PairDataset]) -> None:
         why = None
         if recipe.target.reference == "clean":
             why = "has clean references, which need no correction; leave training.noisier out"
-        elif not (recipe.own_maps or recipe.noise.is_white):
+        elif not (recipe.of_scans or recipe.noise.is_white):
             why = "has noise that correlates between coils; build it with noise.whiten = true"
         if why:
             raise TrainingError(f"training.noisier: {recipe.name} {why}")

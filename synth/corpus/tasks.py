@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..errors import SourceRejectedError
 from ..plan import BucketPlan, Plan
 from ..stages.coil_cache import map_cache
-from ..stages.coils import EspiritSpec, draw_coils
+from ..stages.coil_estimate import EspiritSpec
+from ..stages.coils import draw_coils
 from ..storage.arrays import sha256_of
 from ..storage.place import Place
 from ..storage.remote_shard import shard_writer
@@ -119,7 +120,7 @@ def tasks_of(plan: Plan) -> list[Task]:
     tasks = []
     for bucket in plan.buckets:
         sizes: dict[Kind, tuple[int, int]] = {
-            "maps": (plan.recipe.coils.sets, map_shard_sets(bucket)),
+            "maps": (plan.recipe.shared_map_sets, map_shard_sets(bucket)),
             "pairs": (len(bucket.indices), plan.shard_pairs),
         }
         for kind, (rows, step) in sizes.items():

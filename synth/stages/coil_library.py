@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.ndimage
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
@@ -33,6 +34,7 @@ KEY = "fathom_library"
 VERSION = 1
 NAME = re.compile(r"^set-\d{1,9}$")
 MAX_COILS = 1024
+Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
 
 
 @dataclass(frozen=True)

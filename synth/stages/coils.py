@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ..rng import rng
 from ..settings.spec import PositiveRange, Range, Spec, draw_uniform
-from .coil_library import MAX_COILS, open_library, random_unitary, resampled
+from .coil_estimate import EspiritSpec, EstimateSpec
+from .coil_library import Count, open_library, random_unitary, resampled
 from .coil_loops import MAX_RADIUS, LoopCoils, Maps, normalise, wire_distance
 from .virtual_coils import virtual_coils
 
@@ -85,10 +86,17 @@ class DrawnCoils(Protocol):
         ...
 
 
-Count = Annotated[int, Field(ge=1, le=MAX_COILS)]
+class SharedSpec(Spec):
+    """Base of the sections of coils whose map sets are shared by pairs: coils of photographs."""
+
+    estimated: EstimateSpec | None = Field(
+        default=None,
+        description="pairs have maps that ESPIRiT estimates from their noisy reference lines, and references combined "
+        "with these, as scans have; for objects with air around them (target.outline)",
+    )
 
 
-class LoopsSpec(Spec):
+class LoopsSpec(SharedSpec):
     """``[coils] kind = "loops"``: loops on a ring that overlap their neighbours, with random place, tilt and size.
 
     A map is infinite at a wire, so wires must pass outside the object. `Recipe` compares `nearest_wire` with
@@ -149,7 +157,7 @@ class LoopsSpec(Spec):
         )
 
 
-class BirdcageSpec(Spec):
+class BirdcageSpec(SharedSpec):
     """``[coils] kind = "birdcage"``."""
 
     kind: Literal["birdcage"] = Field(default="birdcage", description="the birdcage of sigpy")
@@ -162,7 +170,7 @@ class BirdcageSpec(Spec):
         return BirdcageCoils(self.count, draw_uniform(rng, self.radius))
 
 
-class LibrarySpec(Spec):
+class LibrarySpec(SharedSpec):
     """``[coils] kind = "library"``: maps that `fathom coils` harvested, those of a corpus, or an array in a file.
 
     With `flip`, `rotate` (quarter turns) or
@@ -193,61 +201,6 @@ class LibrarySpec(Spec):
         mixing = int(rng.integers(2**31)) if self.mix else None
         count = self.count or library.coils
         return LibraryCoils(self.path, index % len(library), count, self.resample, *flips, turns, mixing)
-
-
-class EspiritSpec(Spec):
-    """``[coils] kind = "espirit"``, for scans: maps of each slice from its own reference lines, as in Knoll 2019.
-
-    With `espirit_sets = 2`, pairs have two map sets, for objects that are wider than the field of view: the second set
-    describes the signal that wraps around. Maps are then [set coil y x], and references [set y x].
-    """
-
-    kind: Literal["espirit"] = Field(
-        default="espirit", description="scans only: ESPIRiT maps of each slice, from its own reference lines"
-    )
-    count: Count | None = Field(
-        default=None, description="virtual coils to which a scan's coils are compressed; default: all coils are kept"
-    )
-    compression: Literal["svd", "geometric"] = Field(
-        default="svd",
-        description="svd: the strongest directions between coils; geometric: those of each readout position, aligned",
-    )
-    reference: int = Field(default=24, ge=8, le=256, description="samples along each side of the reference block")
-    kernel: int = Field(default=6, ge=2, le=12, description="side of ESPIRiT's patches, in samples of k-space")
-    threshold: float = Field(
-        default=0.02,
-        gt=0,
-        lt=1,
-        description="singular vectors of the patches are kept above this fraction of the largest singular value",
-    )
-    crop: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="maps are zero where their eigenvalue is below this; 0 keeps them everywhere",
-    )
-    soft: bool = Field(default=False, description="fade maps out below the eigenvalue crop instead of cutting them")
-    extend: bool = Field(default=False, description="continue the maps beyond the object")
-    espirit_sets: int = Field(  # left out where it is 1, so that earlier recipes keep their hashes
-        default=1,
-        ge=1,
-        le=2,
-        exclude_if=lambda sets: sets == 1,
-        description="map sets of a pair; 2 for objects that are wider than the field of view",
-    )
-
-    @model_validator(mode="after")
-    def _no_two_extended_sets(self) -> EspiritSpec:
-        if self.espirit_sets > 1 and self.extend:
-            raise ValueError("extend = true continues one map set; leave it out, or write espirit_sets = 1")
-        if self.count is not None and self.count < self.espirit_sets:
-            raise ValueError(f"espirit_sets = {self.espirit_sets} needs as many coils or more; raise count")
-        return self
-
-    @property
-    def sets(self) -> int:
-        """The number of map sets that pairs share: 0."""
-        return 0
 
 
 CoilsSpec = Annotated[LoopsSpec | BirdcageSpec | LibrarySpec | EspiritSpec, Field(discriminator="kind")]

@@ -1,0 +1,58 @@
+"""The k-space that coils acquire of an image, with its noise, coil by coil, and images of combined coils."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..physics import coil_combine, fft2c, ifft2c
+from .mask import Mask
+from .readout import Readout
+
+Complex = NDArray[np.complex64]
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """Coil maps [coil y x], the positions of k-space that are kept, and the readout."""
+
+    maps: Complex
+    mask: Mask
+    readout: Readout
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Coil, y, x of all of k-space."""
+        return len(self.maps), self.readout.samples, self.maps.shape[2]
+
+    def signal(self, image: Complex) -> Complex:
+        """The kept part of every coil's spectrum of an image [y x]: [coil y line] or [coil point]."""
+        sampled = np.empty(self.mask.sampled_shape(len(self.maps), len(image)), np.complex64)
+        for coil_map, out in zip(self.maps, sampled, strict=True):
+            self.mask.sample(self.mask.spectrum(image * coil_map), out)
+        return self.readout.pad(sampled)
+
+    def noise(self, spectra: Iterable[Complex], combining: Complex | None) -> tuple[Complex, Complex]:
+        """The kept part of noise spectra, given coil by coil, and the image [y x] of all noise, combined with maps.
+
+        Without maps for `combining` that image is 0.
+        """
+        sampled = np.empty(self.mask.sampled_shape(len(self.maps), self.readout.samples), np.complex64)
+        combined = np.zeros(self.maps.shape[1:], np.complex64)
+        for coil, (spectrum, out) in enumerate(zip(spectra, sampled, strict=True)):
+            self.mask.sample(spectrum, out)
+            if combining is not None:
+                combined += combining[coil].conj() * self.mask.image(self.readout.crop(spectrum))
+        return sampled, combined
+
+    def reference(self, image: Complex, combining: Complex) -> Complex:
+        """The image [y x] of all k-space without noise, combined with other maps than those that received it."""
+        return coil_combine(image * self.maps, combining)
+
+    def unpacked(self, kspace: Complex) -> Complex:
+        """K-space [coil y x] without the readout's oversampling, zero where it is not kept, from packed k-space."""
+        whole = self.mask.unpack(kspace, self.shape[1:])
+        return whole if self.readout.samples == self.readout.rows else fft2c(self.readout.crop(ifft2c(whole)))
