@@ -20,6 +20,7 @@ from .stages.coil_cache import map_cache
 from .stages.coil_estimate import EspiritSpec, share_missed
 from .stages.mask import Mask
 from .stages.noise import NoiseSpec
+from .stages.readout import Readout
 from .stages.signal import Acquisition
 from .version import SCAN_STAGES
 
@@ -119,16 +120,15 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     maps, gain = _received(recipe, maps_index, matrix)  # [coil y x], [y x] or 1
     image = magnitude * gain * phase.on(matrix)  # [y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
-    kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
-    acquired = slice(None) if kept is mask else mask.sampled.ravel()  # the sampled part, to which the SNR refers
+    acquisition, drawn = _acquisition(recipe, index, maps, mask, readout)
 
-    acquisition = Acquisition(maps, kept, readout)
     clean = acquisition.signal(image)
     heard = recipe.target.reference == "noisy"  # the reference contains the noise, too
     kspace, combined_noise = acquisition.noise(_noise(recipe, acquisition, index), maps if heard else None)
 
-    wanted_snr, in_reference = recipe.noise.draw_snr(rng(seed, "snr", index)), combined_noise if heard else None
-    levels = _levels(recipe.noise, wanted_snr, clean[..., acquired], kspace[..., acquired], image, maps, in_reference)
+    wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
+    given = (clean, kspace, acquisition.reference(image), combined_noise if heard else None)
+    levels = _levels(recipe.noise, wanted_snr, acquisition, mask, *given)
     sigma = levels["sigma"]
 
     lesions: dict[str, float] = {}
@@ -137,10 +137,10 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
         added = (changed - magnitude) * gain * phase.on(matrix)
         image, clean = image + added, clean + acquisition.signal(added)
 
-    target = image + sigma * combined_noise
+    target = acquisition.reference(image) + sigma * combined_noise
     kspace *= sigma
     kspace += clean
-    kspace = kept.finish(kspace)
+    kspace = acquisition.mask.finish(kspace)
     peak = float(np.abs(target).max())
     _refuse_beyond_single_precision(index, sigma, peak, kspace)
     numbers = {
@@ -149,6 +149,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
         **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
         **phase.numbers(),
         **lesions,
+        **drawn,
     }
     pair = Pair(index, photo.sha256, kspace, mask, maps_index, target, numbers, findings=photo.findings)
     return pair if coils.estimated is None else _estimated(pair, recipe, acquisition, image, maps_version)
@@ -184,6 +185,18 @@ def _noise(recipe: Recipe, acquisition: Acquisition, index: int) -> Iterable[NDA
     return recipe.noise.draw_unit(acquisition.shape, rng(recipe.seed, "noise", index))
 
 
+def _acquisition(
+    recipe: Recipe, index: int, maps: NDArray[np.complex64], mask: Mask, readout: Readout
+) -> tuple[Acquisition, dict[str, float]]:
+    """What is acquired of a pair, and the numbers that were drawn for it."""
+    kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
+    if recipe.echo_train is None:
+        return Acquisition(maps, kept, readout), {}
+    train = recipe.echo_train.draw(rng(recipe.seed, "echo train", index))
+    weights = train.weights(maps.shape[2]) if train.decay > 0 else None
+    return Acquisition(maps, kept, readout, weights), train.numbers()
+
+
 def _received(
     recipe: Recipe, maps_index: int, matrix: tuple[int, int]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32] | float]:
@@ -197,21 +210,25 @@ def _received(
 def _levels(
     spec: NoiseSpec,
     wanted_snr: float,
+    acquisition: Acquisition,
+    mask: Mask,
     signal: NDArray[np.complex64],
     noise: NDArray[np.complex64],
     image: Image,
-    maps: NDArray[np.complex64],
     combined_noise: Image | None,
 ) -> dict[str, float]:
     """Sigma that gives the wanted SNR, and every SNR as measured with the drawn noise, in k-space and in the image.
 
-    `signal` and `noise` (of sigma 1) are acquired k-space; `combined_noise` [y x] is the noise of a noisy reference.
+    `signal` and `noise` (of sigma 1) are the k-space that is kept, and the SNR refers to what the mask samples of it;
+    `image` [y x] is the reference without noise, `combined_noise` [y x] the noise of a noisy one.
     """
+    acquired = slice(None) if acquisition.mask is mask else mask.sampled.ravel()
+    signal, noise = signal[..., acquired], noise[..., acquired]
     per_sigma = snr_per_sigma(
         power=_mean_power(signal),
         samples=signal.size,
         image_power=_mean_power(image),
-        combined_variance=spec.combined_variance(maps),
+        combined_variance=spec.combined_variance(acquisition.maps),
     )
     sigma = per_sigma[spec.definition] / wanted_snr
     measured = sigma * (_mean_power(noise) / 2) ** 0.5

@@ -18,6 +18,7 @@ from .sources.scan_slices import ScansSpec
 from .stages.coil_estimate import EspiritSpec
 from .stages.coil_library import open_library
 from .stages.coils import CoilsSpec, LibrarySpec, LoopsSpec, draw_coils
+from .stages.echo_train import EchoTrainSpec
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
@@ -65,6 +66,9 @@ class Recipe(Spec):
     )
     sampling: SamplingSpec = Field(
         default=RegularSpec(), description="the mask: which lines or points of k-space a pair keeps"
+    )
+    echo_train: EchoTrainSpec | None = Field(
+        default=None, description="not for scans: decay of the signal while the lines of an echo train are acquired"
     )
 
     def resolved(self) -> Recipe:
@@ -131,6 +135,11 @@ class Recipe(Spec):
         return isinstance(self.coils, EspiritSpec)
 
     @property
+    def follows_model(self) -> bool:
+        """Whether k-space without its noise is P F C of the reference, with the stored maps C."""
+        return not self.own_maps and self.echo_train is None
+
+    @property
     def shared_map_sets(self) -> int:
         """The number of map sets that pairs share."""
         return 0 if self.own_maps else self.coils.sets
@@ -154,6 +163,8 @@ class Recipe(Spec):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"
             )
+        if scans and self.echo_train is not None:
+            raise ValueError("[echo_train] is for photographs: scans have their own decay; leave it out")
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):

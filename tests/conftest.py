@@ -99,7 +99,7 @@ def recipe_data(photos, **sections):
     }
     for key, value in sections.items():
         kind_changes = isinstance(value, dict) and "kind" in value and value["kind"] != data[key].get("kind")
-        data[key] = {**({} if kind_changes else data[key]), **value} if isinstance(value, dict) else value
+        data[key] = {**({} if kind_changes else data.get(key, {})), **value} if isinstance(value, dict) else value
     return data
 
 

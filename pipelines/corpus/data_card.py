@@ -60,6 +60,8 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
     if not recipe.of_scans:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
+    if recipe.echo_train is not None:
+        found.append("the signal decays along x as in an echo train (`echo_train`), and blurs the reference, too")
     if recipe.target.reference == "noisy":
         found.append("the reference is noisy, with the same draw of noise as the input")
     return found

@@ -18,10 +18,10 @@ def measure(path: Place, count: int) -> list[Measured]:
     """Measure the noise of `count` pairs, spread over the corpus; raises UnmeasurableError if that is not possible."""
     pairs = PairDataset(path)
     recipe = pairs.recipe
-    if recipe.own_maps or recipe.noise.kind == "none" or not recipe.noise.is_white:
+    if not recipe.follows_model or recipe.noise.kind == "none" or not recipe.noise.is_white:
         raise UnmeasurableError(
-            "only white noise that was added to photographs or volumes whose true maps are stored can be distinguished "
-            "from the signal"
+            "only white noise that was added to photographs or volumes can be distinguished from the signal, without "
+            "coils.estimated and echo_train"
         )
     if recipe.target.reference == "noisy" and min(pairs.coils) == 1:
         raise UnmeasurableError(

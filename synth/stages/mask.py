@@ -53,6 +53,11 @@ class Mask:
         """Image [y x] of a spectrum [y x]: the inverse of `spectrum`; for masks of lines, also for some of the rows."""
         return scipy.fft.ifft(spectrum, norm="ortho") if self.is_lines else ifft2c(spectrum)
 
+    def weight(self, spectrum: NDArray[np.complex64], x: NDArray[np.floating]) -> NDArray[np.complex64]:
+        """A spectrum [y x], whose k-space is multiplied by weights [x]; it is overwritten."""
+        spectrum *= np.fft.ifftshift(x) if self.is_lines else x
+        return spectrum
+
     def sample(self, spectrum: NDArray[np.complex64], out: NDArray[np.complex64]) -> None:
         """Write the sampled part of a spectrum [y x] to `out`: [y line] or [point]."""
         if self.is_lines:

@@ -17,11 +17,12 @@ Complex = NDArray[np.complex64]
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """Coil maps [coil y x], the positions of k-space that are kept, and the readout."""
+    """Coil maps [coil y x], the positions of k-space that are kept, the readout, and the decay of the signal [x]."""
 
     maps: Complex
     mask: Mask
     readout: Readout
+    decay: NDArray[np.float32] | None = None  # see `echo_train`
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -32,8 +33,12 @@ class Acquisition:
         """The kept part of every coil's spectrum of an image [y x]: [coil y line] or [coil point]."""
         sampled = np.empty(self.mask.sampled_shape(len(self.maps), len(image)), np.complex64)
         for coil_map, out in zip(self.maps, sampled, strict=True):
-            self.mask.sample(self.mask.spectrum(image * coil_map), out)
+            self.mask.sample(self._spectrum(image * coil_map), out)
         return self.readout.pad(sampled)
+
+    def _spectrum(self, coil_image: Complex) -> Complex:
+        spectrum = self.mask.spectrum(coil_image)
+        return spectrum if self.decay is None else self.mask.weight(spectrum, self.decay)
 
     def noise(self, spectra: Iterable[Complex], combining: Complex | None) -> tuple[Complex, Complex]:
         """The kept part of noise spectra, given coil by coil, and the image [y x] of all noise, combined with maps.
@@ -48,9 +53,18 @@ class Acquisition:
                 combined += combining[coil].conj() * self.mask.image(self.readout.crop(spectrum))
         return sampled, combined
 
-    def reference(self, image: Complex, combining: Complex) -> Complex:
-        """The image [y x] of all k-space without noise, combined with other maps than those that received it."""
-        return coil_combine(image * self.maps, combining)
+    def reference(self, image: Complex, combining: Complex | None = None) -> Complex:
+        """The image [y x] of all k-space without noise, combined with these maps or with others.
+
+        It has the decay of k-space, which blurs it, as the reference of a scan has: a network that were trained on
+        undecayed references would have to sharpen by a T2 that it is not told.
+        """
+        if self.decay is None:
+            return image if combining is None else coil_combine(image * self.maps, combining)
+        combined = np.zeros_like(image)
+        for coil_map, other in zip(self.maps, self.maps if combining is None else combining, strict=True):
+            combined += other.conj() * self.mask.image(self._spectrum(image * coil_map))
+        return combined
 
     def unpacked(self, kspace: Complex) -> Complex:
         """K-space [coil y x] without the readout's oversampling, zero where it is not kept, from packed k-space."""
