@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .process import one_blas_thread
 from .recipe import Recipe
 from .rng import rng
+from .settings.spec import draw_uniform
 from .snr import snr_per_sigma
 from .sources.crimes import SourceFinding
 from .sources.photos import Photo
@@ -22,6 +23,7 @@ from .stages.mask import Mask
 from .stages.noise import NoiseSpec
 from .stages.readout import Readout
 from .stages.signal import Acquisition
+from .stages.zero_filling import ZeroFilling
 from .version import SCAN_STAGES
 
 Image = NDArray[np.complex64]
@@ -140,7 +142,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     target = acquisition.reference(image) + sigma * combined_noise
     kspace *= sigma
     kspace += clean
-    kspace = acquisition.mask.finish(kspace)
+    kspace = acquisition.finish(kspace)
     peak = float(np.abs(target).max())
     _refuse_beyond_single_precision(index, sigma, peak, kspace)
     numbers = {
@@ -189,12 +191,15 @@ def _acquisition(
     recipe: Recipe, index: int, maps: NDArray[np.complex64], mask: Mask, readout: Readout
 ) -> tuple[Acquisition, dict[str, float]]:
     """What is acquired of a pair, and the numbers that were drawn for it."""
-    kept = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0)
-    if recipe.echo_train is None:
-        return Acquisition(maps, kept, readout), {}
-    train = recipe.echo_train.draw(rng(recipe.seed, "echo train", index))
-    weights = train.weights(maps.shape[2]) if train.decay > 0 else None
-    return Acquisition(maps, kept, readout, weights), train.numbers()
+    kept, weights, filling = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0), None, None
+    numbers: dict[str, float] = {}
+    if recipe.echo_train is not None:
+        train = recipe.echo_train.draw(rng(recipe.seed, "echo train", index))
+        weights, numbers = train.weights(maps.shape[2]) if train.decay > 0 else None, train.numbers()
+    if recipe.target.zero_filled is not None:
+        drawn = ZeroFilling(draw_uniform(rng(recipe.seed, "zero filling", index), recipe.target.zero_filled))
+        filling, numbers = drawn if drawn.fraction < 1 else None, {**numbers, **drawn.numbers()}
+    return Acquisition(maps, kept, readout, weights, filling), numbers
 
 
 def _received(
@@ -220,18 +225,20 @@ def _levels(
     """Sigma that gives the wanted SNR, and every SNR as measured with the drawn noise, in k-space and in the image.
 
     `signal` and `noise` (of sigma 1) are the k-space that is kept, and the SNR refers to what the mask samples of it;
-    `image` [y x] is the reference without noise, `combined_noise` [y x] the noise of a noisy one.
+    `image` [y x] is the reference without noise, `combined_noise` [y x] the noise of a noisy one. Samples that are
+    filled with zeros do not count.
     """
     acquired = slice(None) if acquisition.mask is mask else mask.sampled.ravel()
     signal, noise = signal[..., acquired], noise[..., acquired]
+    share, whole = (acquisition.measured_share(m) for m in (mask, Mask(np.ones_like(mask.sampled), 1.0)))
     per_sigma = snr_per_sigma(
-        power=_mean_power(signal),
-        samples=signal.size,
+        power=_mean_power(signal) / share,
+        samples=round(signal.size * share),
         image_power=_mean_power(image),
-        combined_variance=spec.combined_variance(acquisition.maps),
+        combined_variance=spec.combined_variance(acquisition.maps) * whole,
     )
     sigma = per_sigma[spec.definition] / wanted_snr
-    measured = sigma * (_mean_power(noise) / 2) ** 0.5
+    measured = sigma * (_mean_power(noise) / share / 2) ** 0.5
     snrs = {f"snr_{name.replace('-', '_')}": value / measured for name, value in per_sigma.items() if sigma > 0}
     if combined_noise is not None and sigma > 0:
         snrs["snr_image"] = (_mean_power(image) / _mean_power(combined_noise)) ** 0.5 / sigma

@@ -24,6 +24,7 @@ from .stages.noise import NoiseSpec, covariance_factor
 from .stages.phase import PhaseSpec, SinusoidalSpec
 from .stages.sampling import SamplingSpec
 from .stages.target import TargetSpec
+from .stages.zero_filling import ZeroFilling
 from .storage.arrays import sha256_of_file
 from .storage.corpus_files import content_hash_of
 from .storage.place import Place, place_of
@@ -88,9 +89,28 @@ class Recipe(Spec):
                 f"(sampling.kind '{self.sampling.kind}', where y is a second phase encoding, or "
                 "sampling.partial_fourier_y); set it to 1"
             )
+        if self.target.zero_filled is not None:
+            self._refuse_zeros_in_the_reference(self.target.zero_filled[0])
         for y, x in self.target.matrix if self.target.fit != "native" else ():
             self.sampling.capacity((y * self.target.readout_oversampling, x))
         return recipe.model_copy(update={"coils": coils})
+
+    def _refuse_zeros_in_the_reference(self, fraction: float) -> None:
+        """The reference lines, and the block of them that maps are estimated from, must be measured."""
+        if self.target.readout_oversampling > 1:
+            raise ValueError("target.zero_filled needs target.readout_oversampling = 1; leave one of them out")
+        lines = getattr(self.sampling, "reference_lines", 0)
+        estimated = None if isinstance(self.coils, EspiritSpec) else self.coils.estimated
+        rows = lines if self.sampling.packs_points else 0 if estimated is None else estimated.reference
+        for n, needed in (
+            (n, least) for matrix in self.target.matrix for n, least in zip(matrix, (rows, lines), strict=True)
+        ):
+            measured = int(ZeroFilling(fraction).measured(n).sum())
+            if measured < min(needed, n):
+                raise ValueError(
+                    f"target.zero_filled = {fraction:g} leaves {measured} of {n} positions, and the reference has "
+                    f"{needed}; raise it, or lower sampling.reference_lines or coils.estimated.reference"
+                )
 
     def _refuse_wires_in_the_object(self, coils: LoopsSpec) -> None:
         reach = max(self.target.reach(matrix) for matrix in self.target.matrix)
@@ -137,7 +157,12 @@ class Recipe(Spec):
     @property
     def follows_model(self) -> bool:
         """Whether k-space without its noise is P F C of the reference, with the stored maps C."""
-        return not self.own_maps and self.echo_train is None
+        return not self.own_maps and self.echo_train is None and self.target.zero_filled is None
+
+    @property
+    def noise_is_white(self) -> bool:
+        """Whether the noise in k-space is as strong everywhere and in all coils, and does not correlate."""
+        return (self.of_scans or self.noise.is_white) and self.target.zero_filled is None
 
     @property
     def shared_map_sets(self) -> int:
@@ -163,8 +188,8 @@ class Recipe(Spec):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"
             )
-        if scans and self.echo_train is not None:
-            raise ValueError("[echo_train] is for photographs: scans have their own decay; leave it out")
+        if scans and (self.echo_train is not None or target.zero_filled is not None):
+            raise ValueError("[echo_train] and target.zero_filled are for photographs, not for scans; leave them out")
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):

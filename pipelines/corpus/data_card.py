@@ -60,6 +60,13 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
         found.append("maps are estimated from the same noisy reference lines that a reconstruction gets")
     if not recipe.of_scans:
         found.append("phase and coils are synthetic; display-encoded grey values stand for magnitudes")
+    if recipe.target.zero_filled is not None:
+        least, most = (f"{100 * fraction:.3g}" for fraction in recipe.target.zero_filled)
+        found.append(
+            f"**a crime that was made on purpose** (`target.zero_filled`; Shimron et al., PNAS 119:e2117203119, 2022): "
+            f"k-space, with its noise, is zero outside of {least} to {most} % of the matrix, as scanners interpolate; "
+            "errors on these pairs are smaller than on measured ones, so do not test on them"
+        )
     if recipe.echo_train is not None:
         found.append("the signal decays along x as in an echo train (`echo_train`), and blurs the reference, too")
     if recipe.target.reference == "noisy":

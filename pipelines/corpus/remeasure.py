@@ -21,7 +21,7 @@ def measure(path: Place, count: int) -> list[Measured]:
     if not recipe.follows_model or recipe.noise.kind == "none" or not recipe.noise.is_white:
         raise UnmeasurableError(
             "only white noise that was added to photographs or volumes can be distinguished from the signal, without "
-            "coils.estimated and echo_train"
+            "coils.estimated, echo_train and target.zero_filled"
         )
     if recipe.target.reference == "noisy" and min(pairs.coils) == 1:
         raise UnmeasurableError(

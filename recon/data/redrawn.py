@@ -37,6 +37,8 @@ class Redraw:
                 f"redraw needs k-space in full, and recipe {self.recipe.name!r} keeps the sampled part; build a corpus "
                 "with kspace = 'full'"
             )
+        if "noise" in self.parts and self.recipe.target.zero_filled is not None:
+            raise ValueError("noise is not drawn anew around target.zero_filled; redraw the mask alone")
         if "noise" in self.parts and self.recipe.own_maps:
             held = "theirs stays in k-space" if self.recipe.of_scans else "maps are estimated from it (coils.estimated)"
             of = "scans" if self.recipe.of_scans else "these pairs"

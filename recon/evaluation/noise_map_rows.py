@@ -36,10 +36,11 @@ def noise_map_rows(
 
     Raises ValueError where the corpus's noise is not known, or not white.
     """
-    if not pairs.recipe.noise.is_white and not pairs.recipe.of_scans:  # scans are whitened
+    if not pairs.recipe.noise_is_white:
         raise ValueError(
-            "noise maps are for white noise, and this corpus's noise.covariance is "
-            f"'{pairs.recipe.noise.covariance}'; leave the noise map out"
+            "noise maps are for white noise, and this corpus's is not: noise.covariance is "
+            f"'{pairs.recipe.noise.covariance}', target.zero_filled {pairs.recipe.target.zero_filled}; leave the noise "
+            "map out"
         )
     rows: list[Row] = []
     first: tuple[int, Shown] | None = None

@@ -182,10 +182,11 @@ def noise_rows(
     Raises ValueError where the corpus's noise is not known, or not white, or where pairs have several map sets.
     """
     pairs.refuse_map_sets("a test with replicas of noise")
-    if not pairs.recipe.noise.is_white and not pairs.recipe.of_scans:  # scans are whitened
+    if not pairs.recipe.noise_is_white:
         raise ValueError(
-            "replicas of noise are white, and this corpus's noise.covariance is "
-            f"'{pairs.recipe.noise.covariance}'; leave replicas out"
+            "replicas of noise are white, and this corpus's noise is not: noise.covariance is "
+            f"'{pairs.recipe.noise.covariance}', target.zero_filled {pairs.recipe.target.zero_filled}; leave replicas "
+            "out"
         )
     rows: list[Row] = []
     first: tuple[int, NDArray[np.float64]] | None = None

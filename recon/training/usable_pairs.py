@@ -35,7 +35,9 @@ def _refuse_other_references(corpora: Sequence[PairDataset]) -> None:
         why = None
         if recipe.target.reference == "clean":
             why = "has clean references, which need no correction; leave training.noisier out"
-        elif not (recipe.of_scans or recipe.noise.is_white):
+        elif recipe.target.zero_filled is not None:
+            why = "has no noise where target.zero_filled leaves zeros; build it without"
+        elif not recipe.noise_is_white:
             why = "has noise that correlates between coils; build it with noise.whiten = true"
         if why:
             raise TrainingError(f"training.noisier: {recipe.name} {why}")

@@ -53,10 +53,19 @@ class Mask:
         """Image [y x] of a spectrum [y x]: the inverse of `spectrum`; for masks of lines, also for some of the rows."""
         return scipy.fft.ifft(spectrum, norm="ortho") if self.is_lines else ifft2c(spectrum)
 
-    def weight(self, spectrum: NDArray[np.complex64], x: NDArray[np.floating]) -> NDArray[np.complex64]:
-        """A spectrum [y x], whose k-space is multiplied by weights [x]; it is overwritten."""
+    def weight(
+        self, spectrum: NDArray[np.complex64], x: NDArray[Any], y: NDArray[Any] | None = None
+    ) -> NDArray[np.complex64]:
+        """A spectrum [y x], whose k-space is multiplied by weights [x] and, where they are given, [y]; overwritten."""
         spectrum *= np.fft.ifftshift(x) if self.is_lines else x
-        return spectrum
+        if y is None:
+            return spectrum
+        if not self.is_lines:
+            spectrum *= y[:, None]
+            return spectrum
+        along_y = scipy.fft.fft(spectrum, axis=-2, overwrite_x=True)
+        along_y *= np.fft.ifftshift(y)[:, None]
+        return np.asarray(scipy.fft.ifft(along_y, axis=-2, overwrite_x=True))
 
     def sample(self, spectrum: NDArray[np.complex64], out: NDArray[np.complex64]) -> None:
         """Write the sampled part of a spectrum [y x] to `out`: [y line] or [point]."""

@@ -16,6 +16,7 @@ from ..settings.spec import PositiveRange, Spec, draw_uniform
 from .lesions import LesionsSpec
 from .object_mask import object_of
 from .readout import Readout
+from .zero_filling import FilledFraction
 
 
 def _as_matrices(value: Any) -> tuple[tuple[int, int], ...]:
@@ -162,6 +163,11 @@ class TargetSpec(Spec):
         ge=1,
         le=4,
         description="rows of k-space over rows of the target; the field of view is longer by this factor along y",
+    )
+    zero_filled: FilledFraction | None = Field(
+        default=None,
+        description="a crime (Shimron 2022), not for scans: k-space, with its noise, is zero outside of this fraction "
+        "of the matrix along y and x, as scanners interpolate; a number, or [low, high]",
     )
     lesions: LesionsSpec | None = Field(
         default=None,

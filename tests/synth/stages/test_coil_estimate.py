@@ -8,6 +8,7 @@ from pipelines.corpus.data_card import card_of
 from pipelines.corpus.verify import verify
 from recon.data.datasets import PairDataset, VirtualPairs
 from recon.data.device_pairs import DevicePairs
+from recon.data.redrawn import Redraw
 from synth.corpus.reader import open_corpus
 from synth.errors import RecipeError, SourceRejectedError
 from synth.physics import coil_combine, ifft2c, rss
@@ -156,5 +157,7 @@ def test_what_cannot_be_estimated_is_refused(recipe, tmp_path):
     with pytest.raises(RecipeError, match="needs white noise"):
         recipe(**ESTIMATED, noise=noise)
     assert Plan.of(recipe(**ESTIMATED, noise={**noise, "whiten": True})).pair(0).maps.shape == (4, 48, 56)
+    with pytest.raises(ValueError, match=r"maps are estimated from it \(coils\.estimated\)"):
+        Redraw(recipe(**ESTIMATED, kspace="full"), ("noise",))
     with pytest.raises(RecipeError, match=r"coils\.estimated is done on the host"):
         DevicePairs(recipe(**ESTIMATED), device="cuda")
