@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .physics import rss
 from .process import one_blas_thread
 from .recipe import Recipe
 from .rng import rng
@@ -23,6 +24,7 @@ from .stages.mask import Mask
 from .stages.noise import NoiseSpec
 from .stages.readout import Readout
 from .stages.signal import Acquisition
+from .stages.wrapping import draw_image_size
 from .stages.zero_filling import ZeroFilling
 from .version import SCAN_STAGES
 
@@ -114,18 +116,18 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     seed, coils, matrix = recipe.seed, recipe.coils, matrix_of(recipe, index)
     assert not isinstance(coils, EspiritSpec)  # 'espirit' is for scans alone
     readout = recipe.target.readout(matrix)
+    size = draw_image_size(recipe.target.wrap, matrix, rng(seed, "wrap", index))  # the matrix, or wider
 
-    magnitude, fitting = recipe.target.apply(photo.image, matrix, rng(seed, "target", index))
+    magnitude, fitting = recipe.target.apply(photo.image, size, rng(seed, "target", index))
     phase = recipe.phase.draw(rng(seed, "phase", index))
 
     maps_index = int(rng(seed, "maps", index).integers(coils.sets))
-    maps, gain = _received(recipe, maps_index, matrix)  # [coil y x], [y x] or 1
-    image = magnitude * gain * phase.on(matrix)  # [y x]
+    maps, gain = _received(recipe, maps_index, size)  # [coil y x], [y x] or 1
+    image = magnitude * gain * phase.on(size)  # [y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     acquisition, drawn = _acquisition(recipe, index, maps, mask, readout)
-
     clean = acquisition.signal(image)
-    heard = recipe.target.reference == "noisy"  # the reference contains the noise, too
+    heard = recipe.target.reference == "noisy" and not acquisition.wraps  # the reference contains the noise, too
     kspace, combined_noise = acquisition.noise(_noise(recipe, acquisition, index), maps if heard else None)
 
     wanted_snr = recipe.noise.draw_snr(rng(seed, "snr", index))
@@ -136,7 +138,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     lesions: dict[str, float] = {}
     if recipe.target.lesions is not None:  # after sigma, which is that of the image without lesions
         changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
-        added = (changed - magnitude) * gain * phase.on(matrix)
+        added = (changed - magnitude) * gain * phase.on(size)
         image, clean = image + added, clean + acquisition.signal(added)
 
     target = acquisition.reference(image) + sigma * combined_noise
@@ -176,8 +178,8 @@ def _estimated(pair: Pair, recipe: Recipe, acquisition: Acquisition, image: Imag
         **pair.numbers,
         "maps_index": pair.index,
         "true_maps_index": pair.maps_index,
-        "missed_by_maps": share_missed(found, acquisition.maps, image),
-        "max_value": float(np.abs(target).max()),
+        "missed_by_maps": share_missed(found, np.stack(list(acquisition.coil_images(image)))),
+        "max_value": float((np.abs(target) if target.ndim == 2 else rss(target)).max()),
     }
     return replace(pair, maps_index=pair.index, target=target, numbers=numbers, maps=found, notes=notes)
 
@@ -192,13 +194,15 @@ def _acquisition(
 ) -> tuple[Acquisition, dict[str, float]]:
     """What is acquired of a pair, and the numbers that were drawn for it."""
     kept, weights, filling = mask if recipe.kspace == "packed" else Mask(np.ones_like(mask.sampled), 1.0), None, None
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = {} if recipe.target.wrap is None else {"wrap": maps.shape[2] / mask.sampled.shape[-1]}
     if recipe.echo_train is not None:
         train = recipe.echo_train.draw(rng(recipe.seed, "echo train", index))
-        weights, numbers = train.weights(maps.shape[2]) if train.decay > 0 else None, train.numbers()
+        numbers |= train.numbers()
+        weights = train.weights(mask.sampled.shape[-1]) if train.decay > 0 else None
     if recipe.target.zero_filled is not None:
         drawn = ZeroFilling(draw_uniform(rng(recipe.seed, "zero filling", index), recipe.target.zero_filled))
-        filling, numbers = drawn if drawn.fraction < 1 else None, {**numbers, **drawn.numbers()}
+        numbers |= drawn.numbers()
+        filling = drawn if drawn.fraction < 1 else None
     return Acquisition(maps, kept, readout, weights, filling), numbers
 
 

@@ -207,8 +207,8 @@ class Plan:
         lines = not self.recipe.sampling.packs_points
         whole = size[1] if lines else size[0] * size[1]
         capacity = self.recipe.sampling.capacity(size) if self.recipe.kspace == "packed" else whole
-        sets = getattr(self.recipe.coils, "espirit_sets", 1)
-        return BucketPlan(coils, matrix, size[0], capacity, lines, self.recipe.own_maps, indices, sets)
+        own, sets = self.recipe.own_maps, self.recipe.espirit_sets
+        return BucketPlan(coils, matrix, size[0], capacity, lines, own, indices, sets)
 
     @property
     def shard_pairs(self) -> int:

@@ -113,7 +113,8 @@ class Recipe(Spec):
                 )
 
     def _refuse_wires_in_the_object(self, coils: LoopsSpec) -> None:
-        reach = max(self.target.reach(matrix) for matrix in self.target.matrix)
+        widths = (1.0,) if self.target.wrap is None else self.target.wrap
+        reach = max(self.target.reach((y, round(width * x))) for y, x in self.target.matrix for width in widths)
         if coils.nearest_wire <= reach:
             other = "" if self.target.outline == "head" else ", or write target.outline = 'head'"
             raise ValueError(
@@ -155,6 +156,12 @@ class Recipe(Spec):
         return isinstance(self.coils, EspiritSpec)
 
     @property
+    def espirit_sets(self) -> int:
+        """Map sets of each pair."""
+        how = self.coils if isinstance(self.coils, EspiritSpec) else self.coils.estimated
+        return 1 if how is None else how.espirit_sets
+
+    @property
     def follows_model(self) -> bool:
         """Whether k-space without its noise is P F C of the reference, with the stored maps C."""
         return not self.own_maps and self.echo_train is None and self.target.zero_filled is None
@@ -184,6 +191,13 @@ class Recipe(Spec):
                 "coils.estimated needs white noise, as whitened scans have; write noise.whiten = true, or "
                 "noise.covariance = 'white'"
             )
+        if target.wrap is not None and (scans or not self.own_maps or target.lesions is not None):
+            raise ValueError(
+                "target.wrap is for photographs with coils.estimated, and without target.lesions: where an image wraps "
+                "around, its true maps are not those of a pixel"
+            )
+        if (self.coils.count or self.espirit_sets) < self.espirit_sets:
+            raise ValueError(f"espirit_sets = {self.espirit_sets} needs as many coils or more; raise coils.count")
         if not scans and (target.fit == "native" or target.flip or target.shift or target.rotate or target.degrees):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"

@@ -43,7 +43,7 @@ def summary_text(corpus: Corpus) -> str:
     summary, recipe = corpus.attributes["summary"], corpus.recipe
     fitted = summary["fitted"]
     numbers = summary["numbers"]
-    sets = getattr(recipe.coils, "espirit_sets", 1)
+    sets = recipe.espirit_sets
     lines = [
         f"# {recipe.name}",
         "",

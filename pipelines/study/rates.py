@@ -170,7 +170,7 @@ def _kind(recipe: Recipe) -> str:
 
 def _shape(recipe: Recipe) -> str:
     """What sets the time of a step, and of a test: no more, since a paper's study has dozens of recipes."""
-    target, coils = {"matrix", "readout_oversampling"}, {"count", "espirit_sets"}
+    target, coils = {"matrix", "readout_oversampling"}, {"count", "espirit_sets", "estimated"}
     return recipe.model_dump_json(
         include={"source": {"kind"}, "target": target, "coils": coils, "sampling": {"kind"}, "kspace": True}
     )

@@ -40,11 +40,19 @@ class EstimateSpec(Spec):
     )
     soft: bool = Field(default=False, description="fade maps out below the eigenvalue crop instead of cutting them")
     extend: bool = Field(default=False, description="continue the maps beyond the object")
+    espirit_sets: int = Field(  # left out where it is 1, so that earlier recipes keep their hashes
+        default=1,
+        ge=1,
+        le=2,
+        exclude_if=lambda sets: sets == 1,
+        description="map sets of a pair; 2 for objects that are wider than the field of view",
+    )
 
-    @property
-    def map_sets(self) -> int:
-        """Map sets of a pair."""
-        return 1
+    @model_validator(mode="after")
+    def _no_two_extended_sets(self) -> EstimateSpec:
+        if self.espirit_sets > 1 and self.extend:
+            raise ValueError("extend = true continues one map set; leave it out, or write espirit_sets = 1")
+        return self
 
     def estimate(self, kspace: Complex, mask: Mask, sigma: float, version: int) -> tuple[Complex, tuple[str, ...]]:
         """Maps from the reference lines of k-space that a mask samples, and what limits them.
@@ -77,7 +85,7 @@ class EstimateSpec(Spec):
                 reference=reference,
                 kernel=self.kernel,
                 threshold=self.threshold,
-                sets=self.map_sets,
+                sets=self.espirit_sets,
                 extend=self.extend,
                 sigma=sigma,
                 version=version,
@@ -87,7 +95,7 @@ class EstimateSpec(Spec):
         if not maps.maps.any():
             raise SourceRejectedError(f"{maps.notes[0]}; leave it out, raise noise.snr, or sample more reference lines")
         found = maps.sets(self.crop, soft=self.soft)
-        return (found if self.map_sets > 1 else found[0]), maps.notes
+        return (found if self.espirit_sets > 1 else found[0]), maps.notes
 
 
 class EspiritSpec(EstimateSpec):
@@ -107,26 +115,12 @@ class EspiritSpec(EstimateSpec):
         default="svd",
         description="svd: the strongest directions between coils; geometric: those of each readout position, aligned",
     )
-    espirit_sets: int = Field(  # left out where it is 1, so that earlier recipes keep their hashes
-        default=1,
-        ge=1,
-        le=2,
-        exclude_if=lambda sets: sets == 1,
-        description="map sets of a pair; 2 for objects that are wider than the field of view",
-    )
 
     @model_validator(mode="after")
-    def _no_two_extended_sets(self) -> EspiritSpec:
-        if self.espirit_sets > 1 and self.extend:
-            raise ValueError("extend = true continues one map set; leave it out, or write espirit_sets = 1")
+    def _no_more_sets_than_coils(self) -> EspiritSpec:
         if self.count is not None and self.count < self.espirit_sets:
             raise ValueError(f"espirit_sets = {self.espirit_sets} needs as many coils or more; raise count")
         return self
-
-    @property
-    def map_sets(self) -> int:
-        """Map sets of a pair."""
-        return self.espirit_sets
 
     @property
     def sets(self) -> int:
@@ -134,13 +128,14 @@ class EspiritSpec(EstimateSpec):
         return 0
 
 
-def share_missed(found: Complex, maps: Complex, image: Complex) -> float:
-    """Root of the share of coil images' energy that maps `found` [coil y x] do not explain; the true ones are `maps`.
+def share_missed(found: Complex, coil_images: Complex) -> float:
+    """Root of the share of coil images' energy that found maps [coil y x], or [set coil y x], do not explain.
 
-    Of the coil images c x of an image x [y x], maps d explain d d^H c x. At a pixel with |c| = 1 this leaves
-    |x|^2 (1 - (2 - |d|^2) |d^H c|^2), which is 0 where d is c times any phase.
+    At a pixel with the coils' values v, orthogonal maps d_s explain sum_s d_s d_s^H v, which leaves
+    |v|^2 - sum_s (2 - |d_s|^2) |d_s^H v|^2. This is 0 where v is a map of norm 1, times any number.
     """
-    power = np.abs(image).astype(np.float64) ** 2
-    seen = np.abs(np.vecdot(found, maps, axis=0)).astype(np.float64) ** 2  # type: ignore[call-overload]
-    left = 1 - (2 - np.sum(np.abs(found) ** 2, axis=0)) * seen
-    return float(np.sqrt(np.sum(power * np.clip(left, 0, None)) / np.sum(power)))
+    left = power = np.sum(np.abs(coil_images).astype(np.float64) ** 2, axis=0)
+    for maps in found if found.ndim == 4 else found[None]:
+        seen = np.abs(np.vecdot(maps, coil_images, axis=0)).astype(np.float64) ** 2  # type: ignore[call-overload]
+        left = left - (2 - np.sum(np.abs(maps) ** 2, axis=0)) * seen
+    return float(np.sqrt(np.sum(np.clip(left, 0, None)) / np.sum(power)))

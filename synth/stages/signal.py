@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..physics import coil_combine, fft2c, ifft2c
+from ..physics import fft2c, ifft2c
 from .mask import Mask
 from .readout import Readout
+from .wrapping import folded
 from .zero_filling import ZeroFilling
 
 Complex = NDArray[np.complex64]
@@ -22,6 +23,8 @@ class Acquisition:
 
     Attributes
     ----------
+    maps
+        [coil y x] of the image, which may be wider than the field of view: what reaches beyond wraps around.
     decay
         Factors [x] of the signal (`echo_train`), or None.
     filling
@@ -37,13 +40,18 @@ class Acquisition:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Coil, y, x of all of k-space."""
-        return len(self.maps), self.readout.samples, self.maps.shape[2]
+        return len(self.maps), self.readout.samples, self.mask.sampled.shape[-1]
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the image is wider than the field of view."""
+        return self.maps.shape[2] > self.shape[2]
 
     def signal(self, image: Complex) -> Complex:
         """The kept part of every coil's spectrum of an image [y x]: [coil y line] or [coil point]."""
         sampled = np.empty(self.mask.sampled_shape(len(self.maps), len(image)), np.complex64)
         for coil_map, out in zip(self.maps, sampled, strict=True):
-            self.mask.sample(self._spectrum(image * coil_map), out)
+            self.mask.sample(self._spectrum(folded(image * coil_map, self.shape[2])), out)
         return self.readout.pad(sampled)
 
     def _spectrum(self, coil_image: Complex) -> Complex:
@@ -66,15 +74,16 @@ class Acquisition:
     def noise(self, spectra: Iterable[Complex], combining: Complex | None) -> tuple[Complex, Complex]:
         """The kept part of noise spectra, given coil by coil, and the image [y x] of all noise, combined with maps.
 
-        Without maps for `combining` that image is 0.
+        With maps [set coil y x] it is [set y x]; without maps for `combining`, it is 0.
         """
         sampled = np.empty(self.mask.sampled_shape(len(self.maps), self.readout.samples), np.complex64)
-        combined = np.zeros(self.maps.shape[1:], np.complex64)
+        lead = () if combining is None else combining.shape[:-3]
+        combined = np.zeros((*lead, self.readout.rows, self.shape[2]), np.complex64)
         for coil, (spectrum, out) in enumerate(zip(spectra, sampled, strict=True)):
             spectrum = self._filled(spectrum)
             self.mask.sample(spectrum, out)
             if combining is not None:
-                combined += combining[coil].conj() * self.mask.image(self.readout.crop(spectrum))
+                combined += combining[..., coil, :, :].conj() * self.mask.image(self.readout.crop(spectrum))
         return sampled, combined
 
     def finish(self, sampled: Complex) -> Complex:
@@ -84,17 +93,29 @@ class Acquisition:
             kspace[:, ~self.filling.measured(kspace.shape[1])] = 0  # not only up to rounding
         return kspace
 
-    def reference(self, image: Complex, combining: Complex | None = None) -> Complex:
-        """The image [y x] of all k-space without noise, combined with these maps or with others.
+    def coil_images(self, image: Complex) -> Iterator[Complex]:
+        """The image [y x] of all k-space without noise, coil by coil."""
+        for coil_map in self.maps:
+            coil_image = folded(image * coil_map, self.shape[2])
+            changed = self.decay is not None or self.filling is not None
+            yield self.mask.image(self._spectrum(coil_image)) if changed else coil_image
 
-        It has the decay of k-space, which blurs it, as the reference of a scan has: a network that were trained on
-        undecayed references would have to sharpen by a T2 that it is not told. So it has the zeros around k-space.
+    def reference(self, image: Complex, combining: Complex | None = None) -> Complex:
+        """The image [y x] of all k-space without noise, combined with these maps, or with others [coil y x].
+
+        With maps [set coil y x] it is [set y x]. It has the decay of k-space, which blurs it, as the reference of a
+        scan has: a network that were trained on undecayed references would have to sharpen by a T2 that it is not told.
+        So it has the zeros around k-space. Where the image wraps around, these maps are not those of a pixel; without
+        others, the root of the sum of squares is returned.
         """
-        if self.decay is None and self.filling is None:
-            return image if combining is None else coil_combine(image * self.maps, combining)
-        combined = np.zeros_like(image)
-        for coil_map, other in zip(self.maps, self.maps if combining is None else combining, strict=True):
-            combined += other.conj() * self.mask.image(self._spectrum(image * coil_map))
+        if combining is None and self.wraps:
+            return np.sqrt(sum(np.abs(coil_image) ** 2 for coil_image in self.coil_images(image))).astype(np.complex64)
+        if combining is None and self.decay is None and self.filling is None:
+            return image
+        maps = self.maps if combining is None else combining
+        combined = np.zeros((*maps.shape[:-3], *maps.shape[-2:]), np.complex64)
+        for coil, coil_image in enumerate(self.coil_images(image)):
+            combined += maps[..., coil, :, :].conj() * coil_image
         return combined
 
     def unpacked(self, kspace: Complex) -> Complex:

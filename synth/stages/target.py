@@ -16,6 +16,7 @@ from ..settings.spec import PositiveRange, Spec, draw_uniform
 from .lesions import LesionsSpec
 from .object_mask import object_of
 from .readout import Readout
+from .wrapping import WidthRange
 from .zero_filling import FilledFraction
 
 
@@ -168,6 +169,11 @@ class TargetSpec(Spec):
         default=None,
         description="a crime (Shimron 2022), not for scans: k-space, with its noise, is zero outside of this fraction "
         "of the matrix along y and x, as scanners interpolate; a number, or [low, high]",
+    )
+    wrap: WidthRange | None = Field(
+        default=None,
+        description="with coils.estimated: width of the image over the field of view along x, 1 to 2; what lies beyond "
+        "wraps around; a number, or [low, high]",
     )
     lesions: LesionsSpec | None = Field(
         default=None,

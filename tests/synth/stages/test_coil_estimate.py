@@ -34,13 +34,15 @@ def with_snr(snr, **sections):
 def test_two_coils_miss_a_sine_of_the_angle_between_them():
     """Maps at 30 degrees from the true ones miss sin 30 = 1/2 at each pixel; half a map misses 1 - 1/4."""
     true = np.array([1, 0], np.complex64)[:, None, None] * np.ones((2, 3), np.complex64)
-    turned = np.array([np.cos(np.pi / 6), 1j * np.sin(np.pi / 6)], np.complex64)[:, None, None]
+    turned = np.array([np.cos(np.pi / 6), 1j * np.sin(np.pi / 6)], np.complex64)[:, None, None] * np.ones_like(true)
     image = np.full((2, 3), 3 + 4j, np.complex64)
-    assert share_missed(turned * np.ones_like(image), true, image) == pytest.approx(0.5, rel=1e-6)
-    assert share_missed(np.complex64(0.6 + 0.8j) * true, true, image) == pytest.approx(0, abs=1e-3)
-    assert share_missed(true / 2, true, image) == pytest.approx(0.75)
+    assert share_missed(turned, true * image) == pytest.approx(0.5, rel=1e-6)
+    assert share_missed(np.complex64(0.6 + 0.8j) * true, true * image) == pytest.approx(0, abs=1e-3)
+    assert share_missed(true / 2, true * image) == pytest.approx(0.75)
     half = image * (np.arange(3) > 0)  # where the image is 0, maps do not count
-    assert share_missed(np.where(np.arange(3) > 0, true, 0), true, half) == pytest.approx(0, abs=1e-3)
+    assert share_missed(np.where(np.arange(3) > 0, true, 0), true * half) == pytest.approx(0, abs=1e-3)
+    across = np.array([1j * np.sin(np.pi / 6), np.cos(np.pi / 6)], np.complex64)[:, None, None] * np.ones_like(true)
+    assert share_missed(np.stack([turned, across]), true * image) == pytest.approx(0, abs=1e-3)  # two of two coils
 
 
 @pytest.mark.parametrize("kspace", ["packed", "full"])
@@ -93,10 +95,10 @@ def test_the_true_maps_are_those_of_a_set_of_the_recipe(recipe):
     assert pair.maps_index == pair.numbers["maps_index"] == 3
     true = draw_coils(made.coils, made.seed, pair.numbers["true_maps_index"]).maps((48, 56))
     missed = pair.numbers["missed_by_maps"]
-    assert share_missed(pair.maps, true, pair.target) == pytest.approx(missed, rel=0.05)
+    assert share_missed(pair.maps, true * pair.target) == pytest.approx(missed, rel=0.05)
     assert missed < 0.01
     other = draw_coils(made.coils, made.seed, 1 - pair.numbers["true_maps_index"]).maps((48, 56))
-    assert share_missed(pair.maps, other, pair.target) > 0.1
+    assert share_missed(pair.maps, other * pair.target) > 0.1
 
 
 def test_an_oversampled_readout_is_cropped_before(recipe):
