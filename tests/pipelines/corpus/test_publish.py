@@ -153,8 +153,8 @@ def test_equal_in_single_precision_and_what_differs(photos, published, tmp_path,
     made = synth.plan.pair_from_image
 
     def scaled(factors):
-        def of(recipe, photo, index):
-            pair = made(recipe, photo, index)
+        def of(recipe, photo, index, stages):
+            pair = made(recipe, photo, index, stages)
             return dataclasses.replace(pair, kspace=pair.kspace * np.float32(1 + factors.get(index, 1e-6)))
 
         return of
