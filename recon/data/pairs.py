@@ -14,8 +14,8 @@ An item is a dict of tensors with fastMRI's names (batches have one more axis in
 - ``acceleration_net`` [] number of positions over number of sampled positions
 - ``pair_id``       [] the pair's index in its recipe
 
-Pairs of scans with ``coils.espirit_sets = 2`` have ``sens_maps`` [set coil y x] and ``target`` [set y x]; max |target|
-is then that of the root of the sum of squares over the sets.
+Pairs with ``espirit_sets = 2`` (in ``[coils]`` of scans, ``[coils.estimated]`` of photographs) have ``sens_maps``
+[set coil y x] and ``target`` [set y x]; max |target| is then that of the root of the sum of squares over the sets.
 """
 
 from __future__ import annotations
