@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from object_store import environment, s3_server
 from PIL import Image
 from properties import complex_normal
 
@@ -20,6 +21,7 @@ from pipelines.corpus.build import build
 from synth.physics import fft2c
 from synth.recipe import parse_recipe
 from synth.stages.coils import LoopsSpec, draw_coils
+from synth.storage.place import place_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT / ".." / "shared" / "data"
@@ -164,6 +166,22 @@ def scans(tmp_path_factory):
         ]
         np.save(folder / name, np.stack(made))
     return folder
+
+
+@pytest.fixture(scope="module")
+def store():
+    """The environment of an S3 server, which runs while the tests of a file do."""
+    with s3_server() as values, environment(values):
+        yield values
+
+
+@pytest.fixture
+def in_store(store, request):
+    """A place in that server for one test; what lies below it is removed afterwards."""
+    place = place_of(f"s3://bucket/{request.node.name}")
+    yield place
+    for name, _ in list(place.below()):
+        (place / name).delete()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import random
 import pytest
 from conftest import recipe_text
 from corpus_forms import flip
-from object_store import environment, s3_server
 from processes import built, dask_cluster
 
 from pipelines.cluster import ClusterSpec
@@ -20,24 +19,14 @@ from synth.corpus.reader import open_corpus
 from synth.corpus.remote_ledger import RemoteLedger
 from synth.errors import CorpusError, UnfinishedCorpusError
 from synth.storage import lease
-from synth.storage.place import place_of
 
 SYNC = ClusterSpec("sync")
 TIMES = ("ledger.jsonl", "summary.json", "zarr.json")  # they hold the shards' times, or the sha256 of these
 
 
-@pytest.fixture(scope="module")
-def store():
-    with s3_server() as values, environment(values):
-        yield values
-
-
 @pytest.fixture
-def out(store, request):
-    place = place_of(f"s3://bucket/{request.node.name}/small.zarr")
-    yield place
-    for name, _ in list(place.parent.below()):
-        (place.parent / name).delete()
+def out(in_store):
+    return in_store / "small.zarr"
 
 
 def names(place):

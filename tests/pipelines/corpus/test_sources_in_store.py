@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commands import refused, run
 from conftest import recipe_data
-from object_store import environment, s3_server, upload
+from object_store import upload
 
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
@@ -26,16 +26,10 @@ from synth.storage.place import place_of
 SYNC = ClusterSpec("sync")
 
 
-@pytest.fixture(scope="module")
-def store():
-    with s3_server() as values, environment(values):
-        yield values
-
-
 @pytest.fixture
-def there(store, request):
+def there(in_store):
     """An address in the store, to which the tests copy what they need."""
-    return f"s3://bucket/{request.node.name}"
+    return str(in_store)
 
 
 def same_corpus(near, far, out):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from commands import run
 from corpus_forms import flip
-from object_store import environment, s3_server, upload
+from object_store import upload
 from safetensors.torch import load_file
 from trainings import written
 
@@ -24,12 +24,11 @@ from synth.storage.place import place_of
 
 
 @pytest.fixture(scope="module")
-def store(corpus):
-    """The corpus in a store, and its address."""
-    with s3_server() as values, environment(values):
-        address = "s3://bucket/folder/small.zarr"
-        upload(corpus, place_of(address))
-        yield address
+def store(store, corpus):
+    """The address of the corpus in a store."""
+    address = "s3://bucket/folder/small.zarr"
+    upload(corpus, place_of(address))
+    return address
 
 
 def same(first, second):

@@ -7,7 +7,6 @@ import signal
 import pytest
 import torch
 from commands import refused, run
-from object_store import environment, s3_server
 from trainings import Stopped, settings, stop_at, written
 
 from recon.errors import CheckpointError, TrainingError
@@ -15,21 +14,11 @@ from recon.training.checkpoint import load_tensors
 from recon.training.loop import train
 from recon.training.model_files import load_model
 from synth.storage import lease
-from synth.storage.place import place_of
-
-
-@pytest.fixture(scope="module")
-def store():
-    with s3_server() as values, environment(values):
-        yield values
 
 
 @pytest.fixture
-def out(store, request):
-    place = place_of(f"s3://bucket/{request.node.name}/run")
-    yield place
-    for name, _ in list(place.parent.below()):
-        (place.parent / name).delete()
+def out(in_store):
+    return in_store / "run"
 
 
 def record(folder):

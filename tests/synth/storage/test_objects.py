@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from object_store import KEYS, environment, s3_server
+from object_store import KEYS, environment
 
 from synth.errors import StorageError, StoreError
 from synth.storage import lease, objects
@@ -19,12 +19,6 @@ from synth.storage.objects import ObjectPlace
 from synth.storage.place import place_of
 from synth.storage.store_errors import told
 from synth.storage.whole import UncheckedWarning, read_document
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as values, environment(values):
-        yield values
 
 
 @pytest.mark.parametrize(
@@ -49,7 +43,7 @@ def test_addresses_without_a_place(address):
         place_of(address)
 
 
-def test_an_object(server):
+def test_an_object(store):
     place = place_of("s3://bucket/one/a b+é.bin")
     assert not place.exists()
     with pytest.raises(FileNotFoundError, match="one/a b"):
@@ -69,7 +63,7 @@ def test_an_object(server):
     assert not place.exists()
 
 
-def test_what_lies_below(server):
+def test_what_lies_below(store):
     root = place_of("s3://bucket/tree")
     for name in ("a/b/c", "a/d", "e"):
         (root / name).put(name.encode())
@@ -79,7 +73,7 @@ def test_what_lies_below(server):
     assert (root / "a" / "d").name == "d"
 
 
-def test_written_on_condition(server):
+def test_written_on_condition(store):
     place = place_of("s3://bucket/lease")
     assert place.put_new(b"first")
     assert not place.put_new(b"second")
@@ -91,7 +85,7 @@ def test_written_on_condition(server):
     assert others[0].read() == b"%d" % won.index(True)
 
 
-def test_a_store_that_ignores_conditions_is_told(server, monkeypatch):
+def test_a_store_that_ignores_conditions_is_told(store, monkeypatch):
     place = place_of("s3://bucket/claimed")
     monkeypatch.setattr(ObjectPlace, "put_new", lambda self, data: self.put(data) or True)
     told_so = "does not write on condition.*begin one `fathom train` at a time"
@@ -107,7 +101,7 @@ def test_remedies_are_those_of_the_store(scheme, name):
         raise PermissionError("no")
 
 
-def test_no_bucket(server):
+def test_no_bucket(store):
     with pytest.raises(StoreError, match="there is no bucket s3://nowhere; correct the address"):
         place_of("s3://nowhere/a").read()
     with pytest.raises(StoreError, match="there is no bucket"):
@@ -123,10 +117,10 @@ def test_no_credentials(tmp_path):
         place_of("s3://bucket/a").read()
 
 
-def test_keys_of_a_profile(server, tmp_path):
-    keys = "\n".join(f"{name.lower()} = {server[name]}" for name in KEYS)
+def test_keys_of_a_profile(store, tmp_path):
+    keys = "\n".join(f"{name.lower()} = {store[name]}" for name in KEYS)
     (tmp_path / "keys").write_text(f"[x]\n{keys}\n")
-    values = {name: value for name, value in server.items() if name not in KEYS}
+    values = {name: value for name, value in store.items() if name not in KEYS}
     place_of("s3://bucket/profile").put(b"1")
     with environment({**values, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "keys"), "AWS_PROFILE": "x"}):
         assert place_of("s3://bucket/profile").read() == b"1"
