@@ -57,8 +57,9 @@ ProbeCount = Annotated[
 CorpusPath = Annotated[
     Path, typer.Argument(metavar="CORPUS", help="The folder, or s3://bucket/name.zarr, that `fathom build` made.")
 ]
-ANYWHERE = ("corpus", "others", "without", "made")  # parameters that name what is read, also in an object store
-WRITTEN_ANYWHERE = ("build", "train")  # commands whose --out may lie there
+# Parameters that name what is read, also in an object store.
+ANYWHERE = ("corpus", "others", "without", "made", "published", "sources")
+WRITTEN_ANYWHERE = ("build", "train", "publish", "rebuild")  # commands whose --out may lie there
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from synth.storage.place import size_of
+
 from ..display.terminal import say
 from .options import (
     Insecure,
@@ -26,7 +28,7 @@ from .options import (
 
 def publish_command(
     made: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus, or the folder of a finished training.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make, or s3://bucket/name.")],
     licence: Annotated[
         str | None, typer.Option("--licence", help="Licence of the folder: cc-by-4.0, mit, ...; by default unknown.")
     ] = None,
@@ -39,14 +41,16 @@ def publish_command(
     with kindly():
         write = publish_training if is_training(made) else publish
         for name in write(made, out, licence):
-            say(f"{out / name}: {(out / name).stat().st_size / 1000:.1f} kB")
+            say(f"{out / name}: {size_of(out / name) / 1000:.1f} kB")
 
 
 def rebuild_command(
-    folder: Annotated[Path, typer.Argument(metavar="PUBLISHED", help="The folder that `fathom publish` made.")],
+    published: Annotated[
+        Path, typer.Argument(metavar="PUBLISHED", help="The folder, or s3://bucket/name, that `fathom publish` made.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The corpus to make, or to go on with.")],
     sources: Annotated[
-        list[Path] | None, typer.Option("--sources", help="A folder that holds sources; may be repeated.")
+        list[Path] | None, typer.Option("--sources", help="A folder, or s3://bucket/name, of sources; may be repeated.")
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = "local",
@@ -64,7 +68,7 @@ def rebuild_command(
 
     with kindly():
         where = ClusterSpec(scheduler, scheduler_file, workers, insecure, tls_ca_file, tls_cert, tls_key, wait)
-        found = rebuild(folder, sources or (), out, where)
+        found = rebuild(published, sources or (), out, where)
     if as_json:
         print_json(found.as_dict())
     else:

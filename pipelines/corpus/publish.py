@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from synth.errors import CorpusError
 from synth.plan import Plan
 from synth.recipe import PATHS, file_hash
 from synth.storage.arrays import sha256_of_file
-from synth.storage.place import place_of
+from synth.storage.place import Place, place_of
 from synth.storage.whole import named, write_whole
 
 from ..errors import CorpusExistsError
@@ -33,12 +34,13 @@ from .data_card import card_of, terms_of, without_paths
 from .record import FORMAT, RECORD, SOURCES, NamedSource, Record, blocks_of
 from .summary import versions_of
 
+FILES = ("croissant.json", "README.md", SOURCES, RECORD)  # the last says that all are there
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")  # as the card's template has them
 
 
-def publish(corpus_path: Path, out: Path, licence: str | None = None) -> list[str]:
-    """Write what rebuilds a corpus into a new folder; return the names of the files.
+def publish(corpus_path: Place, out: Place, licence: str | None = None) -> list[str]:
+    """Write what rebuilds a corpus into a new folder, here or in an object store; return the names of the files.
 
     `licence` is an identifier that Hugging Face knows, such as ``cc-by-4.0``.
 
@@ -50,13 +52,13 @@ def publish(corpus_path: Path, out: Path, licence: str | None = None) -> list[st
     entries = corpus.entries()
     if content_hash(entries) != corpus.content_hash:
         raise CorpusError(f"{corpus.path}: its ledger is damaged; run `fathom verify`, then the same `fathom build`")
-    refuse_existing(out)
+    refuse_existing(out, FILES)
     sources = json.dumps([source.model_dump() for source in _sources(corpus, entries)], indent=0).encode()
     record = _record(corpus, entries, licence, hashlib.sha256(sources).hexdigest())
     documents = {RECORD: json.dumps(record.model_dump(mode="json")).encode(), SOURCES: sources}
     documents["croissant.json"] = json.dumps(_croissant(record, documents), indent=2).encode()
     documents["README.md"] = _readme(corpus, record).encode()
-    with new_folder(out) as folder:
+    with new_folder(out, FILES) as folder:
         for name, document in documents.items():
             write_whole(folder / name, document)
     return sorted(documents)
@@ -69,21 +71,49 @@ def licence_of(identifier: str) -> str:
     return identifier.lower()
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise CorpusExistsError where something is there already."""
-    if out.exists() or out.is_symlink():
+def refuse_existing(out: Place, files: Sequence[str]) -> None:
+    """Raise CorpusExistsError where something is there already.
+
+    In an object store, some of `files` without the last one do not count: a `fathom publish` that was killed may have
+    left them.
+    """
+    if isinstance(out, Path):
+        there = out.exists() or out.is_symlink()
+    else:
+        there = out.is_file() or not out.names() <= {*files[:-1]}
+    if there:
         raise CorpusExistsError(f"{out} is there already; nothing was changed: choose another --out")
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that gets its name `out` when all is written, and is removed after an error."""
+def new_folder(out: Place, files: Sequence[str]) -> Iterator[Path]:
+    """A folder for `files`, which gets its name `out` when all are written, and is removed after an error.
+
+    For an object store it is a temporary one, from which each file is copied there whole, the last one last. Raises
+    CorpusExistsError where something is there already.
+    """
+    if isinstance(out, Path):
+        with _renamed(out, files) as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="fathom-publish-") as name:
+        yield Path(name)
+        refuse_existing(out, files)
+        for file in files:
+            if not (out / file).put_new((Path(name) / file).read_bytes()):
+                raise CorpusExistsError(
+                    f"{out / file} is there already, with another content, and was not changed; choose another --out"
+                )
+
+
+@contextlib.contextmanager
+def _renamed(out: Path, files: Sequence[str]) -> Iterator[Path]:
     partial = out.with_name(f"{out.name}.{uuid.uuid4().hex}.partial")  # a name that nobody else has
     try:
         with named(partial):
             partial.mkdir(parents=True)
             yield partial
-            refuse_existing(out)
+            refuse_existing(out, files)
             partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

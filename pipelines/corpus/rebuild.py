@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from synth.corpus.reader import open_corpus
@@ -14,8 +12,10 @@ from synth.errors import RecipeError
 from synth.plan import Plan
 from synth.recipe import parse_recipe
 from synth.sources.photos import skimage_folder
+from synth.storage.place import Place, below_one_folder
 
 from ..cluster import LOCAL, ClusterSpec
+from ..errors import BuildError
 from .build import build_plan
 from .makers import maker
 from .record import RECORD, Block, NamedSource, Record, blocks_of, read_record
@@ -47,11 +47,12 @@ class Rebuilt:
         return asdict(self)
 
 
-def rebuild(folder: Path, folders: Sequence[Path], out: Path, cluster: ClusterSpec = LOCAL) -> Rebuilt:
-    """Build the corpus that was published in `folder` from the sources in `folders`.
+def rebuild(folder: Place, folders: Sequence[Place], out: Place, cluster: ClusterSpec = LOCAL) -> Rebuilt:
+    """Build the corpus that was published in `folder` from the sources in `folders`; all may lie in object stores.
 
-    Raises CorpusError where `folder` is no published corpus, BuildError where a source is missing or differs (nothing
-    is built then), and what `build` raises. A corpus that differs from the published one raises nothing.
+    Raises CorpusError where `folder` is no published corpus, BuildError where a source is missing or differs, or no
+    folder holds all of them (nothing is built then), and what `build` raises. A corpus that differs from the published
+    one raises nothing.
     """
     record, sources = read_record(folder)
     plan = _plan(folder, record, sources, folders)
@@ -66,7 +67,7 @@ def rebuild(folder: Path, folders: Sequence[Path], out: Path, cluster: ClusterSp
     )
 
 
-def _plan(folder: Path, record: Record, sources: Sequence[NamedSource], folders: Sequence[Path]) -> Plan:
+def _plan(folder: Place, record: Record, sources: Sequence[NamedSource], folders: Sequence[Place]) -> Plan:
     """The published recipe with the places of this machine."""
     data = {name: dict(part) if isinstance(part, dict) else part for name, part in record.recipe.items()}
     kind = data.get("source", {}).get("kind")
@@ -76,11 +77,14 @@ def _plan(folder: Path, record: Record, sources: Sequence[NamedSource], folders:
     names = [source.name for source in sources]
     if kind != "heads":
         places = [found[source.sha256] for source in sources]
-        base = Path(os.path.commonpath([place.parent for place in places]))
-        names = [
-            place.relative_to(base).as_posix() + name.removeprefix(file_of(name))
-            for place, name in zip(places, names, strict=True)
-        ]
+        below = below_one_folder(places)
+        if below is None:
+            raise BuildError(
+                f"{record.name}: its sources were found in {places[0].parent} and elsewhere, but not below one folder; "
+                "copy them below one, on a disk or in a bucket"
+            )
+        base, paths = below
+        names = [path + name.removeprefix(file_of(name)) for path, name in zip(paths, names, strict=True)]
         if kind != "skimage":
             data["source"]["path"] = str(base)
     for key, sha256 in record.files.items():

@@ -15,7 +15,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +26,8 @@ from synth.corpus.reader import Corpus
 from synth.errors import CorpusError
 from synth.rng import rng
 from synth.storage.corpus_files import Bucket
-from synth.storage.whole import read_document
+from synth.storage.place import Place
+from synth.storage.whole import read_document, refuse_shortage
 
 RECORD, SOURCES, TRAINING = "corpus.json", "sources.json", "training.json"
 FORMAT: Literal[1] = 1  # raise it with every change of what is written
@@ -113,7 +113,7 @@ class NamedSource(_Part):
     sha256: str = Field(pattern=SHA256)
 
 
-def read_record(folder: Path) -> tuple[Record, list[NamedSource]]:
+def read_record(folder: Place) -> tuple[Record, list[NamedSource]]:
     """The record and the sources of a published corpus; raises CorpusError where the folder holds none."""
     if (folder / TRAINING).exists():
         raise CorpusError(
@@ -141,6 +141,7 @@ def read_record(folder: Path) -> tuple[Record, list[NamedSource]]:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise CorpusError(f"{folder}: {where} is damaged ({first['msg']}); fetch the folder again") from None
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        refuse_shortage(error)
         raise CorpusError(f"{folder} cannot be read ({error}); fetch the folder again") from None
     return record, sources
 

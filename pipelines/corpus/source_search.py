@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from synth.corpus.sources import file_of
 from synth.errors import FathomError
 from synth.recipe import file_hash
 from synth.storage.arrays import sha256_of_file
 from synth.storage.listing import files_below
+from synth.storage.place import Place
+from synth.storage.whole import refuse_shortage
 
 from ..display.progress import Meter
 from ..errors import BuildError
 from .record import NamedSource, Record
 
 
-def find_files(record: Record, sources: Sequence[NamedSource], folders: Sequence[Path]) -> dict[str, Path]:
-    """The path of every file that is needed, by its sha256 or content hash.
+def find_files(record: Record, sources: Sequence[NamedSource], folders: Sequence[Place]) -> dict[str, Place]:
+    """The place of every file that is needed, by its sha256 or content hash.
 
     Files with the published names are read first, then all others until every file is found. Raises BuildError, which
     names every file that is missing or differs.
@@ -27,7 +28,7 @@ def find_files(record: Record, sources: Sequence[NamedSource], folders: Sequence
     if record.recipe.get("source", {}).get("kind") == "heads":
         names = {}  # they are computed
     wanted = {*names.values(), *record.files.values()}
-    found: dict[str, Path] = {}
+    found: dict[str, Place] = {}
     places = _places(folders)
     known = {Path(name).name for name in names}
     ordered = sorted(places, key=lambda place: place.name not in known)
@@ -53,30 +54,33 @@ def find_files(record: Record, sources: Sequence[NamedSource], folders: Sequence
     return found
 
 
-def _places(folders: Sequence[Path]) -> list[Path]:
+def _places(folders: Sequence[Place]) -> list[Place]:
     """All files below folders; a folder whose name ends in .zarr (a corpus, a library of maps) counts as one."""
-    found: dict[Path, None] = {}
+    found: dict[Place, None] = {}
     for folder in folders:
         if not folder.exists():
             raise BuildError(f"--sources {folder} does not exist; give the folder of the sources")
-        if folder.is_file() or folder.suffix == ".zarr":
-            found[folder.absolute()] = None
+        place = folder.absolute() if isinstance(folder, Path) else folder
+        if folder.suffix == ".zarr" or folder.is_file():
+            found[place] = None
             continue
         for name in files_below(folder, lambda _: True):
-            parts = Path(name).parts
+            parts = PurePosixPath(name).parts
             inside = next((k for k, part in enumerate(parts) if part.endswith(".zarr")), len(parts) - 1)
-            found[folder.absolute().joinpath(*parts[: inside + 1])] = None
+            found[place / "/".join(parts[: inside + 1])] = None
     return list(found)
 
 
-def _hash_of(place: Path) -> str:
+def _hash_of(place: Place) -> str:
     """sha256 of a file, or the content hash of a corpus or a library; empty where it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, FathomError):
-        return file_hash(place) if place.is_dir() else sha256_of_file(place)
-    return ""
+    try:
+        return file_hash(place) if place.suffix == ".zarr" else sha256_of_file(place)
+    except (OSError, ValueError, FathomError) as error:
+        refuse_shortage(error)
+        return ""
 
 
-def _told(name: str, sha256: str, folders: Sequence[Path]) -> str:
+def _told(name: str, sha256: str, folders: Sequence[Place]) -> str:
     """What is the matter with a source that was not found."""
     for folder in folders:
         if (folder / name).is_file():

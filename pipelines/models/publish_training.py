@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from recon.errors import CheckpointError
@@ -18,9 +18,13 @@ from ..corpus.publish import front_matter, licence_of, new_folder, refuse_existi
 from ..corpus.record import FORMAT, TRAINING
 from .verify_training import verify_training
 
+FILES = (CARD, WEIGHTS, "README.md", TRAINING)  # the last says that all are there
 
-def publish_training(training: Place, out: Path, licence: str | None = None) -> list[str]:
+
+def publish_training(training: Place, out: Place, licence: str | None = None) -> list[str]:
     """Write a training's weights and cards into a new folder; return the names of the files.
+
+    The folder may lie in an object store.
 
     Raises CheckpointError for a training that has not ended or is damaged, CorpusExistsError where `out` is there,
     ValueError for a licence that is no identifier.
@@ -29,10 +33,10 @@ def publish_training(training: Place, out: Path, licence: str | None = None) -> 
     checked = verify_training(training)
     if not checked["intact"]:
         raise CheckpointError(f"{training} is damaged; run `fathom verify {training}`: {checked['problems'][0]}")
-    refuse_existing(out)
+    refuse_existing(out, FILES)
     weights, card = load_tensors(weights_file(training))
     card = _without_places(card)
-    with new_folder(out) as folder:
+    with new_folder(out, FILES) as folder:
         save_model(folder, weights, card)
         record = {
             "format": FORMAT,
@@ -45,7 +49,7 @@ def publish_training(training: Place, out: Path, licence: str | None = None) -> 
         }
         write_whole(folder / TRAINING, json.dumps(record, indent=1).encode())
         write_whole(folder / "README.md", _readme(card, record).encode())
-        return sorted(path.name for path in folder.iterdir())
+    return sorted(FILES)
 
 
 def _without_places(card: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,6 +42,27 @@ def place_of(address: str | Place) -> Place:
 def names_in_folder(place: Place) -> set[str]:
     """The names of what lies right below a folder, or right below an object's name."""
     return {path.name for path in place.iterdir()} if isinstance(place, Path) else place.names()
+
+
+def below_one_folder(places: Sequence[Place]) -> tuple[Place, list[str]] | None:
+    """The innermost folder that holds all these files, and the path of each from there.
+
+    None where there is no such folder, as for objects of two buckets; a whole bucket does not count as one.
+    """
+    local = [place for place in places if isinstance(place, Path)]
+    if len(local) == len(places):
+        folder = Path(os.path.commonpath([place.parent for place in local]))
+        return folder, [place.relative_to(folder).as_posix() for place in local]
+    objects = [place for place in places if isinstance(place, ObjectPlace)]
+    key = os.path.commonpath([place.parent.key for place in objects])
+    if local or not key or len({place.store for place in objects}) > 1:
+        return None
+    return ObjectPlace(objects[0].store, key), [place.key.removeprefix(f"{key}/") for place in objects]
+
+
+def size_of(place: Place) -> int:
+    """Bytes of a file; raises FileNotFoundError."""
+    return place.stat().st_size if isinstance(place, Path) else place.size()
 
 
 def remove(place: Place) -> None:
