@@ -104,11 +104,11 @@ def _contents(corpus: Corpus, bucket: Bucket) -> Iterator[Content]:
     full = corpus.recipe.kspace == "full"
     skip = {"kspace", "mask", "target", "maps", "index", "valid"}
     names = [n for n in bucket.arrays if n not in skip and not n.startswith("maps_") and not n.endswith("_crc32c")]
-    scalars = {name: bucket.numbers(name) for name in names}
+    scalars, indices = {name: bucket.numbers(name) for name in names}, bucket.numbers("index")
     for row in bucket.valid_rows.tolist():
         kspace, sampled, target = (np.asarray(bucket.arrays[n][row]) for n in ("kspace", "mask", "target"))
         maps = np.asarray(bucket.arrays["maps"][bucket.map_rows[row]])
-        index = int(bucket.numbers("index")[row])
+        index = int(indices[row])
         spread = _spread(kspace, sampled, plan, full=full)
         numbers = {name: values[row] for name, values in scalars.items()}
         yield Content(_name(index), index, spread, sampled, maps, target, numbers, full)

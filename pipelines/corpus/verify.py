@@ -132,6 +132,8 @@ def _measure(path: Place, count: int) -> tuple[list[Measured], str]:
 
 def _replay(corpus: Corpus, count: int) -> list[tuple[str, str]]:
     """Make `count` pairs again, spread over the corpus, and say of each: identical, close or differs."""
+    if not count:
+        return []
     where, entries, step = corpus.valid_pairs, corpus.entries(), corpus.plan.shard_pairs
     chosen = rng(corpus.recipe.seed, "replay").permutation(len(where))[:count]
     outcomes = []

@@ -68,10 +68,6 @@ class PairDataset(Pairs):
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
         self._redraw, self._epoch = Redraw(self.recipe, tuple(redraw)) if redraw else None, 0
         buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
-        index = [b.numbers("index")[rows] for b, rows in buckets]
-        order = np.argsort(_joined(index), kind="stable")  # positions follow the pairs' indices
-        self._row_of = _joined([rows for _, rows in buckets])[order]
-        self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])[order]
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: opened_array(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
         columns = {**{name: name for name in NUMBERS}, "pair_id": "index"}
@@ -79,12 +75,18 @@ class PairDataset(Pairs):
             {**{name: b.numbers(column) for name, column in columns.items()}, "maps_index": b.map_rows}
             for b, _ in buckets
         ]
+        index = []
         for (bucket, rows), numbers in zip(buckets, self._numbers, strict=True):
-            known = {name: v for name, v in numbers.items() if not (name == "sigma" and self.recipe.of_scans)}
-            if any(not np.isfinite(v[rows]).all() or (v[rows] < 0).any() for v in known.values()):
+            valid = {name: v if len(rows) == len(v) else v[rows] for name, v in numbers.items()}
+            known = [v for name, v in valid.items() if not (name == "sigma" and self.recipe.of_scans)]
+            if not all(v.min() >= 0 and v.max() < np.inf for v in known):  # a NaN is neither
                 raise CorpusError(
                     f"{corpus.path}/{bucket.name}: its numbers are damaged; run the same `fathom build` to mend it"
                 )
+            index.append(valid["pair_id"])
+        order = np.argsort(_joined(index), kind="stable")  # positions follow the pairs' indices
+        self._row_of = _joined([rows for _, rows in buckets])[order]
+        self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])[order]
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
 
     @property

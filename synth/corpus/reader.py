@@ -165,11 +165,9 @@ def _buckets(path: Place, plan: Plan, attributes: dict[str, Any]) -> list[Bucket
     possible = [plan.bucket(*shape) for shape in plan.shapes]
     there = [bucket for bucket in possible if len(possible) == 1 or (path / bucket.name).exists()]
     opened = [_opened(path, bucket, attributes) for bucket in there]
-    indices = [bucket.numbers("index") for bucket in opened]
-    if sum(map(len, indices)) != len(plan):
+    if sum(bucket.arrays["index"].shape[0] for bucket in opened) != len(plan):
         raise CorpusError(f"{path}: pairs are missing; the same `fathom build` mends it")
-    order = sorted(range(len(opened)), key=lambda k: int(indices[k].min()) if len(indices[k]) else len(plan))
-    return [opened[k] for k in order]
+    return opened if len(opened) == 1 else sorted(opened, key=lambda bucket: int(bucket.numbers("index").min()))
 
 
 def _opened(path: Place, plan: BucketPlan, attributes: dict[str, Any]) -> Bucket:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import zarr
 
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
@@ -21,6 +22,8 @@ from synth.corpus.reader import open_corpus
 from synth.corpus.tasks import ShardPaths, bucket_of, finished, shard_files, tasks_of
 from synth.errors import CorpusError
 from synth.plan import Plan
+from synth.storage import corpus_files
+from synth.storage.corpus_files import values_of
 from synth.storage.listing import folders_of
 from synth.storage.shard import crc32c_of
 from synth.storage.whole import read_document
@@ -74,6 +77,56 @@ def test_opening_reads_no_list_of_sources(mixed, tmp_path, monkeypatch):
     assert len(PairDataset(copy)) == 9
     with pytest.raises(CorpusError, match=r"sources\.json is damaged"):
         open_corpus(copy).plan  # noqa: B018
+
+
+def test_opening_reads_no_numbers_but_the_order_of_shapes(corpus, mixed, monkeypatch):
+    read = []
+    monkeypatch.setattr(corpus_files, "values_of", lambda array: (read.append(array.basename), values_of(array))[1])
+    assert open_corpus(corpus).content_hash
+    assert read == []
+    open_corpus(mixed)
+    assert read == ["index"] * 3
+    assert open_corpus(corpus).buckets[0].valid_rows.tolist() == list(range(10))
+
+
+def test_numbers_are_those_that_zarr_reads_and_damage_in_them_is_found(corpus, tmp_path):
+    copy = shutil.copytree(corpus, tmp_path / "c.zarr")
+    name = open_corpus(corpus).buckets[0].name
+    earlier = corpus_files.open_bucket(copy, name, own_maps=False, sums={})  # its numbers have their own crc32c alone
+    plain = [array for array in zarr.open_group(copy, mode="r")[name].arrays() if "_" in array[0] or array[1].ndim == 1]
+    assert len(plain) > 20
+    for number, array in plain:
+        np.testing.assert_array_equal(earlier.numbers(number), array[...])
+        file = copy / number_file(f"{name}/{number}", array)
+        good = file.read_bytes()
+        flipped = [good[:k] + bytes([good[k] ^ 4]) + good[k + 1 :] for k in (0, len(good) // 2, len(good) - 1)]
+        for bad in (*flipped, good[:-1], good + b"x", good[8:], b""):
+            file.write_bytes(bad)
+            with pytest.raises(CorpusError, match=f"{number} is damaged"):
+                earlier.numbers(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "told"),
+    [
+        ("valid", 2, "valid is damaged"),
+        ("sigma", np.nan, "numbers are damaged"),
+        ("scale", np.inf, "numbers are damaged"),
+        ("index", -3, "numbers are damaged"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(number, value, told, corpus, tmp_path):
+    """In a corpus of an earlier version, whose attributes have no checksum of them."""
+    bucket, copy = open_corpus(corpus).buckets[0], shutil.copytree(corpus, tmp_path / "c.zarr")
+    root = json.loads((copy / "zarr.json").read_text())
+    del root["attributes"]["fathom"]["sealed"]
+    (copy / "zarr.json").write_text(json.dumps(root))
+    values = bucket.numbers(number).copy()
+    values[4] = value
+    crc = crc32c_of(values).to_bytes(4, "little")
+    (copy / number_file(f"{bucket.name}/{number}", values)).write_bytes(values.tobytes() + crc)
+    with pytest.raises(CorpusError, match=told):
+        PairDataset(copy)
 
 
 def test_a_missing_group_is_said(mixed, tmp_path):
