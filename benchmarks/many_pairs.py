@@ -5,8 +5,12 @@ of each shape is synthesised, and stored with another index and another source i
 numbers and checks are those of any corpus. With --real the pairs are synthesised. Each step runs in a process of its
 own; its memory is the peak, less what the imports took.
 
+With --command, `fathom build` and `fathom verify` run as a user runs them, in one process each, with the pairs of
+--real. Finishing then is what follows the last line of the ledger; memory is the peak, with the imports.
+
     python benchmarks/many_pairs.py 1000 10000 100000
     python benchmarks/many_pairs.py --real 10000
+    python benchmarks/many_pairs.py --command 1000 10000 100000
 """
 
 from __future__ import annotations
@@ -25,10 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 STEPS = ("plan", "write", "finish", "open", "verify")
 
 
-def recipe(folder, pairs):
-    from synth.recipe import parse_recipe
-
-    data = {
+def recipe_data(folder, pairs):
+    return {
         "name": "tiny",
         "seed": 3,
         "pairs": pairs,
@@ -39,7 +41,23 @@ def recipe(folder, pairs):
         "noise": {"snr": [20, 80]},
         "sampling": {"kind": "regular", "acceleration": 2, "reference_lines": 4},
     }
-    return parse_recipe(data, "tiny")
+
+
+def recipe(folder, pairs):
+    from synth.recipe import parse_recipe
+
+    return parse_recipe(recipe_data(folder, pairs), "tiny")
+
+
+def recipe_file(folder, pairs):
+    data = recipe_data(folder, pairs)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    for name, part in data.items():
+        if isinstance(part, dict):
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in part.items())]
+    file = folder / f"{pairs}.toml"
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
 
 def write_photos(folder, count=64):
@@ -128,9 +146,47 @@ def measure(pairs, real):
     return found
 
 
+def command(*words):
+    """What `fathom WORDS --json` says, its seconds and processor's seconds, its peak memory, and when it ended."""
+    code = "import sys; from pipelines.cli.main import main; sys.argv[0] = 'fathom'; main()"
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([sys.executable, "-c", code, *map(str, words), "--json"], stdout=said)
+        _, status, used = os.wait4(process.pid, 0)
+        ended, seconds = time.time(), time.perf_counter() - start
+        assert status == 0, words
+        said.seek(0)
+        told = json.loads(said.read().splitlines()[-1])
+    cost = {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime}
+    return told, {**{k: round(v, 2) for k, v in cost.items()}, "MB": round(1024 * used.ru_maxrss / 1e6, 1)}, ended
+
+
+def measure_commands(pairs):
+    with tempfile.TemporaryDirectory(prefix="fathom-many-") as name:
+        folder, out = Path(name), Path(name) / f"{pairs}.zarr"
+        write_photos(folder / "photos")
+        made, build, ended = command("build", recipe_file(folder, pairs), "--out", out, "--scheduler", "sync")
+        ledger = (out / "ledger.jsonl").stat()
+        found = {
+            "pairs_per_s": made["pairs_per_s"],
+            "ledger_bytes_per_pair": round(ledger.st_size / pairs),
+            "build": build,
+            "finish_seconds": round(ended - ledger.st_mtime, 2),
+        }
+        told, found["verify"], _ = command("verify", out)
+        assert told["intact"], told
+        how = [sys.executable, __file__, "--step", "open", name, str(pairs), "1"]
+        told = subprocess.run(how, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found["open"] = json.loads(told.splitlines()[-1])
+        found["content_hash"] = made["content_hash"]
+    print(pairs, found, file=sys.stderr, flush=True)
+    return found
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--step":
         print(json.dumps(step(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "1")))
     else:
-        real = "--real" in sys.argv
-        print(json.dumps({n: measure(int(n), real) for n in sys.argv[1:] if n.isdigit()}, indent=2))
+        counts, real = [int(n) for n in sys.argv[1:] if n.isdigit()], "--real" in sys.argv
+        commands = "--command" in sys.argv
+        print(json.dumps({n: measure_commands(n) if commands else measure(n, real) for n in counts}, indent=2))
