@@ -6,7 +6,9 @@ small here (8 pairs of 4 coils), and ways that read ranges are faster elsewhere.
 of every pair, in random order where it says so, and without maps. `zarr through s3fs` opens the corpus's arrays with
 `zarr.open_array("s3://...")`, one pair after the other or in 8 threads. MosaicML Streaming (MDS shards of 64 MB) and
 WebDataset (tar files of 8 pairs, through boto3) read the same arrays, written in their own formats; they are left out
-where they are not installed. The second epoch of each that keeps files finds them on the disk.
+where they are not installed. The second epoch of each that keeps files finds them on the disk. Samples of MDS are the
+bytes as they were stored; a row has them as the batches of tensors, with unpacked k-space, that Fathom's loader gives
+(which also compares the crc32c of each array).
 
     python benchmarks/stores.py [PAIRS] [DELAY_MS]
 """
@@ -24,6 +26,7 @@ import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -101,23 +104,28 @@ def samples_of(corpus):
         yield {name: getattr(batch, name)[0].numpy() for name in ARRAYS}
 
 
-def fathom(address, count):
-    from recon.data.datasets import PairDataset
+def epochs(pairs, count, batch_size=8, **how):
     from recon.data.loader import make_loader
 
-    def epochs(**how):
-        loader = make_loader(PairDataset(address, with_maps=False), device="cpu", **how)
-        return [rate(count, lambda: sum(len(batch["pair_id"]) for batch in loader)) for _ in range(2)]
+    loader = make_loader(pairs, batch_size, device="cpu", **how)
+    return [rate(count, lambda: sum(len(batch["pair_id"]) for batch in loader)) for _ in range(2)]
 
-    found = {"Fathom, shuffled, batches of 8": epochs(batch_size=8)}
-    found["Fathom, shuffled, batches of 1"] = epochs()
-    found["Fathom, in order, batches of 8"] = epochs(batch_size=8, shuffle=False)
+
+def fathom(address, count):
+    from recon.data.datasets import PairDataset
+
+    def read(**how):
+        return epochs(PairDataset(address, with_maps=False), count, **how)
+
+    found = {"Fathom, shuffled, batches of 8": read()}
+    found["Fathom, shuffled, batches of 1"] = read(batch_size=1)
+    found["Fathom, in order, batches of 8"] = read(shuffle=False)
     with tempfile.TemporaryDirectory(prefix="fathom-cache-") as folder:
         os.environ.update({"FATHOM_CACHE": folder, "FATHOM_CACHE_GB": "8"})
-        found["Fathom, shuffled, batches of 8, cache"] = epochs(batch_size=8)
+        found["Fathom, shuffled, batches of 8, cache"] = read()
     with tempfile.TemporaryDirectory(prefix="fathom-cache-") as folder:
         os.environ.update({"FATHOM_CACHE": folder, "FATHOM_CACHE_GB": "8"})
-        found["Fathom, window of 64, batches of 8, cache"] = epochs(batch_size=8, window=64)
+        found["Fathom, window of 64, batches of 8, cache"] = read(window=64)
     del os.environ["FATHOM_CACHE"], os.environ["FATHOM_CACHE_GB"]
     return found
 
@@ -151,11 +159,35 @@ def mosaic(corpus, folder, count):
         for sample in samples_of(corpus):
             out.write({name: array.tobytes() for name, array in sample.items()})
     upload(folder / "mds", "mds")
-    local = folder / "local"
-    data = StreamingDataset(remote="s3://bucket/mds", local=str(local), shuffle=True, batch_size=8, predownload=64)
+
+    def data(local):
+        how = {"shuffle": True, "batch_size": 8, "predownload": 64}
+        return StreamingDataset(remote="s3://bucket/mds", local=str(folder / local), **how)
+
+    first, other = data("local"), data("other")
     return {
-        "MosaicML Streaming, shuffled": [rate(count, lambda: sum(1 for s in data if s["kspace"])) for _ in range(2)]
+        "MosaicML Streaming, shuffled": [rate(count, lambda: sum(1 for s in first if s["kspace"])) for _ in range(2)],
+        "MosaicML Streaming, shuffled, batches of 8": [
+            rate(count, lambda: sum(map(len, unpacked(other, corpus, like)))) for _ in range(2)
+        ],
     }
+
+
+def unpacked(samples, corpus, like):
+    """The targets of batches of 8 that Fathom's code unpacks from samples of bytes."""
+    import numpy as np
+    import torch
+
+    from recon.data.datasets import PairDataset
+
+    pairs, waiting = PairDataset(corpus, with_maps=False), []
+    packed = pairs.packed(range(8))
+    for sample in samples:
+        waiting.append({n: np.frombuffer(sample[n], a.dtype).reshape(a.shape) for n, a in like.items()})
+        if len(waiting) == 8:
+            arrays = {name: torch.from_numpy(np.stack([one[name] for one in waiting])) for name in like}
+            yield pairs.unpacked(replace(packed, **arrays))["target"]
+            waiting.clear()
 
 
 def web(corpus, folder, count):
@@ -212,7 +244,11 @@ def measure(pairs, delay):
                 os.environ[key] = f"http://127.0.0.1:{ports[1]}"
             near = PairDataset(corpus, with_maps=False)
             bucket = next(path.parent.name for path in corpus.glob("*/zarr.json"))
-            found = {"bytes_per_pair": near.pair_bytes, **fathom("s3://bucket/pairs.zarr", pairs)}
+            found = {
+                "bytes_per_pair": near.pair_bytes,
+                "Fathom, from a folder, shuffled, batches of 8": epochs(near, pairs),
+            }
+            found |= fathom("s3://bucket/pairs.zarr", pairs)
             print(json.dumps(found), file=sys.stderr, flush=True)
             others = (lambda: naive("s3://bucket/pairs.zarr", bucket, pairs), lambda: mosaic(corpus, folder, pairs),
                       lambda: web(corpus, folder, pairs))  # fmt: skip
