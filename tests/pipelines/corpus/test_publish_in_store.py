@@ -62,6 +62,7 @@ def test_from_store_to_store(corpus, photos, published, in_store, tmp_path):
 def test_further_files_are_found_in_a_store(corpus, photos, in_store, tmp_path):
     np.save(tmp_path / "mask.npy", (np.arange(56) % 2 == 0) | (abs(np.arange(56) - 28) < 8))
     changes = {
+        "pairs": 3,
         "coils": {"kind": "library", "path": str(corpus)},
         "sampling": {"kind": "file", "path": str(tmp_path / "mask.npy")},
     }
