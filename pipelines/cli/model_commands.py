@@ -250,4 +250,6 @@ def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
     net = ", ".join(f"{value:g}" for value in summary["acceleration_net"])
     there = "there already, " if summary.get("there") else ""
     slices = counted(summary["slices"], "slice")
+    if "acceleration" in summary:
+        net += f" of {summary['acceleration']} with {summary['reference_lines']} reference lines"
     say(f"{out}: {there}{slices}, net acceleration {net}, for {summary['use']}; see {out / 'report.html'}")

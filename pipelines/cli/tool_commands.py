@@ -30,7 +30,7 @@ def ready_command() -> None:
 
 def models_command() -> None:
     """List the trained networks that come with the package, and the baselines; names for test and reconstruct."""
-    from recon.models.catalogue import BASELINES
+    from recon.models.catalogue import BASELINES, SAID
     from recon.training.model_files import CARD
 
     from ..ready.names import ready_networks
@@ -45,7 +45,7 @@ def models_command() -> None:
         say(f"  {name:28} {kind}, {count}; what it was trained on, and what it can do: {folder / 'README.md'}")
     say("baselines, without training")
     for name in BASELINES:
-        say(f"  {name}")
+        say(f"  {SAID[name]}")
 
 
 def doctor_command() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from recon.errors import CheckpointError, ModelError
 from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model, weights_file
-from recon.training.own_model import is_own, load_own, own_file, own_identity
+from recon.training.own_model import is_own, load_own, own_file, own_history, own_identity
 from recon.training.process_group import local_device
 from synth.storage.arrays import sha256_of_file
 from synth.storage.place import Place, place_of
@@ -31,7 +31,7 @@ def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str
         own = load_own(name, local_device(device))
         if hasattr(own.made, "eval"):
             own.made.eval()
-        return own, {"name": name.partition(",")[0], "model": own.card}
+        return own, {"name": name.partition(",")[0], "model": own.card, **own_history(name)}
     return load_model(trained(name), local_device(device))
 
 

@@ -85,6 +85,8 @@ def _readme(card: dict[str, Any], record: dict[str, Any]) -> str:
         "|---|---|",
         *(f"| trained on `{part['corpus']}` | {part['pairs']} pairs, content hash `{part['content_hash']}` |"
           for part in record["corpora"]),
+        *(f"| began with a network that was trained on `{part['corpus']}` | content hash `{part['content_hash']}` |"
+          for part in card.get("started_from") or ()),
         f"| steps | {card['steps']}, weights of step {card['step_kept']} |",
         f"| made with | {', '.join(f'{name} {version}' for name, version in record['versions'].items())} |",
         f"| sha256 of `{WEIGHTS}` | `{record['weights']['sha256']}` |",

@@ -133,7 +133,8 @@ def command_of(
     axes: str | None = None,
 ) -> dict[str, Any]:
     """What decides the images of a scan, besides the scan."""
-    lines = {"acceleration": how.acceleration, "reference_lines": how.reference_lines} if how.acceleration > 1 else {}
+    lines = {"acceleration": how.acceleration}
+    lines |= {"reference_lines": how.reference_lines} if how.acceleration > 1 else {}
     named = {"model": model, "model_identity": identity_of(model), **lines, "noise_map_probes": probes}
     return {**named, "map_sets": sets, "variable": variable, "axes": axes}
 

@@ -43,7 +43,7 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
     """
     names = spec.list_scans()
     scans, profiles, refused = [], [], []
-    with Meter("calibrate", len(names)) as meter:
+    with Meter("calibrate", len(names), unit="scans") as meter:
         for name in names:
             try:
                 scan = spec.open(name)

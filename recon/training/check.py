@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from synth.storage.arrays import sha256_of_file
 from synth.storage.place import Place, names_in_folder
 from synth.storage.whole import holds, read_document, refuse_shortage
 
 from ..errors import CheckpointError
 from .checkpoint import has_sum, load_tensors
-from .model_files import CARD, NOTE, WEIGHTS, card_document, note_document
+from .model_files import CARD, NOTE, PUBLISHED, WEIGHTS, card_document, note_document
 
 LOGS = ("metrics.jsonl", "tensorboard")
 TENSORS = ("best.safetensors", "checkpoint.safetensors")  # beside the weights; a finished training does without them
@@ -48,8 +49,11 @@ def check_training(folder: Place) -> tuple[list[str], dict[str, str]]:
             not_covered[name] = "an earlier version of Fathom wrote it, without a checksum"
     if card and not holds(folder / CARD, card_document(card)):
         problems.append(f"{folder / CARD} does not say what is in {WEIGHTS}; restore it")
-    if card and not _agrees(folder / NOTE, card):
-        problems.append(f"{folder / NOTE} does not say what is in {WEIGHTS}; restore it")
+    is_published = (folder / PUBLISHED).exists() and not (folder / NOTE).exists()
+    note = folder / (PUBLISHED if is_published else NOTE)
+    not_covered.pop(note.name, None)
+    if card and not (_is_record(note, folder, card) if is_published else _agrees(note, card)):
+        problems.append(f"{note} does not say what is in {WEIGHTS}; restore it")
     return problems, not_covered
 
 
@@ -68,6 +72,18 @@ def _agrees(note: Place, card: dict[str, Any]) -> bool:
         said = json.loads(data)
         written = note_document(said["identity"], said["settings"]) == data
         return written and said["identity"] == card["identity"] and _lies_in(said["settings"], card["settings"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        refuse_shortage(error)
+        return False
+
+
+def _is_record(record: Place, folder: Place, card: dict[str, Any]) -> bool:
+    """Whether the record of a published training is that of its weights."""
+    try:
+        said = json.loads(read_document(record))
+        return bool(
+            said["weights"]["sha256"] == sha256_of_file(folder / WEIGHTS) and said["identity"] == card["identity"]
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         refuse_shortage(error)
         return False

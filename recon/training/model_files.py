@@ -24,6 +24,7 @@ from .scope import scope_of
 WEIGHTS, CARD = "model.safetensors", "model.json"
 DIGITS = 16  # of a sha256 in a card: 10 million files have two alike with a probability of 3e-6 (n^2 / 2 / 2^64)
 NOTE = "settings.json"  # in every training's folder, whether the training has ended or not
+PUBLISHED = "training.json"  # in the place of NOTE, in a folder that `fathom publish` wrote
 
 
 def save_model(folder: Place, weights: dict[str, Tensor], card: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from ..data.packed_batch import Batch
 from ..errors import CheckpointError, ModelError
 from ..models.called import image_by
 from ..models.catalogue import Reconstruction
+from .checkpoint import load_tensors
 from .model_files import give_weights, weights_file
 
 SOURCE = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)(?:,(?P<weights>.+))?")
@@ -90,6 +91,18 @@ def own_identity(name: str) -> str:
     return hashlib.sha256(
         json.dumps([sha256_of_file(file), factory, None if weights is None else sha256_of_file(weights)]).encode()
     ).hexdigest()
+
+
+def own_history(name: str) -> dict[str, Any]:
+    """What the card of the weights says of the data of their training; nothing where no training made them."""
+    weights = _parts(name)[2]
+    if weights is None:
+        return {}
+    try:
+        card = load_tensors(weights)[1]
+    except CheckpointError:
+        return {}  # a file that another program wrote
+    return {key: card[key] for key in ("data", "started_from") if key in card}
 
 
 def load_own(name: str, device: torch.device | str = "cpu", seed: int = 0) -> OwnModel:

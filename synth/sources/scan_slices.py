@@ -109,7 +109,9 @@ class ScansSpec(Spec):
         if _is_one(path):
             return names_in(path) if is_list(path) else [path.name]
         if not path.is_dir():
-            raise FileNotFoundError(f"source.path {path} does not exist; give a scan or a folder of scans")
+            near = [path.name + end for end in READERS if (path.parent / (path.name + end)).exists()]
+            meant = f"did you mean {near[0]}?" if near else "give a scan or a folder of scans"
+            raise FileNotFoundError(f"source.path {path} does not exist; {meant}")
         files = files_below(path, is_scan)
         if not files:
             raise FileNotFoundError(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
+from pipelines.corpus.inspect import inspect
 from pipelines.corpus.inspect_page import corpus_page
 from synth.corpus.reader import open_corpus
 from synth.recipe import parse_recipe
@@ -80,3 +81,13 @@ def test_a_claim_that_does_not_hold_is_an_alert(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("recon.evaluation.measured_noise.DEVIATIONS", 0.0)
     monkeypatch.setattr("recon.evaluation.measured_noise.ROUNDING", 0.0)  # no error is allowed: no pair agrees
     assert re.search(r'class="alert">pair \d: its stored sigma is', page_of(out))
+
+
+def test_a_folder_of_other_files_is_refused(corpus, tmp_path):
+    """A page must not land among photographs."""
+    (tmp_path / "photo.jpg").write_bytes(b"a photograph")
+    with pytest.raises(FileExistsError, match="holds other files; choose another --out"):
+        inspect(corpus, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg"]
+    inspect(corpus, tmp_path / "page")
+    inspect(corpus, tmp_path / "page")  # its own may be made again

@@ -40,8 +40,28 @@ def test_networks_are_listed_with_what_they_are_for(networks):
     shown = CliRunner().invoke(app, ["models"])
     assert shown.exit_code == 0
     assert "for research and not for diagnosis" in shown.output
+    assert "cg-sense:N: N conjugate gradients (30 without a number" in shown.output
     card = json.loads((networks / "small-1" / "model.json").read_text())
     assert f"variational, {card['parameters']:,} parameters" in shown.output
+
+
+def test_a_published_network_can_be_verified(networks):
+    """It has no note of a training's beginning; its record has the sha256 of the weights."""
+    shown = CliRunner().invoke(app, ["verify", str(networks / "small-1")])
+    assert shown.exit_code == 0, shown.output
+    assert "a training, intact" in shown.output
+    record = networks / "small-1" / "training.json"
+    record.write_text(record.read_text().replace('"sha256": "', '"sha256": "0'))
+    shown = CliRunner().invoke(app, ["verify", str(networks / "small-1")])
+    assert shown.exit_code == 1
+    assert "training.json does not say what is in model.safetensors" in shown.output
+
+
+def test_the_card_of_a_tuned_network_tells_what_it_began_with(networks, corpus, tmp_path):
+    train(settings(corpus, training={"steps": 1}, start=str(networks / "small-1")), tmp_path / "tuned", device="cpu")
+    publish_training(tmp_path / "tuned", tmp_path / "card")
+    told = f"| began with a network that was trained on `{PairDataset(corpus).path.name}` |"
+    assert told in (tmp_path / "card" / "README.md").read_text()
 
 
 def test_a_training_starts_from_a_network_of_the_package(networks, corpus, tmp_path):

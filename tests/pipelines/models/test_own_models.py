@@ -207,6 +207,7 @@ def test_a_network_of_ones_own_is_trained_stopped_continued_and_used(net, corpus
         train(how, tmp_path / "parts", load_own(f"{net}:Little", seed=5).made, device="cpu")
     result, _ = result_of(net, corpus, f"{net}:Little,{tmp_path / 'whole'}")
     assert result.exit_code == 0, result.output
+    assert "leakage: the network was trained on this corpus" in result.output
 
 
 def test_in_python_any_module_is_trained_and_magnitudes_are_compared_with_magnitudes(corpus, tmp_path):
