@@ -50,7 +50,7 @@ def calibrate_command(
     interval = _interval(profile.uncertainty, bool(doubts))
     say(
         f"{out}: {profile.coils} coils, sigma {profile.rms_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
-        f"{profile.sigma.max():.4g}) from the {profile.place}, {profile.samples} samples"
+        f"{profile.sigma.max():.4g} over coils) from the {profile.place}, {profile.samples} samples"
     )
     for note in doubts:
         say(f"note: {note}")

@@ -184,10 +184,8 @@ def profile_of_noise(noise: NDArray[np.complexfloating], place: Place = "noise s
 def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
     """The mean of profiles, weighted by numbers of samples; raises CalibrationError if numbers of coils differ."""
     if len({p.coils for p in profiles}) > 1:
-        raise CalibrationError(
-            f"scans of {sorted({p.coils for p in profiles})} coils have no common noise profile; calibrate scans of "
-            "each number of coils on their own"
-        )
+        named = ", ".join(f"{Path(p.source).name} has {p.coils}" for p in profiles)
+        raise CalibrationError(f"scans of different coils have no common noise profile ({named}); calibrate each apart")
     if len(profiles) == 1:
         return profiles[0]
     weights = np.array([max(p.samples, 1) for p in profiles]) / sum(max(p.samples, 1) for p in profiles)

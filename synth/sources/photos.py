@@ -67,7 +67,8 @@ class ImagesSpec(Spec):
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="kind 'images' only: a folder with all subfolders, or a .txt file that lists one path per line",
+        description="kind 'images' only: a folder with all subfolders, a picture or volume, or a .txt file that lists "
+        "one path per line",
     )
     manifest: str | None = Field(default=None, description="name of the public data set, for the corpus's card")
     part: Range = Field(
@@ -91,7 +92,7 @@ class ImagesSpec(Spec):
         """Where the files are."""
         if self.path is not None:
             path = place_of(self.path)
-            return path.parent if is_list(path) else path
+            return path.parent if is_list(path) or _is_picture_file(path) else path
         if self.kind == "heads":
             return Path()  # they lie nowhere
         return skimage_folder()
@@ -104,9 +105,11 @@ class ImagesSpec(Spec):
             return self._parted([name for name in SKIMAGE_PHOTOS if (self.folder / name).exists()])
         if is_list(place_of(str(self.path))):
             return self._parted(self._items(names_in(place_of(str(self.path)))))
+        if _is_picture_file(place := place_of(str(self.path))):
+            return self._parted(self._items([place.name]))
         if not self.folder.is_dir():
             raise FileNotFoundError(
-                f"source.path {self.folder} is not a folder; give a folder of photographs or a list"
+                f"source.path {self.folder} is no picture and no folder; give a folder of photographs, or a list"
             )
         names = files_below(self.folder, is_image)
         if not names:
@@ -126,6 +129,11 @@ class ImagesSpec(Spec):
         if first == last:
             raise FileNotFoundError(f"source.part = {list(self.part)} of {len(items)} sources is empty; widen it")
         return items[first : last : self.every]
+
+
+def _is_picture_file(path: Place) -> bool:
+    """Whether a source's path is one picture or volume on a disk."""
+    return isinstance(path, Path) and path.is_file() and is_image(path.name)
 
 
 def skimage_folder() -> Path:

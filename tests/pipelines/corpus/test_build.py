@@ -15,6 +15,7 @@ from pipelines.corpus.verify import verify
 from pipelines.errors import BuildError, CorpusExistsError
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
+from synth.errors import RecipeError
 from synth.recipe import parse_recipe
 from synth.storage.corpus_files import building_path as building
 
@@ -105,6 +106,18 @@ def test_sources_that_make_several_pairs_are_told(photos, tmp_path):
         assert told in build(made, tmp_path / "c.zarr", SYNC).notes
     one_each = parse_recipe(recipe_data(photos, pairs=6), "t")
     assert not [note for note in build(one_each, tmp_path / "d.zarr", SYNC).notes if "share its content" in note]
+
+
+def test_a_single_picture_is_a_source(photos, tmp_path):
+    """A volume is such a source, too; its folder's other pictures are not used."""
+    made = parse_recipe(
+        recipe_data(photos, pairs=2, source={"kind": "images", "path": str(photos / "photo1.png")}), "t"
+    )
+    build(made, tmp_path / "c.zarr", SYNC)
+    assert open_corpus(tmp_path / "c.zarr").plan.files == ("photo1.png",)
+    (tmp_path / "notes.md").write_text("a text")
+    with pytest.raises(RecipeError, match="is no picture and no folder"):
+        build(parse_recipe(recipe_data(photos, source={"path": str(tmp_path / "notes.md")}), "t"), tmp_path / "d", SYNC)
 
 
 def test_scans_that_were_added_are_told(scans, tmp_path):
