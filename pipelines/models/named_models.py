@@ -73,7 +73,7 @@ def labelled_models(texts: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         label, name = labelled(text)
-        if label == text or not LABEL.fullmatch(label):
+        if label == text or not LABEL.fullmatch(label) or name.endswith(".py"):
             raise ModelError(
                 f"--model {text}: write LABEL=FILE.py:FACTORY or LABEL=FOLDER of a training, with small letters, "
                 "digits and hyphens in LABEL"

@@ -164,7 +164,7 @@ def test_ones_own_model_is_tested_beside_the_studys_and_again_when_its_code_chan
     failed = done(study, out, *chosen)
     assert failed.exit_code == 1
     assert "KeyError: 'nothing'" in failed.output
-    for wrong in (f"{net}:make", f"zero filled={net}:make", "mine=cg-sense:3", f"cg={net}"):
+    for wrong in (f"{net}:make", f"zero filled={net}:make", "mine=nowhere", f"cg={net}"):
         refused = done(study, out, "--model", wrong)
         assert refused.exit_code == 1
         assert refused.output.count("\n") == 1
