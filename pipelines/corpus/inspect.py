@@ -24,14 +24,14 @@ def inspect(path: Place, out: Path) -> list[Path]:
     corpus = open_corpus(path)
     if out.resolve().parent == out.resolve():
         raise StorageError(f"{out}: is a root folder; give a folder below it, such as --out {out / 'inspected'}")
+    there = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    if there and not there & {"summary.md", "contact_sheet.png", "report.html"}:
+        raise FileExistsError(f"{out} holds other files; choose another --out")
     documents = {
         "summary.md": summary_text(corpus).encode(),
         "contact_sheet.png": contact_sheet(corpus),
         "report.html": corpus_page(corpus),
     }
-    there = {file.name for file in out.iterdir()} if out.is_dir() else set()
-    if there and not there & documents.keys():
-        raise FileExistsError(f"{out} holds other files; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     for name, document in documents.items():
         if (out / name).exists() and (out / name).read_bytes() != document:
