@@ -52,8 +52,8 @@ def calibrate_command(
         f"{out}: {profile.coils} coils, sigma {profile.rms_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
         f"{profile.sigma.max():.4g} over coils) from the {profile.place}, {profile.samples} samples"
     )
-    for note in doubts:
-        say(f"note: {note}")
+    for line in (*(f"note: {note}" for note in doubts), *(f"not checked: {what}" for what in found.unchecked)):
+        say(line)
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:

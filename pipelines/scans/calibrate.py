@@ -31,9 +31,17 @@ class Calibrated:
     scans: list[Scan]
     notes: list[str]  # about the scans; those about the noise are in the profile
 
+    @property
+    def unchecked(self) -> list[str]:
+        """What could not be looked at, which is no doubt about this profile: one slice does not show all filters."""
+        if self.profile.place == "noise scan" or any(len(scan) > 1 for scan in self.scans):
+            return []
+        return ["a filter or zeros along the slices of a volume, which one slice does not show"]
+
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return {**self.profile.as_dict(), "slices": self.rows, "refused": self.refused, "scan_notes": self.notes}
+        told = {"slices": self.rows, "refused": self.refused, "scan_notes": self.notes, "unchecked": self.unchecked}
+        return {**self.profile.as_dict(), **told}
 
 
 def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | None = None) -> Calibrated:

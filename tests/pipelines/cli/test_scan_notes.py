@@ -63,7 +63,15 @@ def test_an_interval_stands_beside_a_doubt(scans, tmp_path):
         words = ["calibrate", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / f"{name}.json")]
         told = CliRunner().invoke(app, [*words, "--axes", "slice coil y x"]).output
         assert " ± " in told
+        assert "not checked" not in told  # three slices show a filter along them
         assert ("unless a note below says more" in told) is ("note: " in told) is (shift > 0)
+
+
+def test_one_slice_is_said_not_to_show_a_filter_along_slices(scans, tmp_path):
+    path = tmp_path / "one.npy"
+    np.save(path, np.load(scans / "a.npy")[:1])
+    words = ["calibrate", str(path), "--out", str(tmp_path / "n.json"), "--axes", "slice coil y x"]
+    assert "not checked: a filter or zeros along the slices" in CliRunner().invoke(app, words).output
 
 
 @pytest.mark.parametrize("command", ["calibrate", "coils", "build", "build all"])

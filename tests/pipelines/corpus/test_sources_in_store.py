@@ -64,7 +64,8 @@ def test_photographs(photos, there, tmp_path):
 
 
 def test_what_is_not_there_is_told(photos, there, tmp_path):
-    for name, why in (("photos", "is no picture and no folder"), ("list.txt", "no such object"), ("scans", "does not exist")):
+    folder = "is no picture and no folder"
+    for name, why in (("photos", folder), ("list.txt", "no such object"), ("scans", "does not exist")):
         kind = "scans" if name == "scans" else "images"
         with pytest.raises(RecipeError, match=why):
             Plan.of(parse_recipe(recipe_data(f"{there}/{name}"), "t").model_copy(
