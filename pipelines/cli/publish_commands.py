@@ -42,6 +42,8 @@ def publish_command(
         write = publish_training if is_training(made) else publish
         for name in write(made, out, licence):
             say(f"{out / name}: {size_of(out / name) / 1000:.1f} kB")
+        if licence is None:
+            say("note: the card says that the licence is unknown; --licence names one, in a new folder")
 
 
 def rebuild_command(
