@@ -254,6 +254,7 @@ def test_a_scan_gets_a_noise_map(tmp_path):
     assert maps.shape == (2, 1, 64, 56)
     assert np.median(maps[0]) == pytest.approx(1, rel=0.02)
     assert (out / "noise_map.png").exists()
+    assert f"<td>{100 * said[0]['error']:.0f} %</td>" in (out / "report.html").read_text()
     g = np.load(out / "g_map.npy")
     assert g.shape == (1, 64, 56)
     assert np.median(g[g > 0]) == pytest.approx(1, rel=0.02)  # all lines are there
