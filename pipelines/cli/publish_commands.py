@@ -43,7 +43,7 @@ def publish_command(
         for name in write(made, out, licence):
             say(f"{out / name}: {size_of(out / name) / 1000:.1f} kB")
         if licence is None:
-            say("note: the card says that the licence is unknown; --licence names one, in a new folder")
+            say("note: the card says that the licence is unknown; --licence names it, with another --out")
 
 
 def rebuild_command(

@@ -60,7 +60,7 @@ def told_of_sources(recipe: Recipe, stored: Plan, *, listed: bool) -> list[str]:
     told = []
     if len(stored) > len(stored.files):
         share = f"{len(stored) / len(stored.files):.3g}"
-        told = [f"{len(stored)} pairs are of {len(stored.files)} sources, {share} of each, which share its content"]
+        told = [f"each of the {len(stored.files)} sources makes {share} pairs, which show the same picture"]
     try:
         added = [] if listed else _added(recipe, stored)
     except (OSError, ValueError):

@@ -209,7 +209,7 @@ def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[s
     if aliases < coils or aliases == 1:
         return []
     can = "cannot" if aliases > coils else "can hardly"
-    return [f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: what lies between is guessed"]
+    return [f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: the image rests on the model"]
 
 
 def _compared(number: int, image: Image, reference: Image | None) -> list[dict[str, Any]]:

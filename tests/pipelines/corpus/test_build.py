@@ -101,11 +101,11 @@ def test_replay_notices_a_changed_source(photos, tmp_path):
 
 def test_sources_that_make_several_pairs_are_told(photos, tmp_path):
     made = parse_recipe(recipe_data(photos, pairs=15), "t")
-    told = "15 pairs are of 6 sources, 2.5 of each, which share its content"
+    told = "each of the 6 sources makes 2.5 pairs, which show the same picture"
     for _ in range(2):
         assert told in build(made, tmp_path / "c.zarr", SYNC).notes
     one_each = parse_recipe(recipe_data(photos, pairs=6), "t")
-    assert not [note for note in build(one_each, tmp_path / "d.zarr", SYNC).notes if "share its content" in note]
+    assert not [note for note in build(one_each, tmp_path / "d.zarr", SYNC).notes if "show the same picture" in note]
 
 
 def test_a_single_picture_is_a_source(photos, tmp_path):
