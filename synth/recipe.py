@@ -21,6 +21,7 @@ from .stages.coils import CoilsSpec, LibrarySpec, LoopsSpec, draw_coils
 from .stages.echo_train import EchoTrainSpec
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
+from .stages.outline import reach
 from .stages.phase import PhaseSpec, SinusoidalSpec
 from .stages.sampling import SamplingSpec
 from .stages.target import TargetSpec
@@ -114,14 +115,16 @@ class Recipe(Spec):
 
     def _refuse_wires_in_the_object(self, coils: LoopsSpec) -> None:
         widths = (1.0,) if self.target.wrap is None else self.target.wrap
-        reach = max(self.target.reach((y, round(width * x))) for y, x in self.target.matrix for width in widths)
-        if coils.nearest_wire <= reach:
+        farthest = max(
+            reach(self.target.outline, (y, round(width * x))) for y, x in self.target.matrix for width in widths
+        )
+        if coils.nearest_wire <= farthest:
             other = "" if self.target.outline == "head" else ", or write target.outline = 'head'"
             raise ValueError(
                 f"coils.distance = {coils.distance[0]:g} with tilts up to {max(map(abs, coils.tilt)):g} rad brings "
                 f"wires to {coils.nearest_wire:.3f} half diagonals from the centre of the field of view, but with "
-                f"target.outline = '{self.target.outline}' the object reaches to {reach:.3f}, and maps are infinite at "
-                f"a wire; raise coils.distance, lower coils.tilt{other}"
+                f"target.outline = '{self.target.outline}' the object reaches to {farthest:.3f}, and maps are infinite "
+                f"at a wire; raise coils.distance, lower coils.tilt{other}"
             )
 
     def _with_library(self, coils: LibrarySpec) -> LibrarySpec:
@@ -202,8 +205,10 @@ class Recipe(Spec):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"
             )
-        if scans and (self.echo_train is not None or target.zero_filled is not None):
-            raise ValueError("[echo_train] and target.zero_filled are for photographs, not for scans; leave them out")
+        if scans and (self.echo_train, target.zero_filled, target.truncated) != (None, None, None):
+            raise ValueError(
+                "[echo_train], target.zero_filled and target.truncated are for photographs; for scans, leave them out"
+            )
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")
         if scans and (target.readout_oversampling > 1 or len(target.matrix) > 1 or target.fit in ("resize", "pad")):

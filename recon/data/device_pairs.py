@@ -36,8 +36,8 @@ class DevicePairs(VirtualPairs):
     the kinds ``birdcage`` and ``library``, once per set; for ``loops`` it computes the fields on 40 x 40 nodes. The
     device does the rest: crops, zooms, outlines, phases, maps between nodes, transforms, noise of every kind, and the
     reference. Every kind of phase, coils, noise and sampling can be used; scans, lesions,
-    `noise.whiten`, `coils.shading`, `coils.estimated`, `echo_train` and
-    `target.zero_filled` cannot: those are made on the host.
+    `noise.whiten`, `coils.shading`, `coils.estimated`, `echo_train`,
+    `target.truncated` and `target.zero_filled` cannot: those are made on the host.
 
     A pair is a function of the recipe, its source, its index and the kind of `device`. A CPU's pairs are those of
     `VirtualPairs`, made one by one by the line. A GPU's pairs have noise from the generator in `recon.data.philox`;
@@ -82,6 +82,7 @@ class DevicePairs(VirtualPairs):
             ("coils.shading", getattr(recipe.coils, "shading", 0)),
             ("coils.estimated", recipe.own_maps),
             ("echo_train", recipe.echo_train),
+            ("target.truncated", recipe.target.truncated),
             ("target.zero_filled", recipe.target.zero_filled),
         ):
             if asked:

@@ -9,6 +9,7 @@ from synth.recipe import load_recipe
 from synth.rng import rng as address
 from synth.stages import coil_loops, coils
 from synth.stages.coil_cache import MapCache
+from synth.stages.outline import reach
 
 SHAPES = [(40, 46), (41, 45)]
 
@@ -144,7 +145,7 @@ def test_near_loops_need_air_around_the_object(recipe):
     # and x. Lengths in half diagonals are 2/sqrt(2) times fractions of the side. Ellipses reach less far there.
     target = recipe(target={"outline": "head", "matrix": [256, 256], "fit": "resize"}).target
     by_hand = np.sqrt(2) * (0.45 * (1 + 1 / (0.45 * 256)) + 0.02 * np.sqrt(2))
-    assert target.reach((256, 256)) == pytest.approx(by_hand, abs=1e-4)
+    assert reach(target.outline, (256, 256)) == pytest.approx(by_hand, abs=1e-4)
     assert recipe(target={"outline": "head"}, coils=HEAD | {"distance": (0.8, 0.9)}).coils.distance == (0.8, 0.9)
     with pytest.raises(ValueError, match=r"outline = 'head' the object reaches to 0\.\d+"):
         recipe(target={"outline": "head"}, coils=HEAD | {"distance": (0.6, 0.9)})
@@ -158,7 +159,7 @@ def test_the_reach_holds_every_outline(recipe, outline):
     for k in range(300):
         y, x = np.nonzero(target.apply(np.ones(matrix, np.float32), matrix, address(1, "outline", k))[0])
         farthest = max(farthest, np.hypot(y + 0.5 - 24, x + 0.5 - 40).max() / np.hypot(24, 40))
-    assert farthest < target.reach(matrix) < farthest + 0.12
+    assert farthest < reach(target.outline, matrix) < farthest + 0.12
 
 
 def test_maps_near_wires_are_finite_and_smooth_in_the_object():

@@ -3,8 +3,9 @@ import pytest
 from properties import assert_adjoint, complex_normal
 
 from synth.errors import SourceRejectedError
+from synth.stages.outline import Outline
 from synth.stages.readout import Readout
-from synth.stages.target import Outline, TargetSpec
+from synth.stages.target import TargetSpec
 
 
 @pytest.fixture
