@@ -91,9 +91,9 @@ def _print_card(card: dict[str, Any], out: Path) -> None:
     if max(residuals) > max(2 * tolerance, 1e-5):  # twice: the recursion's residual drifts from the true one
         step = residuals.index(max(residuals)) + 1
         say(
-            f"note: conjugate gradients ended early: the residual of SENSE step {step} is {max(residuals):.2g}, and "
-            f"model.cg_tolerance is {tolerance:g}, so they regularise in place of lam; raise model.cg_iterations, or "
-            "leave it out"
+            f"note: conjugate gradients ended early: SENSE step {step} reached model.cg_iterations at a residual of "
+            f"{max(residuals):.2g}; model.cg_tolerance is {tolerance:g}. Few iterations are fast and regularise in "
+            "place of lam, at a cost where the SNR is high; raise model.cg_iterations, or leave it out, for such scans"
         )
     if card.get("powers") is not None:  # cards of earlier versions lack this key
         say("lam grows with this power of the SNR: " + ", ".join(f"{value:.2g}" for value in card["powers"]))
@@ -243,8 +243,10 @@ def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
     for note in summary["notes"]:
         say(f"note: {note}")
     for row in summary["rows"]:
+        plain = row.get("cg_sense")  # earlier versions did not compare
+        beside = "" if plain is None else f" (CG-SENSE {plain['psnr_magnitude_object_max']:.2f} dB)"
         say(
-            f"slice {row['slice']}: PSNR {row['psnr_magnitude_slice_max']:.2f} dB, "
+            f"slice {row['slice']}: PSNR in the object {row['psnr_magnitude_object_max']:.2f} dB{beside}, "
             f"SSIM {row['ssim_windowed_slice_range']:.3f}"
         )
     net = ", ".join(f"{value:g}" for value in summary["acceleration_net"])

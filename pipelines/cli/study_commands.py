@@ -102,14 +102,16 @@ def _show_plan(folder: StudyFolder, device: str | None) -> None:
     measured = measured_rates(folder, unknown, device)
     timings = Timings(folder, measured)
     for title in ("stage", "state", "time", "needs"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title != "needs")  # names are copied to --only: never broken
     for name, stage in folder.stages.items():
         there = folder.has(stage)
         seconds = timings.taken(name) if there else timings.expected(name)
         left += 0 if there else seconds
         row = (name, "there" if there else "to do", _told(seconds, there), ", ".join(stage.needs))
         table.add_row(*(Text(shown(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, max(map(len, folder.stages), default=0) + 60)
+    console.print(table)
     say(f"{_told(left, False)} to go, one stage at a time")
     if measured:
         say("estimated from pairs, steps and tests that were timed on this machine now, a second of each kind")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .terminal import say, shown
 
 SECONDS_BETWEEN_LINES = 5.0
+SHOWN_LOSSES = 50
 
 
 class Meter:
@@ -77,16 +79,19 @@ class Meter:
 def steps_shown(name: str) -> Iterator[Callable[[int, int, float], None]]:
     """Yield a function that shows a training's progress; call it after each step with step, steps and loss.
 
-    The first step's time counts, so that the time left is told from then on.
+    The loss that is shown is the mean of the last `SHOWN_LOSSES` steps, since one batch's says little. The first step's
+    time counts, so that the time left is told from then on.
     """
     meters: list[Meter] = []
+    losses: deque[float] = deque(maxlen=SHOWN_LOSSES)
     entered = time.perf_counter()
 
     def tell(step: int, steps: int, loss: float) -> None:
         if not meters:
             meters.append(Meter(f"train {name}", steps, done=step - 1, unit="steps").__enter__())
             meters[0].restart(entered)
-        meters[0].advance(1, f", loss {loss:.4g}")
+        losses.append(loss)
+        meters[0].advance(1, f", loss {sum(losses) / len(losses):.4g}")
 
     try:
         yield tell

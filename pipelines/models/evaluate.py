@@ -160,10 +160,12 @@ def _test(
                 more += lesion_rows(batch, made, *next(bare), pairs.recipe.target.lesions)
             meter.advance(len(made))
     if probes.replicas:
-        found, noise = noise_rows(model, pairs, probes.replicas, batch_size, chosen)
+        with Meter(f"noise of {label}", len(pairs)) as meter:
+            found, noise = noise_rows(model, pairs, probes.replicas, batch_size, chosen, meter.advance)
         more += found
     if probes.noise_map:
-        found, maps = noise_map_rows(model, pairs, probes.noise_map, batch_size, chosen)
+        with Meter(f"noise maps of {label}", len(pairs)) as meter:
+            found, maps = noise_map_rows(model, pairs, probes.noise_map, batch_size, chosen, meter.advance)
         more += found
     by_pair = {row["pair"]: row for row in rows}
     for row in more:

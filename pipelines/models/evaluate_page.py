@@ -14,7 +14,7 @@ from ..display.html_page import Picture, page
 from ..display.image_panels import WINDOW_SAID
 from ..display.metric_table import metric_table
 
-PSNR = "psnr_magnitude_slice_max"
+PSNR = "psnr_magnitude_object_max"  # of all pixels, air, of which scans have much, makes every PSNR large
 PICTURES = {  # the files of a test by their captions
     "images.png": f"The pairs on which the first model is worst, median and best. {WINDOW_SAID}.",
     "noise_map.png": "The first pair: standard deviation for the noise at hand, in the image's unit; share of its "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from recon.data.packed_batch import Batch, image_shape
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.metrics import Image, over_sets, slice_metrics
+from recon.models.baselines import CgSense
 from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
@@ -34,6 +36,8 @@ from .reconstruction_files import PAGE, WRITE, noise_of_slice, write_noise, writ
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 USE = "research; not for diagnosis"
+PLAIN = CgSense(10)  # what images are compared with: it needs nothing but maps, and 10 iterations suit most scans
+LEAD = "psnr_magnitude_object_max"  # air, of which scans have much, makes every PSNR over all pixels large
 
 
 def reconstruct(
@@ -58,8 +62,9 @@ def reconstruct(
     squares over the sets.
 
     K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
-    left; the image of a slice without a signal in them is 0. After retrospective undersampling, images are compared
-    with images from all lines, whose coils are combined with the same maps.
+    left; the image of a slice without a signal in them is 0. After retrospective undersampling, images and those of
+    CG-SENSE with `PLAIN` iterations are compared with images from all lines, whose coils are combined with the same
+    maps.
 
     With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x], the local standard deviation of the
     images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`), ``g_map.npy`` [slice y x],
@@ -78,17 +83,17 @@ def reconstruct(
     _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
     images, rows, drawn, maps, numbers = [], [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
-    for number, batch, reference, limits in _batches(scan, profile, how, sets, local_device(device)):
+    for number, batch, reference, limits, told in _batches(scan, profile, how, sets, local_device(device)):
         notes += [f"slice {number}: {limit}" for limit in limits]
         images.append(image := _image(network, batch))
         numbers.append(numbers_of(batch, image))
         if probes:
             _refuse_empty(batch, f"{path}, slice {number}", limits)
-            maps.append(noise_of_slice(network, batch, probes))
-        row = _compared(number, image, reference)
-        rows += row
+            maps.append(noise_of_slice(network, batch, probes, told))
+        plain = None if reference is None or not reference.any() else _image(PLAIN, batch)
+        rows += (row := _compared(number, image, plain, reference))
         if number in shown:
-            drawn += [f"slice {number}", *_panels(card.get("name", model), image, reference, row)]
+            drawn += [f"slice {number}", *_panels(card.get("name", model), image, plain, reference, row)]
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows, **_sampled(how, numbers)}
     summary["notes"] = [*scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
@@ -102,11 +107,12 @@ def reconstruct(
 
 def _batches(
     scan: Scan, profile: NoiseProfile | None, how: Undersampling, sets: int, device: torch.device
-) -> Iterator[tuple[int, Batch, Image | None, tuple[str, ...]]]:
-    """The number of each slice with what `batch_of` makes of it, and with progress."""
+) -> Iterator[tuple[int, Batch, Image | None, tuple[str, ...], Callable[[str], None]]]:
+    """The number of each slice, what `batch_of` makes of it, and a function that adds a note to its progress."""
     with Meter(f"reconstruct {scan.path.name}", len(scan), unit="slices") as meter:
         for number in range(len(scan)):
-            yield number, *batch_of(scan[number], profile, how, scan.calibration_of(number), sets, device)
+            made = batch_of(scan[number], profile, how, scan.calibration_of(number), sets, device)
+            yield number, *made, partial(meter.advance, 0)
             meter.advance(1)
 
 
@@ -212,14 +218,22 @@ def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[s
     return [f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: the image rests on the model"]
 
 
-def _compared(number: int, image: Image, reference: Image | None) -> list[dict[str, Any]]:
-    """The slice's row, if there is an image to compare with."""
-    return [] if reference is None or not reference.any() else [{"slice": number, **slice_metrics(image, reference)}]
+def _compared(number: int, image: Image, plain: Image | None, reference: Image | None) -> list[dict[str, Any]]:
+    """The slice's row, if there is an image to compare with: the metrics of the image, and those of CG-SENSE."""
+    if plain is None or reference is None:
+        return []
+    return [{"slice": number, **slice_metrics(image, reference), "cg_sense": slice_metrics(plain, reference)}]
 
 
-def _panels(title: str, image: Image, reference: Image | None, rows: list[dict[str, Any]]) -> list[Line]:
-    title += "".join(f": PSNR {row['psnr_magnitude_slice_max']:.1f} dB" for row in rows)
-    if reference is not None:
-        return panels_of(over_sets(reference), {title: over_sets(image)})
-    magnitude = np.abs(over_sets(image))
-    return [[Panel(title, magnitude, white_of(magnitude))]]
+def _panels(
+    name: str, image: Image, plain: Image | None, reference: Image | None, rows: list[dict[str, Any]]
+) -> list[Line]:
+    if reference is None:
+        magnitude = np.abs(over_sets(image))
+        return [[Panel(name, magnitude, white_of(magnitude))]]
+    named = {name: over_sets(image)}
+    if plain is not None:
+        (row,) = rows
+        told = f"PSNR in the object {row[LEAD]:.1f} dB", f"{row['cg_sense'][LEAD]:.1f} dB"
+        named = {f"{name}: {told[0]}": over_sets(image), f"CG-SENSE: {told[1]}": over_sets(plain)}
+    return panels_of(over_sets(reference), named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recon.data.packed_batch import Batch
 from recon.evaluation.metrics import Image, over_sets
 from recon.evaluation.noise_map import NoiseMap, noise_map
+from recon.evaluation.noise_map_rows import counted
 from recon.models.baselines import RegularisedSense
 from recon.models.catalogue import Reconstruction
 from synth.storage.results import COMMAND
@@ -42,7 +43,7 @@ FILES = {
     PAGE: "this page",
 }
 CAPTIONS = {
-    "images.png": "Slices of the scan. " + WINDOW_SAID + ".",
+    "images.png": "Slices of the scan. {}.",
     "noise_map.png": "Standard deviation of the noise in the image, in its unit; below, the g-factor of SENSE.",
 }
 G_LAM = 50.0  # lam of the g-map, which bounds g: larger than any g at which an image is of use
@@ -56,18 +57,21 @@ class SliceNoise:
     g: NDArray[np.float64]
 
 
-def noise_of_slice(network: Reconstruction, batch: Batch, probes: int) -> SliceNoise:
-    """Both maps of a batch of one."""
-    return SliceNoise(noise_map(network, batch, probes), g_map(batch, probes))
+def noise_of_slice(network: Reconstruction, batch: Batch, probes: int, told: Callable[[str], None]) -> SliceNoise:
+    """Both maps of a batch of one; `told` gets what is under way, for a meter."""
+    return SliceNoise(
+        noise_map(network, batch, probes, progress=counted(probes, told)),
+        g_map(batch, probes, counted(probes, told, "its g-map")),
+    )
 
 
-def g_map(batch: Batch, probes: int) -> NDArray[np.float64]:
+def g_map(batch: Batch, probes: int, progress: Callable[[], None] | None = None) -> NDArray[np.float64]:
     """G [y x] of SENSE for the coils and samples of a batch of one; 0 where its maps are 0.
 
     g is the noise of the image over sqrt(R) sigma, with the net acceleration R (Pruessmann et al., Magn Reson Med
     42:952, 1999). SENSE is regularised with `G_LAM`, so that g is finite where coils cannot separate the aliases.
     """
-    spread = noise_map(RegularisedSense(G_LAM), batch, probes).spread[0]
+    spread = noise_map(RegularisedSense(G_LAM), batch, probes, progress=progress).spread[0]
     return spread / (float(batch["sigma"][0]) * float(batch["acceleration_net"][0]) ** 0.5)
 
 
@@ -108,7 +112,9 @@ def write_noise(maps: list[SliceNoise], shown: list[int], out: Path) -> dict[str
 def write_summary(summary: dict[str, Any], out: Path) -> None:
     """Write ``summary.json`` and, last of all, the page."""
     write_whole(out / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    pictures = [(text, (out / name).read_bytes()) for name, text in CAPTIONS.items() if (out / name).exists()]
+    window = WINDOW_SAID if summary["rows"] else WINDOW_SAID.replace("the reference", "the image")
+    there = {name: text.format(window) for name, text in CAPTIONS.items() if (out / name).exists()}
+    pictures = [(text, (out / name).read_bytes()) for name, text in there.items()]
     files = [(name, what) for name, what in FILES.items() if name == PAGE or (out / name).exists()]
     write_whole(out / PAGE, page("reconstruction.html", pictures, files=files, **summary))
 

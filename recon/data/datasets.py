@@ -99,6 +99,11 @@ class PairDataset(Pairs):
         """The numbers of coils that occur in the corpus, in ascending order."""
         return sorted({arrays["kspace"].shape[1] for arrays in self._arrays})
 
+    @property
+    def coils_of_pairs(self) -> np.ndarray:
+        """The number of coils of every pair [pair]."""
+        return np.array([arrays["kspace"].shape[1] for arrays in self._arrays])[self._bucket_of]
+
     def _geometry(self, bucket: int) -> Geometry:
         shapes = {name: array.shape for name, array in self._arrays[bucket].items()}
         lines = len(shapes["mask"]) == 2

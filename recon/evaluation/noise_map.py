@@ -19,7 +19,8 @@ Appl 19:485, 2012. Colours by the mask's point spread function are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from synth.rng import rng
 
 from ..data.packed_batch import Batch, image_shape
 from ..models.catalogue import Reconstruction
-from .linearised import How, Linearised, linearised
+from .linearised import How, Linearised, Product, linearised
 from .probes import drawn_noise, pairs_of
 
 NOISE = "noise-map"  # the stage of random numbers
@@ -64,7 +65,13 @@ class NoiseMap:
     probes: int
 
 
-def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: int = 0) -> NoiseMap:
+def noise_map(
+    model: Reconstruction,
+    batch: Batch,
+    probes: int = PROBES,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> NoiseMap:
     """The local noise of a reconstruction's images, for the noise of a batch.
 
     Parameters
@@ -80,6 +87,8 @@ def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: i
         two reconstructions.
     seed
         The seed of the random phases.
+    progress
+        Called before each product with J, of which there are about as many as `probes`.
 
     Returns
     -------
@@ -97,8 +106,17 @@ def noise_map(model: Reconstruction, batch: Batch, probes: int = PROBES, seed: i
     if probes < 4:
         raise ValueError(f"noise maps need at least 4 probes, got {probes}")
     with linearised(model, batch, drawn_noise(batch, seed, 0, NOISE)) as near:
+        near = near if progress is None else replace(near, push=_told(near.push, progress))
         way = _by_draws if near.pull is None else _by_colours
         return way(near, batch, probes, seed)
+
+
+def _told(push: Product, progress: Callable[[], None]) -> Product:
+    def product(change: Tensor) -> Tensor:
+        progress()
+        return push(change)
+
+    return product
 
 
 def colours(mask: NDArray[np.bool_], shape: tuple[int, int], count: int) -> tuple[NDArray[np.intp], int]:

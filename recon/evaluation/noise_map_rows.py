@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +30,7 @@ def noise_map_rows(
     probes: int = PROBES,
     batch_size: int = 4,
     device: torch.device | str | None = None,
+    advance: Callable[[int, str], None] = lambda *_: None,
 ) -> tuple[list[Row], Shown]:
     """Rows of the noise at hand and of what the data decide, and the first pair's maps [y x].
 
@@ -33,6 +38,8 @@ def noise_map_rows(
     ``noise_sd_error`` is the relative standard error of a pixel of the map; ``null_share`` and ``halves_agreement`` are
     those of `recon.evaluation.undecided`. Magnitudes have no ``null_share``, since it needs the phase. The maps are
     "noise", "null share" and "agreement".
+
+    `advance` is called with the number of pairs that are done, 0 between products, and a note on the products.
 
     Raises ValueError where the corpus's noise is not known, or not white.
     """
@@ -45,17 +52,26 @@ def noise_map_rows(
     rows: list[Row] = []
     first: tuple[int, Shown] | None = None
     for batch in make_loader(pairs, batch_size, shuffle=False, device=device):
-        for row, shown in _of_batch(model, batch, probes):
+        for row, shown in _of_batch(model, batch, probes, counted(probes, partial(advance, 0))):
             rows.append(row)
             if first is None or row["pair"] < first[0]:
                 first = row["pair"], shown
+        advance(len(batch["pair_id"]), "")
     if first is None:
         raise ValueError("this corpus has no pair")
     return rows, first[1]
 
 
-def _of_batch(model: Reconstruction, batch: Batch, probes: int) -> list[tuple[Row, Shown]]:
-    found = noise_map(model, batch, probes)
+def counted(probes: int, told: Callable[[str], None], what: str = "its noise map") -> Callable[[], None]:
+    """A function that tells what share of a map's products was made, each time that it is called."""
+    number = itertools.count()
+    return lambda: told(f", {what}: {100 * min(next(number), probes) // probes} %")
+
+
+def _of_batch(
+    model: Reconstruction, batch: Batch, probes: int, progress: Callable[[], None]
+) -> list[tuple[Row, Shown]]:
+    found = noise_map(model, batch, probes, progress=progress)
     halves = halves_agreement(model, batch)
     with torch.no_grad():
         images = image_by(model, batch)

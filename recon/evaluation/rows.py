@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -176,10 +176,12 @@ def noise_rows(
     replicas: int,
     batch_size: int = 4,
     device: torch.device | str | None = None,
+    advance: Callable[[int], None] = lambda *_: None,
 ) -> tuple[list[Row], NDArray[np.float64]]:
     """Rows of gain, kurtosis and evenness of noise (`recon.evaluation.probes`), and the first pair's noise map [y x].
 
-    Raises ValueError where the corpus's noise is not known, or not white, or where pairs have several map sets.
+    `advance` is called with the number of pairs that are done. Raises ValueError where the corpus's noise is not known,
+    or not white, or where pairs have several map sets.
     """
     pairs.refuse_map_sets("a test with replicas of noise")
     if not pairs.recipe.noise_is_white:
@@ -201,6 +203,7 @@ def noise_rows(
             rows.append({"pair": pair, **found, **{name: v for name, v in evenness.items() if np.isfinite(v)}})
             if first is None or pair < first[0]:
                 first = pair, level
+        advance(len(levels))
     if first is None:
         raise ValueError("this corpus has no pair")
     return rows, first[1]

@@ -19,7 +19,7 @@ from ..data.datasets import PairDataset
 from ..errors import CheckpointError
 from ..models.catalogue import ModelSpec, make_model
 from .checkpoint import load_tensors, save_tensors
-from .scope import scope_of
+from .scope import MEANING, beyond, numbers_of_pairs, ranges_of, scope_of
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 DIGITS = 16  # of a sha256 in a card: 10 million files have two alike with a probability of 3e-6 (n^2 / 2 / 2^64)
@@ -169,8 +169,14 @@ def history(card: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[str]:
-    """How corpora differ from a network's training corpora, one sentence each; it runs on them all the same."""
+    """How corpora differ from a network's training corpora, one sentence each; it runs on them all the same.
+
+    Numbers are those of `recon.training.scope`, by which scans are judged, too. Where an earlier version wrote the
+    card, they are the coils and the matrix.
+    """
     known = card.get("data", [])
+    if any(ranges_of(card, name) for name in MEANING):
+        return [note for corpus in corpora for note in beyond(card, _of_each_pair(corpus), "pairs")]
     notes = []
     for what, name in (("coils", "number of coils"), ("matrix", "matrix")):
         seen = {json.dumps(value) for part in known for value in _each(part.get(what, []))}
@@ -179,6 +185,11 @@ def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[st
             was, now = (", ".join(sorted(part)) for part in (seen, here))
             notes.append(f"the {name} was {was} in training, but is {now} in this corpus")
     return notes
+
+
+def _of_each_pair(corpus: PairDataset) -> list[dict[str, float]]:
+    numbers = numbers_of_pairs(corpus)
+    return [dict(zip(numbers, values, strict=True)) for values in zip(*numbers.values(), strict=True)]
 
 
 def _each(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,28 @@ MEANING = {"coils": "coils", "acceleration_net": "net acceleration", "peak_snr":
 
 
 def scope_of(corpus: PairDataset) -> dict[str, list[float]]:
-    """Least and largest number of coils, net acceleration and peak SNR of a corpus's pairs.
+    """Least and largest number of coils, net acceleration and peak SNR of a corpus's pairs (`numbers_of_pairs`).
+
+    Corpora of which no pair's SNR is known have none.
+    """
+    known = {name: values[~np.isnan(values)] for name, values in numbers_of_pairs(corpus).items()}
+    return {name: [float(values.min()), float(values.max())] for name, values in known.items() if values.size}
+
+
+def numbers_of_pairs(corpus: PairDataset) -> dict[str, np.ndarray]:
+    """Number of coils, net acceleration and peak SNR of every pair [pair].
 
     The peak SNR is the largest magnitude of the reference over sigma, the noise of each part of k-space, and so of each
-    part of a fully sampled image. Pairs whose sigma is not known, or 0, have none.
+    part of a fully sampled image. It is NaN where sigma is not known, or 0.
     """
     peak, sigma = corpus.of_all("max_value"), corpus.of_all("sigma")
-    known = sigma > 0
-    found = {"coils": np.asarray(corpus.coils, float), "acceleration_net": corpus.of_all("acceleration_net")}
-    if known.any():
-        found["peak_snr"] = peak[known] / sigma[known]
-    return {name: [float(values.min()), float(values.max())] for name, values in found.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.where(sigma > 0, peak / sigma, np.nan)
+    return {
+        "coils": corpus.coils_of_pairs.astype(float),
+        "acceleration_net": corpus.of_all("acceleration_net"),
+        "peak_snr": snr,
+    }
 
 
 def numbers_of(batch: Batch, image: Image) -> dict[str, float]:
@@ -37,22 +49,28 @@ def numbers_of(batch: Batch, image: Image) -> dict[str, float]:
     }
 
 
-def beyond(card: dict[str, Any], slices: list[dict[str, float]]) -> list[str]:
-    """One sentence for each number of a scan's slices that lies outside of what a network was trained on.
+def beyond(card: dict[str, Any], slices: Sequence[Mapping[str, float]], unit: str = "slices") -> list[str]:
+    """One sentence for each number of slices, or of another `unit`, that lies outside of what a network was trained on.
 
     Cards of earlier versions do not tell these numbers; then there is no sentence.
     """
     told = []
     for name, meaning in MEANING.items():
-        ranges = [part["scope"][name] for part in card.get("data") or () if name in part.get("scope", ())]
+        ranges = ranges_of(card, name)
         if not ranges:
             continue
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-        out = [one[name] for one in slices if not (np.isnan(one[name]) or 0.98 * low <= one[name] <= 1.02 * high)]
-        if out:
-            where = f"{meaning} of {len(out)} of {len(slices)} slices: {_range(min(out), max(out))}"
+        values = np.array([one[name] for one in slices])
+        out = values[(values < 0.98 * low) | (values > 1.02 * high)]  # NaN is neither
+        if out.size:
+            where = f"{meaning} of {out.size} of {values.size} {unit}: {_range(out.min(), out.max())}"
             told.append(f"{where}; the network was trained on {_range(low, high)}, and may do worse here")
     return told
+
+
+def ranges_of(card: dict[str, Any], name: str) -> list[list[float]]:
+    """Least and largest value of a number in each training corpus whose card tells it."""
+    return [part["scope"][name] for part in card.get("data") or () if name in part.get("scope", ())]
 
 
 def _range(low: float, high: float) -> str:

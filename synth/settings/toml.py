@@ -21,6 +21,15 @@ KINDS = {  # keys that tell them apart, and the command that takes them
     "training": ({"model", "data"}, "train"),
     "study": ({"corpora", "tests"}, "study"),
 }
+MEANT = {  # other names of the field, and what they are called here
+    "acs": "reference_lines",
+    "acs_lines": "reference_lines",
+    "calibration_lines": "reference_lines",
+    "num_coils": "count",
+    "R": "acceleration",
+    "lr": "rate",
+    "learning_rate": "rate",
+}
 LONG = 300  # characters; a message leaves out a longer value
 
 
@@ -116,7 +125,7 @@ def _explain(
         place = f"--set {key}"
     if problem["type"] == "extra_forbidden":
         known = sorted(model)
-        near = difflib.get_close_matches(keys[-1], known, 1)
+        near = [MEANT[keys[-1]]] if MEANT.get(keys[-1]) in known else difflib.get_close_matches(keys[-1], known, 1)
         return f"{place}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}")
     if problem["type"] == "missing":
         return f"{place}: is missing; add it"

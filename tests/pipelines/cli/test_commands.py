@@ -92,6 +92,7 @@ def test_wrong_recipes(file, tmp_path):
     refused(build(tmp_path / "gone.toml", out), "gone.toml", "does not exist")
     for change, parts in {
         "sampling.acceleratoin=4": ("sampling.acceleratoin", "did you mean 'acceleration'"),
+        "sampling.acs=24": ("sampling.acs", "did you mean 'reference_lines'"),
         'coils.count="many"': ("coils.count", "many", "integer"),
         "sampling.reference_lines=57": ("reference_lines = 57", "56"),
         "sampling.acceleration=60": ("acceleration 60", "cannot be met"),

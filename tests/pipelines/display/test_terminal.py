@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from commands import run
 
+from pipelines.display import progress
 from pipelines.display.progress import Meter
 from pipelines.display.terminal import shown
 
@@ -65,3 +66,12 @@ def test_nothing_else_writes_to_the_terminal():
                     ):
                         found.append(f"{path}:{node.lineno}: {called}")
     assert found == []
+
+
+def test_the_loss_that_is_shown_is_the_mean_of_the_last_steps(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    with progress.steps_shown("net") as tell:
+        for step in range(60):
+            tell(step + 1, 60, float(step))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("loss 34.5")  # the mean of 10 ... 59

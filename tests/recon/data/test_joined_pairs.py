@@ -24,6 +24,9 @@ def test_joint_training_takes_from_every_corpus(corpus, other_corpus, tmp_path):
 def test_strange_corpora_are_told(corpus, other_corpus, tmp_path):
     card = train(settings(corpus), tmp_path / "out", device="cpu")
     assert strangeness(card, [PairDataset(corpus)]) == []
-    coils, matrix = strangeness(card, [PairDataset(other_corpus)])
+    told = strangeness(card, [PairDataset(other_corpus)])
+    assert told[0] == "coils of 6 of 6 pairs: 3; the network was trained on 4, and may do worse here"
+    earlier = {**card, "data": [{k: v for k, v in part.items() if k != "scope"} for part in card["data"]]}
+    coils, matrix = strangeness(earlier, [PairDataset(other_corpus)])
     assert "the number of coils was 4 in training, but is 3 in this corpus" in coils
     assert "[48, 56]" in matrix

@@ -232,3 +232,10 @@ def test_bad_input():
         noise_map(ZeroFilled(), {**batch, "sigma": torch.tensor([0.1, float("nan")])})
     with pytest.raises(ValueError, match="at least 4 probes, got 3"):
         noise_map(ZeroFilled(), batch, 3)
+
+
+def test_progress_is_told_before_each_product():
+    """72 products of a complex-linear reconstruction, and those that find out that it is."""
+    calls = []
+    found = noise_map(ZeroFilled(), batch_of(pairs=1), 72, progress=lambda: calls.append(1))
+    assert 0 <= len(calls) - found.probes <= 4
