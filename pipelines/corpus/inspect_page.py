@@ -17,6 +17,7 @@ from synth.sources.crimes import MEANING
 
 from ..display.html_page import Picture, page
 from ..display.image_panels import png
+from .pair_numbers import SAID
 from .pair_pictures import PairPanel, index_of, pair_pictures, source_of
 from .remeasure import measure
 from .summary import lacking
@@ -56,6 +57,7 @@ def corpus_page(corpus: Corpus) -> bytes:
         recipe=json.dumps(corpus.attributes["recipe"], indent=1),
         noise=_sentences(corpus, found),
         alerts=alerts,
+        said=SAID,
         findings=[f"{n} of {summary['sources']} sources: {MEANING[name]}" for name, n in summary["findings"].items()],
     )
 
@@ -96,6 +98,7 @@ def _noise(corpus: Corpus, found: list[Measured]) -> list[bytes]:
     shown.plot(sigmas[:, 0], 100 * (sigmas[:, 1] / sigmas[:, 0] - 1), ".")
     shown.axhline(0, color="0.7")
     shown.set_xlabel("sigma")
+    shown.locator_params(axis="x", nbins=4)  # numbers such as 0.00012 would overlap
     shown.set_ylabel("difference of the arrays' sigma, %")
     drawn, x = np.concatenate([m.normal for m in found]), np.linspace(-4, 4, 161)
     law.hist(drawn, bins=81, range=(-4, 4), density=True, color="#9db8d9")

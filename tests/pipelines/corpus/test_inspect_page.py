@@ -2,6 +2,7 @@ import base64
 import io
 import re
 
+import numpy as np
 import pytest
 from browser import look_at_both_widths
 from conftest import recipe_data, write_photos
@@ -11,8 +12,12 @@ from pipelines.cluster import ClusterSpec
 from pipelines.corpus.build import build
 from pipelines.corpus.inspect import inspect
 from pipelines.corpus.inspect_page import corpus_page
+from pipelines.corpus.pair_numbers import SAID
 from synth.corpus.reader import open_corpus
+from synth.plan import Plan
 from synth.recipe import parse_recipe
+from synth.stages.augmentation import Moved
+from synth.stages.target import TargetSpec
 
 
 def page_of(out):
@@ -89,3 +94,26 @@ def test_a_folder_of_other_files_is_refused(corpus, tmp_path):
     with pytest.raises(FileExistsError, match="holds other files; choose another --out"):
         inspect(corpus, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+EVERY = [  # sections that give every number of photographs' pairs
+    {"target": {"outline": "rimmed", "lesions": {"diameter": 4, "contrast": 0.3}}, "coils": {"distance": (1.5, 1.6)}},
+    {
+        "target": {"wrap": 1.2, "zero_filled": 0.9},
+        "coils": {"estimated": {}},
+        "echo_train": {"decay": 1},
+        "phase": {"kind": "smooth-random", "echo_shift": 1.0},
+        "sampling": {"partial_fourier": 0.8, "partial_fourier_y": 0.8},
+    },
+]
+
+
+@pytest.mark.parametrize("sections", EVERY, ids=("plain", "scanner-like"))
+def test_every_number_is_explained(photos, sections):
+    made = Plan.of(parse_recipe(recipe_data(photos, **sections), "test")).pair(0).numbers
+    assert {name for name, value in made.items() if np.ndim(value) == 0} - SAID.keys() == set()
+
+
+def test_every_number_of_a_moved_scan_is_explained():
+    drawn = Moved.draw(np.random.default_rng(1), TargetSpec(rotate=True, flip=True, shift=0.1, degrees=5), (8, 8))
+    assert {*drawn.numbers(), "moved_degrees", "sigma_added", "scale"} - SAID.keys() == set()
