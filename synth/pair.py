@@ -119,11 +119,11 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     size = draw_image_size(recipe.target.wrap, matrix, rng(seed, "wrap", index))  # the matrix, or wider
 
     magnitude, fitting = recipe.target.apply(photo.image, size, rng(seed, "target", index))
-    phase = recipe.phase.draw(rng(seed, "phase", index))
+    phasor, phase_numbers = _phasor(recipe, index, magnitude)
 
     maps_index = int(rng(seed, "maps", index).integers(coils.sets))
     maps, gain = _received(recipe, maps_index, size)  # [coil y x], [y x] or 1
-    image = magnitude * gain * phase.on(size)  # [y x]
+    image = magnitude * gain * phasor  # [y x]
     mask = recipe.sampling.draw(rng(seed, "sampling", index), (readout.samples, matrix[1]))
     acquisition, drawn = _acquisition(recipe, index, maps, mask, readout)
     clean = acquisition.signal(image)
@@ -138,7 +138,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
     lesions: dict[str, float] = {}
     if recipe.target.lesions is not None:  # after sigma, which is that of the image without lesions
         changed, lesions = recipe.target.lesions.insert(magnitude, rng(seed, "lesions", index))
-        added = (changed - magnitude) * gain * phase.on(size)
+        added = (changed - magnitude) * gain * phasor
         image, clean = image + added, clean + acquisition.signal(added)
 
     target = acquisition.reference(image) + sigma * combined_noise
@@ -151,7 +151,7 @@ def _pair_from_image(recipe: Recipe, photo: Photo, index: int, maps_version: int
         **levels,
         **{"acceleration": mask.acceleration, "acceleration_net": mask.net_acceleration, **mask.drawn},
         **{"maps_index": maps_index, "max_value": peak, **fitting.numbers()},
-        **phase.numbers(),
+        **phase_numbers,
         **lesions,
         **drawn,
     }
@@ -182,6 +182,16 @@ def _estimated(pair: Pair, recipe: Recipe, acquisition: Acquisition, image: Imag
         "max_value": float((np.abs(target) if target.ndim == 2 else rss(target)).max()),
     }
     return replace(pair, maps_index=pair.index, target=target, numbers=numbers, maps=found, notes=notes)
+
+
+def _phasor(recipe: Recipe, index: int, magnitude: NDArray[np.float32]) -> tuple[Image, dict[str, Any]]:
+    """What makes the magnitude [y x] complex: the phase, and that of fat; and the numbers that were drawn."""
+    phase = recipe.phase.draw(rng(recipe.seed, "phase", index))
+    phasor = phase.on((magnitude.shape[0], magnitude.shape[1]))
+    if recipe.fat is None:
+        return phasor, phase.numbers()
+    fat = recipe.fat.draw(rng(recipe.seed, "fat", index))
+    return phasor * fat.factor(magnitude), {**phase.numbers(), **fat.numbers()}
 
 
 def _noise(recipe: Recipe, acquisition: Acquisition, index: int) -> Iterable[NDArray[np.complex64]]:

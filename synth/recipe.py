@@ -19,6 +19,7 @@ from .stages.coil_estimate import EspiritSpec
 from .stages.coil_library import open_library
 from .stages.coils import CoilsSpec, LibrarySpec, LoopsSpec, draw_coils
 from .stages.echo_train import EchoTrainSpec
+from .stages.fat import FatSpec
 from .stages.mask_lines import RegularSpec
 from .stages.noise import NoiseSpec, covariance_factor
 from .stages.outline import reach
@@ -62,6 +63,7 @@ class Recipe(Spec):
     phase: PhaseSpec = Field(
         default=SinusoidalSpec(), description="the phase of an image from a photograph; scans have their own"
     )
+    fat: FatSpec | None = Field(default=None, description="not for scans: bright tissue with a phase of its own")
     coils: CoilsSpec = Field(description="coil maps: of loops, a birdcage, a library, or estimated from each scan")
     noise: NoiseSpec = Field(
         default=NoiseSpec(), description="the SNR to reach, its definition, and the covariance between coils"
@@ -205,9 +207,10 @@ class Recipe(Spec):
             raise ValueError(
                 "target.fit = 'native', flip, shift, rotate and degrees need source.kind = 'scans'; leave them out"
             )
-        if scans and (self.echo_train, target.zero_filled, target.truncated) != (None, None, None):
+        if scans and any(x is not None for x in (self.fat, self.echo_train, target.zero_filled, target.truncated)):
             raise ValueError(
-                "[echo_train], target.zero_filled and target.truncated are for photographs; for scans, leave them out"
+                "[fat], [echo_train], target.zero_filled and target.truncated are for photographs; for scans, leave "
+                "them out"
             )
         if scans and target.lesions is not None:
             raise ValueError("target.lesions are for photographs and volumes, not for source.kind = 'scans'")

@@ -67,6 +67,8 @@ def _limits(plan: Plan, summary: dict[str, Any], manifest: Manifest | None) -> l
             f"k-space, with its noise, is zero outside of {least} to {most} % of the matrix, as scanners interpolate; "
             "errors on these pairs are smaller than on measured ones, so do not test on them"
         )
+    if recipe.fat is not None:
+        found.append("bright parts have a phase of their own, as fat has (`fat`); they are not fat")
     if recipe.echo_train is not None:
         found.append("the signal decays along x as in an echo train (`echo_train`), and blurs the reference, too")
     if recipe.target.reference == "noisy":

@@ -35,6 +35,8 @@ SAID = {
     "phase_offset_rad": "constant phase in radians",
     "phase_echo_shift_y": "samples by which k-space is shifted along y",
     "phase_echo_shift_x": "the same along x",
+    "fat_phase_rad": "phase of bright tissue relative to the rest in radians",
+    "fat_above": "share of the object's pixels that are darker than it",
     "partial_fourier": "sampled fraction of k-space along x",
     "partial_fourier_y": "the same along y",
     "wrap": "width of the image over the field of view along x",

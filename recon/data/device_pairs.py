@@ -36,7 +36,7 @@ class DevicePairs(VirtualPairs):
     the kinds ``birdcage`` and ``library``, once per set; for ``loops`` it computes the fields on 40 x 40 nodes. The
     device does the rest: crops, zooms, outlines, phases, maps between nodes, transforms, noise of every kind, and the
     reference. Every kind of phase, coils, noise and sampling can be used; scans, lesions,
-    `noise.whiten`, `coils.shading`, `coils.estimated`, `echo_train`,
+    `noise.whiten`, `coils.shading`, `coils.estimated`, `fat`, `echo_train`,
     `target.truncated` and `target.zero_filled` cannot: those are made on the host.
 
     A pair is a function of the recipe, its source, its index and the kind of `device`. A CPU's pairs are those of
@@ -81,6 +81,7 @@ class DevicePairs(VirtualPairs):
             ("noise.whiten", recipe.noise.whiten),
             ("coils.shading", getattr(recipe.coils, "shading", 0)),
             ("coils.estimated", recipe.own_maps),
+            ("fat", recipe.fat),
             ("echo_train", recipe.echo_train),
             ("target.truncated", recipe.target.truncated),
             ("target.zero_filled", recipe.target.zero_filled),
