@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_store import environment, s3_server
+from object_store import BUCKET, environment, store_server
 from PIL import Image
 from properties import complex_normal
 
@@ -170,15 +170,15 @@ def scans(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store():
-    """The environment of an S3 server, which runs while the tests of a file do."""
-    with s3_server() as values, environment(values):
+    """The environment of an object store's server, which runs while the tests of a file do."""
+    with store_server() as values, environment(values):
         yield values
 
 
 @pytest.fixture
 def in_store(store, request):
     """A place in that server for one test; what lies below it is removed afterwards."""
-    place = place_of(f"s3://bucket/{request.node.name}")
+    place = place_of(f"{BUCKET}/{request.node.name}")
     yield place
     for name, _ in list(place.below()):
         (place / name).delete()

@@ -1,7 +1,8 @@
 """An S3 server on the loopback for tests, which start and stop it.
 
 ``FATHOM_TEST_S3=http://127.0.0.1:9000`` takes another one, which runs already and has an empty bucket ``bucket`` for
-the keys in ``FATHOM_TEST_S3_KEYS=id:secret``.
+the keys in ``FATHOM_TEST_S3_KEYS=id:secret``. ``FATHOM_TEST_STORE=gs://bucket`` takes an empty bucket of another store,
+which the rest of the environment says how to reach (``tests/google_store.py`` runs one of Google's kind).
 """
 
 import logging
@@ -11,15 +12,24 @@ from contextlib import contextmanager
 
 import pytest
 
+from synth.storage.objects import ObjectPlace
+
+BUCKET = os.environ.get("FATHOM_TEST_STORE", "s3://bucket")  # all that lies in it is removed
 KEYS = {"AWS_ACCESS_KEY_ID": "key-of-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-tests"}
 
 
 @contextmanager
-def s3_server():
-    """The environment in which Fathom finds the server; it has one bucket, ``bucket``."""
+def store_server():
+    """The environment in which Fathom finds the server; it has one bucket, `BUCKET`."""
     pytest.importorskip("obstore", reason="obstore is not installed (the extra s3)")
     if other := os.environ.get("FATHOM_TEST_S3"):
         yield _emptied(other)
+        return
+    if "FATHOM_TEST_STORE" in os.environ:
+        bucket = ObjectPlace(BUCKET, "")
+        for name, _ in list(bucket.below()):
+            (bucket / name).delete()
+        yield {}
         return
     server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

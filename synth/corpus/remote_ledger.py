@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import IO, Any
 
@@ -28,10 +29,12 @@ class RemoteLedger(Ledger):
 
     def _opened(self) -> IO[bytes]:
         """All lines, copied to a file of this machine, since they are read in many small parts."""
-        file = tempfile.TemporaryFile(prefix="fathom-ledger-")  # noqa: SIM115 (whoever reads the entries closes it)
-        for part in self._parts():
-            file.write(part)
-        file.seek(0)
+        with ExitStack() as opened:
+            file = opened.enter_context(tempfile.TemporaryFile(prefix="fathom-ledger-"))
+            for part in self._parts():
+                file.write(part)
+            file.seek(0)
+            opened.pop_all()  # whoever reads the entries closes it
         return file
 
     def _parts(self) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -41,10 +42,12 @@ def access(address: str) -> dict[str, Any]:
 
     Keys, region and endpoint are those that the environment gives: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
     ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE`` and ``~/.aws/credentials``, a role of
-    the machine, and ``GOOGLE_...`` and ``AZURE_...``. Only an endpoint that is given as ``http://`` is talked to
-    without encryption.
+    the machine, ``GOOGLE_...`` or ``STORAGE_EMULATOR_HOST``, and ``AZURE_...``. Only an endpoint that is given as
+    ``http://`` is talked to without encryption.
     """
     settings: dict[str, Any] = {"retry_config": RETRY, "client_options": dict(TIMES)}
+    if address.startswith("gs://") and (emulator := os.environ.get("STORAGE_EMULATOR_HOST")):
+        return {**settings, **_emulated(emulator, settings["client_options"])}
     if not address.startswith("s3://"):
         return settings
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
@@ -61,6 +64,18 @@ def access(address: str) -> dict[str, Any]:
     if not keys and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         raise StorageError(f"{address}: no credentials were found; {HOW}")
     return {**settings, **keys}
+
+
+def _emulated(host: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for a server that stands in for Google's and asks for no keys, as its clients are pointed to one.
+
+    The library is told so by a key that names the server: a field of its own in the file of a service account's key
+    (``GoogleCloudStorageBuilder::with_service_account_key`` of the crate object_store).
+    """
+    base = (host if "://" in host else f"http://{host}").rstrip("/")
+    key = {"gcs_base_url": base, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    options = {**options, "allow_http": base.startswith("http://")}
+    return {"service_account_key": json.dumps(key), "client_options": options}
 
 
 def _keys_of_profile() -> dict[str, str]:

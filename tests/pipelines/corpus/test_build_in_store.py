@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import random
+import tempfile
 
 import pytest
 from conftest import recipe_text
@@ -134,6 +135,16 @@ def test_a_build_that_was_taken_over_stops(recipe, out, monkeypatch):
     RemoteLedger(out).append({"void": "b"})
     with pytest.raises(lease.ClaimedError, match="another `fathom build` goes on with it"):
         ledger.append({"void": "c"})
+
+
+def test_a_ledger_that_cannot_be_read_leaves_no_file_open(out, monkeypatch):
+    opened = []
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: opened.append(real(**how)) or opened[-1])
+    monkeypatch.setattr(RemoteLedger, "_parts", lambda self: iter([b"{}\n", None]))  # the second part does not come
+    with pytest.raises(TypeError):
+        RemoteLedger(out).read()
+    assert [file.closed for file in opened] == [True]
 
 
 def test_workers_and_an_external_cluster(photos, out, tmp_path, store):

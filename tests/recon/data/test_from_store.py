@@ -8,7 +8,7 @@ import pytest
 import torch
 from commands import run
 from corpus_forms import flip
-from object_store import upload
+from object_store import BUCKET, upload
 from safetensors.torch import load_file
 from trainings import written
 
@@ -26,7 +26,7 @@ from synth.storage.place import place_of
 @pytest.fixture(scope="module")
 def store(store, corpus):
     """The address of the corpus in a store."""
-    address = "s3://bucket/folder/small.zarr"
+    address = f"{BUCKET}/folder/small.zarr"
     upload(corpus, place_of(address))
     return address
 

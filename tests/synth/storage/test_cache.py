@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from corpus_forms import flip
-from object_store import environment, s3_server, upload
+from object_store import BUCKET, environment, store_server, upload
 
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
@@ -115,8 +115,8 @@ def test_the_environment_names_it(tmp_path, monkeypatch):
 
 
 def test_pairs_are_read_from_the_cache(corpus, tmp_path, monkeypatch):
-    with s3_server() as values, environment(values):
-        address, near = "s3://bucket/cached.zarr", PairDataset(corpus)
+    with store_server() as values, environment(values):
+        address, near = f"{BUCKET}/cached.zarr", PairDataset(corpus)
         upload(corpus, place_of(address))
         monkeypatch.setenv("FATHOM_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("FATHOM_CACHE_GB", "1")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from object_store import KEYS, environment
+from object_store import BUCKET, KEYS, environment
 
 from synth.errors import StorageError, StoreError
 from synth.storage import lease, objects
@@ -44,7 +44,7 @@ def test_addresses_without_a_place(address):
 
 
 def test_an_object(store):
-    place = place_of("s3://bucket/one/a b+é.bin")
+    place = place_of(f"{BUCKET}/one/a b+é.bin")
     assert not place.exists()
     with pytest.raises(FileNotFoundError, match="one/a b"):
         place.read()
@@ -64,29 +64,29 @@ def test_an_object(store):
 
 
 def test_what_lies_below(store):
-    root = place_of("s3://bucket/tree")
+    root = place_of(f"{BUCKET}/tree")
     for name in ("a/b/c", "a/d", "e"):
         (root / name).put(name.encode())
-    place_of("s3://bucket/tree-beside").put(b"")
+    place_of(f"{BUCKET}/tree-beside").put(b"")
     assert sorted(root.below()) == [("a/b/c", 5), ("a/d", 3), ("e", 1)]
     assert root.folders() == ["a"]
     assert (root / "a" / "d").name == "d"
 
 
 def test_written_on_condition(store):
-    place = place_of("s3://bucket/lease")
+    place = place_of(f"{BUCKET}/lease")
     assert place.put_new(b"first")
     assert not place.put_new(b"second")
     assert place.put_new(b"first")  # a request that was sent again, because its answer was lost
     assert place.read() == b"first"
-    others = [place_of("s3://bucket/race") for _ in range(8)]
+    others = [place_of(f"{BUCKET}/race") for _ in range(8)]
     won = objects.together([lambda p=p, k=k: p.put_new(b"%d" % k) for k, p in enumerate(others)])
     assert sum(won) == 1
     assert others[0].read() == b"%d" % won.index(True)
 
 
 def test_a_store_that_ignores_conditions_is_told(store, monkeypatch):
-    place = place_of("s3://bucket/claimed")
+    place = place_of(f"{BUCKET}/claimed")
     monkeypatch.setattr(ObjectPlace, "put_new", lambda self, data: self.put(data) or True)
     told_so = "does not write on condition.*begin one `fathom train` at a time"
     with pytest.warns(UncheckedWarning, match=told_so), lease.claimed(place, "fathom train"):
@@ -102,10 +102,11 @@ def test_remedies_are_those_of_the_store(scheme, name):
 
 
 def test_no_bucket(store):
-    with pytest.raises(StoreError, match="there is no bucket s3://nowhere; correct the address"):
-        place_of("s3://nowhere/a").read()
+    nowhere = f"{BUCKET.partition('://')[0]}://nowhere"
+    with pytest.raises(StoreError, match=f"there is no bucket {nowhere}; correct the address"):
+        place_of(f"{nowhere}/a").read()
     with pytest.raises(StoreError, match="there is no bucket"):
-        place_of("s3://nowhere/a").put(b"")
+        place_of(f"{nowhere}/a").put(b"")
 
 
 def test_no_credentials(tmp_path):
@@ -117,6 +118,7 @@ def test_no_credentials(tmp_path):
         place_of("s3://bucket/a").read()
 
 
+@pytest.mark.skipif(not BUCKET.startswith("s3:"), reason="only S3 has profiles")
 def test_keys_of_a_profile(store, tmp_path):
     keys = "\n".join(f"{name.lower()} = {store[name]}" for name in KEYS)
     (tmp_path / "keys").write_text(f"[x]\n{keys}\n")
@@ -191,6 +193,18 @@ def test_passing_failures_are_tried_again():
     with answers(torn, rest) as seen:
         assert place_of("s3://bucket/a").read() == b"12345"
         assert len(seen) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_server_in_place_of_googles(scheme, monkeypatch):
+    with answers((200, b"12345", 5)) as seen:
+        host = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"{scheme}{host}/")
+        assert place_of("gs://bucket/a/b").read() == b"12345"
+        assert seen == ["/bucket/a%2Fb"]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "https://host")
+    assert objects.access("gs://bucket")["client_options"]["allow_http"] is False
+    assert "allow_http" not in objects.access("az://bucket")["client_options"]
 
 
 def test_lasting_failures_name_place_and_remedy(monkeypatch):
