@@ -84,9 +84,12 @@ class PairDataset(Pairs):
                     f"{corpus.path}/{bucket.name}: its numbers are damaged; run the same `fathom build` to mend it"
                 )
             index.append(valid["pair_id"])
-        order = np.argsort(_joined(index), kind="stable")  # positions follow the pairs' indices
-        self._row_of = _joined([rows for _, rows in buckets])[order]
-        self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])[order]
+        indices = _joined(index)
+        self._row_of = _joined([rows for _, rows in buckets])
+        self._bucket_of = _joined([np.full(len(rows), k) for k, (_, rows) in enumerate(buckets)])
+        if not (indices[:-1] < indices[1:]).all():  # positions follow the pairs' indices; one bucket is in that order
+            order = np.argsort(indices, kind="stable")
+            self._row_of, self._bucket_of = self._row_of[order], self._bucket_of[order]
         self._geometries = [self._geometry(k) for k in range(len(buckets))]
 
     @property
@@ -199,7 +202,7 @@ class PairDataset(Pairs):
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """Arrays of whole numbers as one; there may be none."""
-    return np.concatenate([np.empty(0, np.int64), *parts])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
 
 class VirtualPairs(Pairs):

@@ -141,7 +141,8 @@ class Bucket:
         found = self.numbers("maps_index")
         if self.own_maps:
             return np.arange(len(found))
-        return np.where(np.isfinite(found), found, -1).astype(np.int64)  # a rejected pair has NaN there
+        known = np.isfinite(found)
+        return (found if known.all() else np.where(known, found, -1)).astype(np.int64)  # a rejected pair has NaN there
 
 
 def stored_attributes(root: Place) -> dict[str, Any]:
