@@ -8,7 +8,8 @@ No test imports this file. It runs in an environment of its own, and the tests o
 
     python -m venv google && google/bin/pip install git+https://github.com/googleapis/storage-testbench
     google/bin/python tests/google_store.py 9000
-    STORAGE_EMULATOR_HOST=http://127.0.0.1:9000 FATHOM_TEST_STORE=gs://bucket python -m pytest tests -k store
+    export STORAGE_EMULATOR_HOST=http://127.0.0.1:9000 FATHOM_TEST_STORE=gs://bucket
+    python -m pytest tests/synth/storage tests/*/*/test_*store.py
 """
 
 import hashlib

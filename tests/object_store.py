@@ -2,7 +2,8 @@
 
 ``FATHOM_TEST_S3=http://127.0.0.1:9000`` takes another one, which runs already and has an empty bucket ``bucket`` for
 the keys in ``FATHOM_TEST_S3_KEYS=id:secret``. ``FATHOM_TEST_STORE=gs://bucket`` takes an empty bucket of another store,
-which the rest of the environment says how to reach (``tests/google_store.py`` runs one of Google's kind).
+which the rest of the environment says how to reach: ``tests/google_store.py`` runs one of Google's kind, and Azurite
+one of Azure's (``az://bucket``, ``AZURE_STORAGE_USE_EMULATOR=true``).
 """
 
 import logging
