@@ -369,10 +369,10 @@ def test_a_test_has_a_page_that_answers_in_words(corpus, tmp_path):
     assert html.count("data:image/png;base64,") == 2  # images and noise maps
     assert html.count('<table class="sortable metrics">') == 1
     summary = json.loads((out / "summary.json").read_text())
-    psnr = {name: found["metrics"]["psnr_magnitude_slice_max"]["mean"] for name, found in summary["models"].items()}
+    psnr = {name: found["metrics"]["psnr_magnitude_object_max"]["mean"] for name, found in summary["models"].items()}
     best = max(psnr, key=psnr.get)
-    assert f"<dd>{best}: PSNR {psnr[best]:.2f} [" in html
-    gap = summary["differences"][best]["psnr_magnitude_slice_max"]  # of the first model less the best one
+    assert f"<dd>{best}: PSNR in the object {psnr[best]:.2f} [" in html
+    gap = summary["differences"][best]["psnr_magnitude_object_max"]  # of the first model less the best one
     assert f"{-gap['mean']:.2f} [{-gap['high']:.2f} … {-gap['low']:.2f}] dB better than zero-filled" in html
     rows = (out / "rows.csv").read_bytes()
     (out / "report.html").unlink()  # as after a stop: the same command goes on

@@ -152,7 +152,7 @@ def test_off_is_the_default_and_changes_no_byte(recipe):
 def test_what_cannot_decay_is_refused(recipe, tmp_path):
     np.save(tmp_path / "s.npy", np.ones((1, 4, 48, 56), np.complex64))
     source = {"kind": "scans", "path": str(tmp_path / "s.npy")}
-    with pytest.raises(RecipeError, match=r"\[echo_train\] and target\.zero_filled are for photographs"):
+    with pytest.raises(RecipeError, match=r"target\.zero_filled and target\.truncated are for photographs"):
         recipe(echo_train=TRAIN, source=source, coils={"kind": "espirit"}, target={"fit": "native"})
     with pytest.raises(RecipeError, match="echo_train is done on the host"):
         DevicePairs(recipe(echo_train=TRAIN), device="cuda")
