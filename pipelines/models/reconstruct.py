@@ -63,8 +63,7 @@ def reconstruct(
 
     K-space is whitened if the scan's noise can be learnt. ESPIRiT estimates the maps from the reference lines that are
     left; the image of a slice without a signal in them is 0. After retrospective undersampling, images and those of
-    CG-SENSE with `PLAIN` iterations are compared with images from all lines, whose coils are combined with the same
-    maps.
+    CG-SENSE (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps.
 
     With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x], the local standard deviation of the
     images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`), ``g_map.npy`` [slice y x],
@@ -231,9 +230,8 @@ def _panels(
     if reference is None:
         magnitude = np.abs(over_sets(image))
         return [[Panel(name, magnitude, white_of(magnitude))]]
-    named = {name: over_sets(image)}
-    if plain is not None:
-        (row,) = rows
-        told = f"PSNR in the object {row[LEAD]:.1f} dB", f"{row['cg_sense'][LEAD]:.1f} dB"
-        named = {f"{name}: {told[0]}": over_sets(image), f"CG-SENSE: {told[1]}": over_sets(plain)}
-    return panels_of(over_sets(reference), named)
+    if plain is None:
+        return panels_of(over_sets(reference), {name: over_sets(image)})
+    (row,) = rows
+    ours, other = f"{name}: PSNR in the object {row[LEAD]:.1f} dB", f"CG-SENSE: {row['cg_sense'][LEAD]:.1f} dB"
+    return panels_of(over_sets(reference), {ours: over_sets(image), other: over_sets(plain)})

@@ -165,7 +165,7 @@ def history(card: dict[str, Any]) -> list[dict[str, Any]]:
     """What a card says of the corpora on which a network and those that it started from were trained."""
     keys = ("corpus", "content_hash", "sources")
     own = [{key: part[key] for key in keys if key in part} for part in card.get("data", [])]
-    return [*own, *card.get("started_from", [])]
+    return list({part["content_hash"]: part for part in (*own, *card.get("started_from", []))}.values())
 
 
 def strangeness(card: dict[str, Any], corpora: Sequence[PairDataset]) -> list[str]:
