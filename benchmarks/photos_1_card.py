@@ -3,8 +3,8 @@
     python benchmarks/photos_1_card.py PHOTOS OUT [NETWORK]      (PHOTOS: BSDS500's val; NETWORK: photos-1)
 
 It builds the corpora in OUT that are not there yet: computed heads and photographs as scanners see them, and
-photographs without air in a wide ring of coils, as in docs/results.md. It prints the mean PSNR in the object in dB, with 95 %
-intervals over sources; lam is the best of `LAMS` for each corpus.
+photographs without air in a wide ring of coils, as in docs/results.md. It prints the mean PSNR in the object in
+dB, with 95 % intervals over sources; lam is the best of `LAMS` for each corpus.
 """
 
 from __future__ import annotations
