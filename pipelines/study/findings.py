@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.evaluation.intervals import Interval, interval
+from recon.evaluation.intervals import Interval, interval, within
 from recon.evaluation.units import Units, units_of
 
 from .settings import ExpectedSpec
@@ -84,12 +84,12 @@ def matrix(
     rows: Sequence[Row], models: Sequence[str], corpora: Sequence[str], metric: str
 ) -> list[list[Interval | None]]:
     """Mean and interval of a metric [model corpus]; None where there are no rows."""
-    return [[_cell(_Scores.of(rows, model, corpus, metric)) for corpus in corpora] for model in models]
+    return [[_cell(_Scores.of(rows, model, corpus, metric), metric) for corpus in corpora] for model in models]
 
 
-def _cell(scores: _Scores) -> Interval | None:
+def _cell(scores: _Scores, metric: str) -> Interval | None:
     pairs = sorted(scores.pairs)
-    return interval(scores.table(pairs), scores.units(pairs)) if pairs else None
+    return within(interval(scores.table(pairs), scores.units(pairs)), metric) if pairs else None
 
 
 def judge(expected: ExpectedSpec, rows: Sequence[Row]) -> Finding:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from .intervals import Interval
+if TYPE_CHECKING:  # which needs the bounds
+    from .intervals import Interval
 
 Better = Literal["more", "less", ""]
 
@@ -159,6 +160,14 @@ DEFINITIONS: dict[str, Definition] = {
         "changes nothing.",
         gamed=_BLUR,
     ),
+}
+
+_SHARE, _SIZE = (0.0, 1.0), (0.0, math.inf)
+BOUNDS = {  # that no value of a metric crosses; estimates without the mean of their noise, as aliases, can be below 0
+    **dict.fromkeys(("ssim_windowed_slice_range", "ssim_global_slice_max", "halves_agreement"), (-1.0, 1.0)),
+    **dict.fromkeys(("lesion_error", "false_lesions", "false_bright", "false_dark"), _SHARE),
+    **dict.fromkeys(("nrmse_complex", "nrmse_magnitude", "data_consistency", "noise_gain", "noise_kurtosis"), _SIZE),
+    **dict.fromkeys(("noise_spread", "noise_centre", "noise_sd", "noise_sd_magnitude", "noise_sd_error"), _SIZE),
 }
 
 

@@ -30,13 +30,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
+from .definitions import BOUNDS
 from .rows import METRICS, Row
 from .units import Units, units_of
 
@@ -114,10 +115,18 @@ def draws_of(units: Units, draws: int, seed: int = 0) -> tuple[NDArray[np.float6
     return weights / weights.sum(axis=1, keepdims=True), (tail, 1 - tail)
 
 
+def within(found: Interval, metric: str) -> Interval:
+    """The part of an interval in which values of the metric can lie: it covers their mean as often as the whole."""
+    if metric not in BOUNDS or not found.known:
+        return found
+    least, most = BOUNDS[metric]
+    return replace(found, low=max(found.low, least), high=min(found.high, most))
+
+
 def summary_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Mean and interval of every metric."""
     units = units_of(rows)
-    return {name: interval([row[name] for row in rows], units).as_dict() for name in metrics_in(rows)}
+    return {name: within(interval([row[name] for row in rows], units), name).as_dict() for name in metrics_in(rows)}
 
 
 def differences(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recon.evaluation.definitions import BOUNDS, DEFINITIONS
 from recon.evaluation.intervals import differences, draws_of, interval, summary_of
 from recon.evaluation.optimum import optimum_of
 from recon.evaluation.units import Units, units_of
@@ -102,6 +103,22 @@ def test_units_of_one_head_are_runs_of_slices():
 def test_a_single_unit_has_no_interval():
     found = summary_of([{**rows(["p.png"])[0], "nrmse_complex": 0.5}])["nrmse_complex"]
     assert found == {"mean": 0.5, "low": None, "high": None, "over": "1 pair within 1 source"}
+
+
+def test_no_interval_crosses_what_a_metric_can_be():
+    """SSIM of .9 and 1 in two sources: .95 +- 12.7 * .05 = .31 ... 1.59, of which 1 is the most."""
+    rows = [
+        {"pair": k, "source": str(k), "ssim_windowed_slice_range": x, "psnr_magnitude_slice_max": x}
+        for k, x in enumerate((0.9, 1.0))
+    ]
+    found = summary_of(rows)
+    assert found["ssim_windowed_slice_range"]["low"] == pytest.approx(0.95 - 12.7062 * 0.05, rel=1e-4)
+    assert found["ssim_windowed_slice_range"]["high"] == 1
+    assert found["psnr_magnitude_slice_max"]["high"] == pytest.approx(0.95 + 12.7062 * 0.05, rel=1e-4)
+
+
+def test_every_bound_is_of_a_metric():
+    assert set(BOUNDS) <= set(DEFINITIONS)
 
 
 def test_equal_models_differ_by_nothing():
