@@ -233,9 +233,11 @@ def reconstruct_command(
         print_json(found)
     else:
         for name, summary in made.items():
+            if scan.is_dir():
+                say(f"{name}:")
             _print_reconstruction(summary, out / name)
         if scan.is_dir():
-            say(f"{out}: {len(made)} of {counted(len(all_found), 'scan')} reconstructed")
+            say(f"{out}: {len(made)} of {counted(len(all_found), 'scan')} reconstructed; see {out / 'report.html'}")
     _end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
 
 

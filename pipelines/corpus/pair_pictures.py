@@ -32,7 +32,8 @@ class PairPanel:
         """Draw into matplotlib's axes, with the title in letters of this size."""
         axes.imshow(self.image, interpolation="nearest", **self.style)
         axes.set_title(self.title, fontsize=size)
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color="0.6", linewidth=0.6)  # without a frame, a mask's first and last lines have no side
 
     def picture(self) -> bytes:
         """A PNG of this panel alone, narrow enough for a phone."""

@@ -31,13 +31,21 @@ from synth.storage.whole import read_document
 from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
 from .named_models import identity_of, model_named
-from .reconstruction_files import PAGE, WRITE, noise_of_slice, write_noise, write_result, write_summary
+from .reconstruction_files import (
+    LEAD,
+    PAGE,
+    WRITE,
+    noise_of_slice,
+    write_folder_page,
+    write_noise,
+    write_result,
+    write_summary,
+)
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
 USE = "research; not for diagnosis"
 PLAIN = CgSense(10)  # what images are compared with: it needs nothing but maps, and 10 iterations suit most scans
-LEAD = "psnr_magnitude_object_max"  # air, of which scans have much, makes every PSNR over all pixels large
 
 
 def reconstruct(
@@ -156,8 +164,9 @@ def reconstruct_folder(
 ) -> dict[str, dict[str, Any]]:
     """Reconstruct every scan of a folder and its subfolders; the summary of each, or ``failed`` and why.
 
-    Each scan has a folder in `out` with its path below `folder`. Parameters are those of `reconstruct`. Folders of
-    results are not searched. Raises ScanError where no file is a scan's, ValueError where `out` holds other results.
+    Each scan has a folder in `out` with its path below `folder`; ``report.html`` leads to all of them.
+    Parameters are those of `reconstruct`. Folders of results are not searched. Raises ScanError where no file is a
+    scan's, ValueError where `out` holds other results.
     """
     _refuse_unknown_formats(write)
     files = [file for file in files_below(folder, is_scan) if not _is_result(folder, file)]
@@ -172,6 +181,7 @@ def reconstruct_folder(
             found[name] = reconstruct(model, folder / file, out / name, how, device, write=write, **more)
         except (ScanError, CalibrationError) as error:
             found[name] = {"scan": file, "failed": str(error)}
+    write_folder_page(found, model, folder.name, out)
     return found
 
 

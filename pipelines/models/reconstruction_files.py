@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 
 from recon.data.packed_batch import Batch
 from recon.evaluation.metrics import Image, over_sets
@@ -46,6 +47,8 @@ CAPTIONS = {
     "images.png": "Slices of the scan. {}.",
     "noise_map.png": "Standard deviation of the noise in the image, in its unit; below, the g-factor of SENSE.",
 }
+LEAD = "psnr_magnitude_object_max"  # air, of which scans have much, makes every PSNR over all pixels large
+THUMBNAIL = 900
 G_LAM = 50.0  # lam of the g-map, which bounds g: larger than any g at which an image is of use
 
 
@@ -117,6 +120,29 @@ def write_summary(summary: dict[str, Any], out: Path) -> None:
     pictures = [(text, (out / name).read_bytes()) for name, text in there.items()]
     files = [(name, what) for name, what in FILES.items() if name == PAGE or (out / name).exists()]
     write_whole(out / PAGE, page("reconstruction.html", pictures, files=files, **summary))
+
+
+def write_folder_page(found: dict[str, dict[str, Any]], model: str, folder: str, out: Path) -> None:
+    """Write ``report.html`` of a folder of scans: a line and a picture of each, with a link to its own page."""
+    scans = {name: summary for name, summary in found.items() if "failed" not in summary}
+    pictures = [(name, _thumbnail(out / name / "images.png")) for name in scans]
+    failed = [(summary["scan"], summary["failed"]) for summary in found.values() if "failed" in summary]
+    means = {name: _mean(summary["rows"]) for name, summary in scans.items()}
+    html = page("folder.html", pictures, scans=scans, means=means, failed=failed, model=model, folder=folder, page=PAGE)
+    write_whole(out / PAGE, html)
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> float | None:
+    return float(np.mean([row[LEAD] for row in rows])) if rows else None
+
+
+def _thumbnail(path: Path) -> bytes:
+    """A PNG of at most `THUMBNAIL` pixels a side, so that a page of a hundred scans stays small."""
+    held = io.BytesIO()
+    with Pictures.open(path) as picture:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        picture.save(held, format="png")
+    return held.getvalue()
 
 
 def _write_array(array: np.ndarray, path: Path) -> None:

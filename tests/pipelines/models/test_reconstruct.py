@@ -48,9 +48,23 @@ def test_every_scan_of_a_folder_is_reconstructed_and_the_rest_is_told(whole):
     assert all((out / "report.html").exists() for out in folders)
     assert shown.stdout.count("not for diagnosis") == 2
     lines = shown.output.strip().splitlines()
-    assert lines[-2].endswith("2 of 3 scans reconstructed")
+    assert f"{folders[0].parent}: 2 of 3 scans reconstructed; see" in lines[-2]
     assert lines[-1].startswith("error: ")
     assert "broken.npy" in lines[-1]
+
+
+def test_the_page_of_a_folder_leads_to_each_scan_and_says_what_failed(whole):
+    """Its numbers are those of the scans' own summaries; its pictures are small."""
+    out = whole[1][0].parent
+    html = (out / "report.html").read_text()
+    for folder in whole[1]:
+        name = folder.relative_to(out).as_posix()
+        assert f'<a href="{name}/report.html">{name}</a>' in html
+        rows = json.loads((folder / "summary.json").read_text())["rows"]
+        assert f"<td>{np.mean([row['psnr_magnitude_object_max'] for row in rows]):.2f}</td>" in html
+    assert html.count("<img") == 2
+    assert "2 of 3 scans" in html
+    assert "broken.npy" in html
 
 
 def test_a_folder_that_was_begun_goes_on(folder, whole):
