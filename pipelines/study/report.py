@@ -49,7 +49,8 @@ def write_report(
     _write_json(folder.path / "optima.json", [optimum.as_dict() for optimum in results.optima])
     first, pictures = _pictures(study, rows, folder, results.optima, device)
     lams, leaks = _lams(folder.cards()), _leaks(folder)
-    told = {outcome.stage: outcome for outcome in outcomes}
+    known = {n: Outcome(n, "there" if folder.has(stage) else "not made") for n, stage in folder.stages.items()}
+    told = known | {outcome.stage: outcome for outcome in outcomes}
     html = page(
         "report.html",
         pictures,

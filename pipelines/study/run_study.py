@@ -103,7 +103,8 @@ def run_study(
         outcomes.append(outcome)
         tell(outcome, len(folder.stages))
     shown = loaded.model_copy(update={"tests": tests})
-    report = write_report(shown, scale, folder, outcomes, device)
+    whole = study_folder(study, out, scale, own=own)  # what earlier calls have made is told, too
+    report = write_report(shown, scale, whole, outcomes, device)
     if shown.measures:
-        report = write_referee(shown, scale, folder)
+        report = write_referee(shown, scale, whole)
     return StudyResult(report, outcomes)

@@ -204,6 +204,19 @@ def test_killed_in_each_stage_it_gives_the_same_rows(study, finished, tmp_path):
     assert (tmp_path / "killed" / "rows.csv").read_bytes() == (finished / "rows.csv").read_bytes()
 
 
+def test_a_part_of_a_study_keeps_what_earlier_parts_have_made(study, tmp_path):
+    out = tmp_path / "out"
+    done(study, out, "--only", "test/zero-filled/*")
+    first = (out / "rows.csv").read_text().splitlines()
+    done(study, out, "--only", "test/cg-sense:6/*")
+    both = (out / "rows.csv").read_text().splitlines()
+    assert set(first) < set(both)
+    assert len(both) == 1 + 2 * (len(first) - 1)
+    html = (out / "report.html").read_text()
+    assert re.search(r"test/zero-filled/on/test</td><td class=\"text\">there<", html)
+    assert re.search(r"train/vn/1</td><td class=\"text\">not made<", html)
+
+
 def test_a_plan_tells_how_long(study, tmp_path):
     out = tmp_path / "out"
     assert re.search(r"about \d+ s to go", done(study, out, "--plan").output)
