@@ -233,15 +233,16 @@ def reconstruct_command(
         print_json(found)
     else:
         for name, summary in made.items():
-            if scan.is_dir():
-                say(f"{name}:")
-            _print_reconstruction(summary, out / name)
+            _print_reconstruction(summary, out / name, name)
         if scan.is_dir():
             say(f"{out}: {len(made)} of {counted(len(all_found), 'scan')} reconstructed; see {out / 'report.html'}")
     _end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
 
 
-def _print_reconstruction(summary: dict[str, Any], out: Path) -> None:
+def _print_reconstruction(summary: dict[str, Any], out: Path, name: str) -> None:
+    """What became of a scan, under its name where there are several."""
+    if name:
+        say(f"{name}:")
     for note in summary["notes"]:
         say(f"note: {note}")
     for row in summary["rows"]:

@@ -112,7 +112,7 @@ def test_ctrl_c_says_one_line(large, tmp_path):
     assert built(file, "--out", out, "--scheduler", "sync")["content_hash"] == expected
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.7])
+@pytest.mark.parametrize("moment", [0.0, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_ctrl_c_while_workers_start_says_one_line(large, tmp_path, moment):
     driver = start(FATHOM, "build", large[0], "--out", tmp_path / "c.zarr", "--workers", 2, start_new_session=True)
     wait_for(lambda: psutil.Process(driver.pid).children())  # the first is Python's resource tracker

@@ -103,6 +103,7 @@ def test_an_adaptive_cluster_starts_from_no_worker_grows_and_shrinks(large, tmp_
     assert_each_shard_once(tmp_path / "a.zarr")
 
 
+@pytest.mark.slow  # a worker that is killed is in test_cluster.py
 def test_workers_that_end_at_a_walltime_and_others_that_come(large, tmp_path):
     """One worker after another ends in the middle, killed as by a batch system; at times there is none."""
     file, expected = large

@@ -41,6 +41,7 @@ def assert_calibrated(path, snr_tolerance, sigma_tolerance):
             assert sigma == pytest.approx(number["sigma"][row], rel=sigma_tolerance)
 
 
+@pytest.mark.slow
 def test_knolls_experiment_17_on_real_photographs(bsds, tmp_path):
     """A tenth of the 200 pairs here; all of them are in `benchmarks/knoll.py`."""
     out = tmp_path / "knoll.zarr"
