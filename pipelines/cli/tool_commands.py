@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..display.terminal import say, shown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def ready_command() -> None:
@@ -67,8 +72,26 @@ def doctor_command() -> None:
         raise typer.Exit(1)
 
 
-def schema_command() -> None:
-    """Print the JSON schema of a recipe, for completion in an editor."""
+class Settings(StrEnum):
+    """The files of settings that have a schema."""
+
+    RECIPE = "recipe"
+    TRAINING = "training"
+    STUDY = "study"
+
+
+def schema_command(
+    settings: Annotated[Settings, typer.Argument(help="What the file describes.")] = Settings.RECIPE,
+) -> None:
+    """Print the JSON schema of a recipe, a training or a study: every key, and for completion in an editor."""
+    from recon.training.settings import Training
     from synth.recipe import Recipe
 
-    say(json.dumps(Recipe.model_json_schema(), indent=2))
+    from ..study.settings import Study
+
+    models: dict[Settings, type[BaseModel]] = {
+        Settings.RECIPE: Recipe,
+        Settings.TRAINING: Training,
+        Settings.STUDY: Study,
+    }
+    say(json.dumps(models[settings].model_json_schema(), indent=2))

@@ -34,6 +34,7 @@ from .claim import claimed, is_finished, is_new, place_to_build, remove_traces
 from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
+from .recipe_notes import recipe_notes
 from .rejections import Rejections, reasons_told
 from .same_recipe import is_same, refuse_another, told_of_sources
 from .summary import lacking, summarise, versions_of
@@ -120,6 +121,7 @@ def _build(recipe: Recipe, plan: Plan | None, out: str | Place, cluster: Cluster
             before = _hash_of(folder)
             status, corpus = _begin(recipe, plan, place, folder)
             told = told_of_sources(recipe, corpus.plan, listed=status == "built") if plan is None else []
+            told += recipe_notes(recipe)
             if status == "already there":
                 remove_traces(folder)
                 return _already_there(place, told)

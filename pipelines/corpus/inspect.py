@@ -13,6 +13,7 @@ from synth.storage.whole import write_whole
 
 from .inspect_page import corpus_page
 from .pair_pictures import contact_sheet
+from .same_recipe import sources_told
 from .summary import lacking
 
 
@@ -50,7 +51,7 @@ def summary_text(corpus: Corpus) -> str:
     lines = [
         f"# {recipe.name}",
         "",
-        f"- {summary['pairs']} pairs from {summary['sources']} sources, {len(summary['rejected'])} rejected",
+        f"- {summary['pairs']} pairs from {sources_told(corpus.plan)}, {len(summary['rejected'])} rejected",
         f"- content hash `{corpus.content_hash}`, recipe hash `{corpus.attributes['recipe_hash']}`",
         *(f"- `{name}`: {count} pairs" for name, count in summary["buckets"].items()),
         *(["- two map sets: targets are shown as the root of the sum of squares over the sets"] if sets > 1 else []),

@@ -20,6 +20,7 @@ from ..display.image_panels import png
 from .pair_numbers import SAID
 from .pair_pictures import PairPanel, index_of, pair_pictures, source_of
 from .remeasure import measure
+from .same_recipe import sources_told
 from .summary import lacking
 
 MEASURED, AVERAGED, OUTLIERS = 24, 16, 5  # pairs
@@ -52,6 +53,7 @@ def corpus_page(corpus: Corpus) -> bytes:
         pictures,
         name=corpus.recipe.name,
         summary=summary,
+        sources=sources_told(corpus.plan),
         content_hash=corpus.content_hash,
         recipe_hash=corpus.attributes["recipe_hash"],
         recipe=json.dumps(corpus.attributes["recipe"], indent=1),

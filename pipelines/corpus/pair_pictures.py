@@ -18,6 +18,8 @@ from synth.storage.corpus_files import Bucket
 from ..display.image_panels import png
 
 PAIRS_SHOWN = 4
+# nearest neighbours would drop lines where there are more of them than pixels: a gap that no mask has
+LINES = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "antialiased"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class PairPanel:
 
     def draw(self, axes: Any, size: int) -> None:
         """Draw into matplotlib's axes, with the title in letters of this size."""
-        axes.imshow(self.image, interpolation="nearest", **self.style)
+        axes.imshow(self.image, **{"interpolation": "nearest", **self.style})
         axes.set_title(self.title, fontsize=size)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color="0.6", linewidth=0.6)  # without a frame, a mask's first and last lines have no side
@@ -103,7 +105,7 @@ def _panels(corpus: Corpus, bucket: Bucket, row: int) -> list[PairPanel]:
         PairPanel(shown, f"pair {index_of(bucket, row)}: target", {**grey, "vmax": float(shown.max())}),
         PairPanel(phase, "target phase, -π to π", circle),
         PairPanel(_quartered(np.abs(first)), maps_told, {"cmap": "viridis", "vmin": 0}),
-        PairPanel(np.broadcast_to(sampled, size), f"mask, net R = {net:.2f}", {**grey, "vmax": 1}),
+        PairPanel(np.broadcast_to(sampled, size).astype(float), f"mask, net R = {net:.2f}", LINES),
         PairPanel(zero_filled, f"zero-filled; SNR ({corpus.recipe.noise.definition}) {snr}", grey),
     ]
 

@@ -51,6 +51,12 @@ def refuse_another(recipe: Recipe, stored: Plan, where: Place, plan: Plan | None
     )
 
 
+def sources_told(plan: Plan) -> str:
+    """Which sources pairs are from, as part of a sentence."""
+    used, there = len(plan), len(plan.files)
+    return f"the first {used} of {there} sources" if used < there else f"{there} sources"
+
+
 def told_of_sources(recipe: Recipe, stored: Plan, *, listed: bool) -> list[str]:
     """What a build tells of its sources: how many pairs each makes, and how many it does not use.
 
@@ -61,6 +67,8 @@ def told_of_sources(recipe: Recipe, stored: Plan, *, listed: bool) -> list[str]:
     if len(stored) > len(stored.files):
         share = f"{len(stored) / len(stored.files):.3g}"
         told = [f"each of the {len(stored.files)} sources makes {share} pairs, which show the same picture"]
+    elif len(stored) < len(stored.files):
+        told = [f"pairs are from {sources_told(stored)}, in the order of their paths"]
     try:
         added = [] if listed else _added(recipe, stored)
     except (OSError, ValueError):

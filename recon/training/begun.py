@@ -87,7 +87,7 @@ def _refuse_another_length(out: Place, settings: Training, begun: Training) -> N
         raise TrainingError(
             f"{out} was begun with {_length(begun)}, and its rates fall towards the last step (optimiser.schedule = "
             f"'{how.schedule}'), so that with {_length(settings)} it would be another training; choose another --out, "
-            f"and give start = '{out}' to begin from its weights"
+            f"and give start = '{out}' (--start {out}) to begin from its weights"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ScanError
 from ..storage.place import local_path
 from .centring import centring_notes
+from .partitions import partition_notes
 from .readers import READERS, reader_of
 from .scan import LEAST_SIDE, Choice, Scan, short
 
@@ -87,7 +88,7 @@ def _checked(scan: Scan) -> Scan:
     if zeros > 0.02:
         kind = "columns" if abs(empty - zeros) < 0.01 else "positions"
         notes.append(f"{100 * zeros:.0f} % of its k-space {kind} are zero: zero-filled or not fully sampled")
-    return replace(scan, notes=(*notes, *_centring(scan)))
+    return replace(scan, notes=(*notes, *_centring(scan), *partition_notes(scan)))
 
 
 def _centring(scan: Scan) -> list[str]:

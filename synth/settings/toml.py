@@ -49,6 +49,7 @@ def load_settings(
     overrides = tuple(overrides)
     data, text = read_toml(path, what)
     for override in overrides:
+        _begin_section(model, data, override)
         _override(data, override)
     return parse_settings(model, data, str(path), text, [o.partition("=")[0].strip() for o in overrides])
 
@@ -89,6 +90,15 @@ def parse_settings(
                 raise SettingsError(f"{where}: is a {kind}; use it with `fathom {command}`") from None
         lines = [_explain(model, problem, data, where, text, overridden) for problem in error.errors(include_url=False)]
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _begin_section(model: type[BaseModel], data: dict[str, Any], override: str) -> None:
+    """Give a section that the file leaves out, and of which a key is set, the kind that it has by default."""
+    section, dot, _ = override.partition("=")[0].strip().partition(".")
+    field = model.model_fields.get(section)
+    kind = getattr(field.default, "kind", None) if field is not None else None
+    if dot and kind is not None and section not in data:
+        data[section] = {"kind": kind}
 
 
 def _override(data: dict[str, Any], override: str) -> None:

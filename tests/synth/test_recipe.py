@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipelines.ready.names import RECIPES, named_recipe
 from synth.errors import RecipeError
 from synth.recipe import Recipe, load_recipe, parse_recipe
+from synth.stages.phase import NoPhaseSpec, SinusoidalSpec
 
 TEXT = """name = "mine"
 seed = 1
@@ -111,6 +112,16 @@ def test_points_refuse_an_oversampled_readout(tmp_path):
     )
     with pytest.raises(RecipeError, match="second phase encoding"):
         load_recipe(tmp_path / "m.toml")
+
+
+def test_an_override_in_a_section_that_the_file_leaves_out_keeps_its_default_kind(tmp_path):
+    sections = (
+        '[source]\nkind = "skimage"\n[target]\nmatrix = [48, 48]\n[coils]\nkind = "loops"\n[noise]\nsnr = 20\n'
+        '[sampling]\nkind = "regular"\nacceleration = 2\nreference_lines = 8\n'
+    )
+    (tmp_path / "r.toml").write_text(f'name = "r"\npairs = 2\n{sections}')
+    assert load_recipe(tmp_path / "r.toml", ["phase.amplitude=[0, 1]"]).phase == SinusoidalSpec(amplitude=(0, 1))
+    assert load_recipe(tmp_path / "r.toml", ["phase.kind=none"]).phase == NoPhaseSpec()
 
 
 def test_overrides(tmp_path):

@@ -285,6 +285,8 @@ def test_version_help_and_schema():
     assert run("--version").stdout.startswith("fathom ")
     assert "build" in run("--help").stdout
     assert "sampling" in json.loads(run("schema").stdout)["properties"]
+    assert "optimiser" in json.loads(run("schema", "training").stdout)["properties"]
+    assert "trainings" in json.loads(run("schema", "study").stdout)["properties"]
 
 
 def test_recipe_data_is_what_the_toml_says(photos):

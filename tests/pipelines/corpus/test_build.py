@@ -101,6 +101,9 @@ def test_replay_notices_a_changed_source(photos, tmp_path):
 
 def test_sources_that_make_several_pairs_are_told(photos, tmp_path):
     made = parse_recipe(recipe_data(photos, pairs=15), "t")
+    few = parse_recipe(recipe_data(photos, pairs=2), "t")
+    told = "pairs are from the first 2 of 6 sources, in the order of their paths"
+    assert told in build(few, tmp_path / "f.zarr", SYNC).notes
     told = "each of the 6 sources makes 2.5 pairs, which show the same picture"
     for _ in range(2):
         assert told in build(made, tmp_path / "c.zarr", SYNC).notes

@@ -1,0 +1,33 @@
+"""What a recipe asks for that is allowed, and that its user may not mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from synth.recipe import Recipe
+from synth.stages.coils import LoopsSpec
+
+FAR = 5.0  # half diagonals; of eight loops there, the maps' covariance has eigenvalues of 1, 0.04 and 0.005
+STEEP = 4 * math.pi  # rad
+
+
+def recipe_notes(recipe: Recipe) -> list[str]:
+    """A sentence for each value that looks like one of another unit, and where coils cannot separate the aliases."""
+    notes = []
+    if isinstance(recipe.coils, LoopsSpec) and (far := recipe.coils.distance[1]) > FAR:
+        notes.append(
+            f"coils.distance reaches {far:g} half diagonals of the field of view, its unit: loops so far away see the "
+            "object alike and cannot separate its aliases; 0.7 to 2 are usual"
+        )
+    if (amplitude := getattr(recipe.phase, "amplitude", (0.0, 0.0))[1]) > STEEP:
+        notes.append(f"phase.amplitude reaches {amplitude:g} rad, its unit; up to pi is usual")
+    coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
+    aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
+    if 1 < aliases >= coils:
+        can = "cannot" if aliases > coils else "can hardly"
+        notes.append(
+            f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: images rest on the model"
+        )
+    return notes
