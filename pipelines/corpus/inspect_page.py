@@ -60,7 +60,10 @@ def corpus_page(corpus: Corpus) -> bytes:
         noise=_sentences(corpus, found),
         alerts=alerts,
         said=SAID,
-        findings=[f"{n} of {summary['sources']} sources: {MEANING[name]}" for name, n in summary["findings"].items()],
+        findings=[
+            f"{n} of {min(len(corpus.plan), summary['sources'])} sources: {MEANING[name]}"
+            for name, n in summary["findings"].items()
+        ],
     )
 
 
@@ -68,7 +71,9 @@ def _sentences(corpus: Corpus, found: list[Measured]) -> list[str]:
     noise, numbers = corpus.recipe.noise, corpus.attributes["summary"]["numbers"]
     if noise.kind == "none":
         return ["No noise was added."]
-    lines = [f"SNR ({noise.definition}) of {noise.snr[0]:g} to {noise.snr[-1]:g} was requested, drawn {noise.law}."]
+    low, high = noise.snr[0], noise.snr[-1]
+    asked = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    lines = [f"SNR ({noise.definition}) of {asked} was requested" + (f", drawn {noise.law}." if low < high else ".")]
     if "snr_image" in numbers:
         v = numbers["snr_image"]
         lines.append(f"The images' SNR is {v['min']:.3g} to {v['max']:.3g}, {v['mean']:.3g} on average.")
@@ -147,6 +152,7 @@ def _masks(corpus: Corpus) -> list[bytes]:
 def _outliers(corpus: Corpus) -> dict[str, bytes]:
     """Targets of the pairs whose numbers lie farthest from the median, in units of 1.48 median absolute deviations.
 
+    A unit is at least a third of the standard deviation: where most numbers are equal, the rest would all stand out.
     Each source is shown once: pairs of one photograph often stand out together, by the same number.
     """
     valid, scores = corpus.valid_pairs, {}
@@ -154,7 +160,7 @@ def _outliers(corpus: Corpus) -> dict[str, bytes]:
         values = _columns(corpus, name)
         if len(values) == len(valid) and np.isfinite(values).all():
             away = values - np.median(values)
-            spread = 1.4826 * float(np.median(np.abs(away)))
+            spread = max(1.4826 * float(np.median(np.abs(away))), float(values.std()) / 3)
             if spread > 0:
                 scores[name] = away / spread
     if not scores:
