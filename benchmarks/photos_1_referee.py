@@ -1,12 +1,13 @@
 """The networks that stand beside photos-1 before the referee: a variational network and fastMRI's VarNet.
 
-    python benchmarks/photos_1_referee.py PHOTOS OUT NAME STEPS      (PHOTOS: BSDS500's train; NAME: vn or varnet)
+    python benchmarks/photos_1_referee.py PHOTOS OUT NAME STEPS [START]   (PHOTOS: BSDS500's train; NAME: vn or varnet)
 
 NAME learns from the pairs of the last part of photos-1's training whose masks are lines, since VarNet takes no others.
-Their corpora are built in OUT, and the training in OUT/NAME goes on where it was stopped. Then, with fastMRI:
+Their corpora are built in OUT, and the training in OUT/NAME-STEPS goes on where it was stopped. START is the folder of
+another one, with whose weights it begins. Then, with fastMRI:
 
-    fathom study referee --out OUT/referee --model photos-1=photos-1 --model vn=OUT/vn
-        --model varnet=benchmarks/photos_1_referee.py:varnet,OUT/varnet
+    fathom study referee --out OUT/referee --model photos-1=photos-1 --model vn=OUT/vn-STEPS
+        --model varnet=benchmarks/photos_1_referee.py:varnet,OUT/varnet-STEPS
 
 VarNet has 6 cascades and 8 channels, as in `peers_trained.py`, and the batch and the rate of fastMRI's own training
 code, 1 and 1e-3; the variational network has the settings of `laptop-variational`. Both learn from `decibel`.
@@ -48,9 +49,10 @@ def corpora(photos, out):
 def main():
     photos, out, name, steps = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3], int(sys.argv[4])
     found = [str(path) for path in corpora(photos, out)]
-    changes = [f"data.corpora={found}", f"training.steps={steps}", *OWN[name]]
+    begun = [f'start="{Path(sys.argv[5]).resolve()}"'] if len(sys.argv) > 5 else []
+    changes = [f"data.corpora={found}", f"training.steps={steps}", *OWN[name], *begun]
     settings = load_training(named_training("laptop-variational"), changes)
-    train(settings, out / name, varnet() if name == "varnet" else None, tell=print)
+    train(settings, out / f"{name}-{steps}", varnet() if name == "varnet" else None, tell=print)
 
 
 if __name__ == "__main__":
