@@ -78,7 +78,8 @@ def evaluate(
 
     `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
     with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
-    summary's ``failed`` says why, and the others go on; raises the error if no model can.
+    summary's ``failed`` says why, and the others go on; raises the error if no model can. A name that stands for no
+    model is refused before any is tested, as `identity_of` does.
     """
     keep_memory()
     pairs = PairDataset(corpus)
@@ -120,21 +121,13 @@ def _command_of(
     """What decides the results of a test."""
     return {
         "models": list(models),
-        "model_identities": [_identity_or_none(name) for name in models.values()],
+        "model_identities": [identity_of(name) for name in models.values()],
         "corpus": pairs.content_hash,
         "without": None if without is None else without.content_hash,
         "disturbance": probes.disturbance.model_dump(mode="json"),
         "replicas": probes.replicas,
         "noise_map_probes": probes.noise_map,
     }
-
-
-def _identity_or_none(name: str) -> str | None:
-    """The identity of a model, or None if there is no such model, which its test will tell."""
-    try:
-        return identity_of(name)
-    except FathomError:
-        return None
 
 
 def _test(

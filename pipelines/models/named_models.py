@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,19 @@ def trained(name: str) -> Place:
         return place_of(name)
     if name in ready:
         return ready[name]
-    known = ", ".join([*ready, *BASELINES])
+    known = [*ready, *BASELINES]
+    meant = _meant(name, known)
     raise CheckpointError(
-        f"{name}: no such folder, and no network or baseline of that name; those are {known}; a network of your own is "
-        "FILE.py:FACTORY"
+        f"{name}: no such folder, and no network or baseline of that name; those are {', '.join(known)}; "
+        + (f"did you mean {meant}?" if meant else "a network of your own is FILE.py:FACTORY")
     )
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """The known name that a misspelt one resembles, with its number after the colon; "" where none does."""
+    kind, colon, number = name.partition(":")
+    near = difflib.get_close_matches(kind.lower(), known, 1)
+    return near[0] + (colon + number) * (near[0] in BASELINES) if near else ""
 
 
 def labelled(text: str) -> tuple[str, str]:

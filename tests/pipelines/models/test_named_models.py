@@ -78,3 +78,17 @@ def test_a_training_starts_from_a_network_of_the_package(networks, corpus, tmp_p
     assert first["content_hash"] == PairDataset(corpus).content_hash
     refused = CliRunner().invoke(app, [*words[:-3], "nothing"])
     assert "no such folder, and no network" in refused.output
+
+
+def test_a_misspelt_model_is_refused_before_any_is_tested(corpus, tmp_path):
+    """The corrected command then takes the same folder."""
+    words = ["test", "zero-filled", "cgsense:3", str(corpus), "--out", str(tmp_path / "t")]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 1
+    assert "cgsense:3: no such folder" in shown.output
+    assert "did you mean cg-sense:3?" in shown.output
+    assert not (tmp_path / "t").exists()
+    words[2] = "cg-sense:3"
+    assert CliRunner().invoke(app, words).exit_code == 0
+    shown = CliRunner().invoke(app, ["test", "something", str(corpus), "--out", str(tmp_path / "u")])
+    assert "a network of your own is FILE.py:FACTORY" in shown.output
