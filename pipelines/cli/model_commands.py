@@ -219,7 +219,8 @@ def reconstruct_command(
     from recon.data.scan_batch import Undersampling
 
     from ..models.named_models import runs_code
-    from ..models.reconstruct import reconstruct, reconstruct_folder
+    from ..models.reconstruct import reconstruct
+    from ..models.reconstruct_folder import reconstruct_folder
 
     with kindly():
         say_notes(runs_code([model]))
@@ -228,15 +229,23 @@ def reconstruct_command(
         how = Undersampling(acceleration, reference_lines)
         found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
     all_found: dict[str, dict[str, Any]] = found if scan.is_dir() else {"": found}
-    made = {name: summary for name, summary in all_found.items() if "failed" not in summary}
     if as_json:
         print_json(found)
     else:
-        for name, summary in made.items():
-            _print_reconstruction(summary, out / name, name)
-        if scan.is_dir():
-            say(f"{out}: {len(made)} of {counted(len(all_found), 'scan')} reconstructed; see {out / 'report.html'}")
+        _print_reconstructions(all_found, out, is_folder=scan.is_dir())
     _end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
+
+
+def _print_reconstructions(found: dict[str, dict[str, Any]], out: Path, *, is_folder: bool) -> None:
+    made = {name: summary for name, summary in found.items() if "slices" in summary}
+    left_out = [summary["left_out"] for summary in found.values() if "left_out" in summary]
+    for name, summary in made.items():
+        _print_reconstruction(summary, out / name, name)
+    for reason in left_out:
+        say(f"left out: {reason}", err=True)
+    if is_folder:
+        scans = counted(len(found) - len(left_out), "scan")
+        say(f"{out}: {len(made)} of {scans} reconstructed; see {out / 'report.html'}")
 
 
 def _print_reconstruction(summary: dict[str, Any], out: Path, name: str) -> None:

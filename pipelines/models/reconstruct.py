@@ -20,12 +20,10 @@ from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from recon.training.scope import beyond, numbers_of
 from synth.calibration.noise_profile import NoiseProfile
-from synth.errors import CalibrationError, ScanError
+from synth.errors import ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
-from synth.sources.scan_slices import is_scan
-from synth.storage.listing import files_below
-from synth.storage.results import COMMAND, claim, refuse_other_results
+from synth.storage.results import claim, refuse_other_results
 from synth.storage.whole import read_document
 
 from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
@@ -36,7 +34,6 @@ from .reconstruction_files import (
     PAGE,
     WRITE,
     noise_of_slice,
-    write_folder_page,
     write_noise,
     write_result,
     write_summary,
@@ -60,11 +57,13 @@ def reconstruct(
     probes: int = 0,
     sets: int = 1,
     write: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write ``images.npy`` [slice y x], ``images.png``, ``summary.json`` and ``report.html``; return the summary.
 
-    `write` names further formats of the images, of `WRITE`. Results of the same command that are there already are
-    returned as they are, and the summary says ``there``; raises ValueError where `out` holds others.
+    `write` names further formats of the images, of `WRITE`; `told` are notes of the caller's, which come first.
+    Results of the same command that are there already are returned as they are, and the summary says ``there``; raises
+    ValueError where `out` holds others.
 
     With several `sets` of maps, ``images.npy`` is [slice set y x]; picture and metrics are of the root of the sum of
     squares over the sets.
@@ -78,31 +77,30 @@ def reconstruct(
     and ``noise_map.png``. Raises ScanError for these where the scan's noise cannot be learnt, or where a slice has no
     signal.
     """
-    _refuse_unknown_formats(write)
+    refuse_unknown_formats(write)
     network, card = model_named(model, device)
     scan = _scan_of_images(path, variable, axes)
-    command = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
-    command |= {"scan": path.name, "sha256": scan.sha256}
+    decided = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
+    command = {**decided, "scan": path.name, "sha256": scan.sha256}
     refuse_other_results(out, command)
     if all((out / name).exists() for name in (PAGE, *(WRITE[form] for form in write))):
         return {**json.loads(read_document(out / "summary.json")), "there": True}
-    profile, notes = noise_of(scan)
-    _refuse_unknown_noise(path, model, card, [] if profile else notes, probes)
+    profile, notes = _noise_of(scan, path, model, card, probes)
     images, rows, drawn, maps, numbers = [], [], [], [], []
     shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
-    for number, batch, reference, limits, told in _batches(scan, profile, how, sets, local_device(device)):
+    for number, batch, reference, limits, tell in _batches(scan, profile, how, sets, local_device(device)):
         notes += [f"slice {number}: {limit}" for limit in limits]
         images.append(image := _image(network, batch))
         numbers.append(numbers_of(batch, image))
         if probes:
             _refuse_empty(batch, f"{path}, slice {number}", limits)
-            maps.append(noise_of_slice(network, batch, probes, told))
+            maps.append(noise_of_slice(network, batch, probes, tell))
         plain = None if reference is None or not reference.any() else _image(PLAIN, batch)
         rows += (row := _compared(number, image, plain, reference))
         if number in shown:
             drawn += [f"slice {number}", *_panels(card.get("name", model), image, plain, reference, row)]
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": rows, **_sampled(how, numbers)}
-    summary["notes"] = [*scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
+    summary["notes"] = [*told, *scan.notes, *notes, *_beyond_coils(how, numbers), *beyond(card, numbers)]
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     claim(out, command)
     summary |= write_noise(maps, sorted(shown), out)
@@ -130,7 +128,8 @@ def _scan_of_images(path: Path, variable: str | None, axes: str | None) -> Scan:
     return scan
 
 
-def _refuse_unknown_formats(write: Sequence[str]) -> None:
+def refuse_unknown_formats(write: Sequence[str]) -> None:
+    """Raise ValueError where a name is not of `WRITE`."""
     for name in write:
         if name not in WRITE:
             raise ValueError(f"--write {name}: there is no such format; give {', '.join(WRITE)}")
@@ -152,53 +151,20 @@ def command_of(
     return {**named, "map_sets": sets, "variable": variable, "axes": axes}
 
 
-def reconstruct_folder(
-    model: str,
-    folder: Path,
-    out: Path,
-    how: Undersampling,
-    device: str | None = None,
-    *,
-    write: Sequence[str] = (),
-    **more: Any,
-) -> dict[str, dict[str, Any]]:
-    """Reconstruct every scan of a folder and its subfolders; the summary of each, or ``failed`` and why.
-
-    Each scan has a folder in `out` with its path below `folder`; ``report.html`` leads to all of them.
-    Parameters are those of `reconstruct`. Folders of results are not searched. Raises ScanError where no file is a
-    scan's, ValueError where `out` holds other results.
-    """
-    _refuse_unknown_formats(write)
-    files = [file for file in files_below(folder, is_scan) if not _is_result(folder, file)]
-    if not files:
-        raise ScanError(f"{folder} holds no file whose suffix is that of a scan")
-    claim(out, {**command_of(model, how, **more), "scans": folder.name})
-    stems = [str(Path(file).with_suffix("")) for file in files]
-    found: dict[str, dict[str, Any]] = {}
-    for file, stem in zip(files, stems, strict=True):
-        name = file if stems.count(stem) > 1 else stem
-        try:
-            found[name] = reconstruct(model, folder / file, out / name, how, device, write=write, **more)
-        except (ScanError, CalibrationError) as error:
-            found[name] = {"scan": file, "failed": str(error)}
-    write_folder_page(found, model, folder.name, out)
-    return found
-
-
-def _is_result(folder: Path, file: str) -> bool:
-    """Whether a file lies in a folder of results, which may be below the folder of scans."""
-    return any((folder / above / COMMAND).exists() for above in Path(file).parents)
-
-
 def _refuse_empty(batch: Batch, where: str, limits: tuple[str, ...]) -> None:
     if not bool(batch["sens_maps"].any()):
         raise ScanError(f"{where}: {limits[0]}; leave out --noise-map")
 
 
-def _refuse_unknown_noise(path: Path, model: str, card: dict[str, Any], notes: list[str], probes: int) -> None:
+def _noise_of(
+    scan: Scan, path: Path, model: str, card: dict[str, Any], probes: int
+) -> tuple[NoiseProfile | None, list[str]]:
+    """As `noise_of`; raises ScanError where the noise must be known, and cannot be learnt."""
+    profile, notes = noise_of(scan)
     needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
-    if needs and notes:
+    if needs and profile is None:
         raise ScanError(f"{path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
+    return profile, notes
 
 
 def _image(network: Reconstruction, batch: Batch) -> Image:

@@ -124,11 +124,13 @@ def write_summary(summary: dict[str, Any], out: Path) -> None:
 
 def write_folder_page(found: dict[str, dict[str, Any]], model: str, folder: str, out: Path) -> None:
     """Write ``report.html`` of a folder of scans: a line and a picture of each, with a link to its own page."""
-    scans = {name: summary for name, summary in found.items() if "failed" not in summary}
+    scans = {name: summary for name, summary in found.items() if "slices" in summary}
     pictures = [(name, _thumbnail(out / name / "images.png")) for name in scans]
     failed = [(summary["scan"], summary["failed"]) for summary in found.values() if "failed" in summary]
+    left_out = [summary["left_out"] for summary in found.values() if "left_out" in summary]
     means = {name: _mean(summary["rows"]) for name, summary in scans.items()}
-    html = page("folder.html", pictures, scans=scans, means=means, failed=failed, model=model, folder=folder, page=PAGE)
+    told = {"failed": failed, "left_out": left_out, "model": model, "folder": folder}
+    html = page("folder.html", pictures, scans=scans, means=means, page=PAGE, **told)
     write_whole(out / PAGE, html)
 
 

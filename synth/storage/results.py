@@ -10,6 +10,7 @@ from .whole import read_document, write_whole
 
 COMMAND = "command.json"
 DIGITS = 12  # of a sha256 that is told
+SUBJECTS = {"scans": "a folder of scans", "scan": "a scan", "corpus": "a corpus"}
 
 
 def claim(out: Path, command: dict[str, Any]) -> None:
@@ -36,11 +37,23 @@ def refuse_other_results(out: Path, command: dict[str, Any]) -> None:
         raise ValueError(f"{out / COMMAND} is damaged ({error}); choose another --out") from None
     was, now = earlier if isinstance(earlier, dict) else {}, json.loads(json.dumps(command))
     if was != now:
-        name = next(key for key in [*now, *was] if now.get(key) != was.get(key))
-        raise ValueError(
-            f"{out} holds the results of another command, in which {name} is {_told(was.get(name))}, and not "
-            f"{_told(now.get(name))}; choose another --out"
-        )
+        raise ValueError(f"{out} holds the results of another command, {_difference(was, now)}; choose another --out")
+
+
+def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """What distinguishes two commands: what they are of, or the first key whose values differ."""
+    first, second = (_subject(command) for command in (was, now))
+    if first and second and first[0] != second[0]:
+        return f"which was of {first[0]} ({first[1]}), and not of {second[0]} ({second[1]})"
+    name = next(key for key in [*now, *was] if now.get(key) != was.get(key))
+    if name not in was:
+        return f"which has no {name}, and not {name} = {_told(now[name])}"
+    return f"in which {name} is {_told(was[name])}, and not {_told(now.get(name))}"
+
+
+def _subject(command: dict[str, Any]) -> tuple[str, str] | None:
+    """What a command is of, in words and by its name; None where it is of neither scans nor a corpus."""
+    return next(((said, _told(command[name])) for name, said in SUBJECTS.items() if name in command), None)
 
 
 def _told(value: Any) -> str:

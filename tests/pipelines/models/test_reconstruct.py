@@ -4,6 +4,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from properties import complex_normal
+from scan_files import flag, header, write_mrd
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
@@ -174,3 +176,56 @@ def test_the_g_map_is_that_of_replicas(scans):
     assert np.mean(g[inside] / expected[inside]) == pytest.approx(1, abs=0.02)
     assert np.median(np.abs(g - expected)[inside] / expected[inside]) < 0.05
     assert 1 < np.median(g[inside]) < np.quantile(g[inside], 0.99) < G_LAM
+
+
+@pytest.fixture(scope="module")
+def mixed(scans, tmp_path_factory):
+    """A full scan, one of every second line with 24 reference lines, a noise scan, and a covariance matrix."""
+    made = tmp_path_factory.mktemp("mixed")
+    full = np.load(scans / "b.npy")
+    np.save(made / "full.npy", full)
+    lines = np.arange(full.shape[-1])
+    np.save(made / "half.npy", full * ((lines % 2 == 0) | (abs(lines - 36) < 12)))
+    np.save(made / "covariance.npy", np.eye(5, dtype=np.complex64))
+    noise = [(complex_normal(np.random.default_rng(4), 5, 200), 0, 0, flag(19), {})]
+    write_mrd(made / "noise.h5", noise, header())
+    return made
+
+
+def test_what_is_undersampled_already_is_reconstructed_as_it_was_measured_in_a_folder(mixed, tmp_path):
+    """Twice, so that what is there already is found again; alone, the same scan is refused."""
+    for _ in range(2):
+        shown = reconstruct(mixed, "--out", tmp_path / "r", "--acceleration", 3)
+        assert shown.exit_code == 0, shown.output
+        assert "note: the scan is undersampled already: it was reconstructed as it was measured" in shown.stdout
+    found = {name: json.loads((tmp_path / "r" / name / "summary.json").read_text()) for name in ("full", "half")}
+    assert "acceleration" not in found["half"]
+    assert found["full"]["acceleration"] == 3
+    assert not any("undersampled already" in note for note in found["full"]["notes"])
+    alone = reconstruct(mixed / "half.npy", "--out", tmp_path / "half", "--acceleration", 3)
+    assert alone.exit_code == 1
+    assert "the scan is undersampled already; leave --acceleration out" in alone.output
+
+
+def test_files_without_images_are_left_out_of_a_folder(mixed, tmp_path):
+    """They are no failures; a folder that holds nothing else is refused."""
+    shown = reconstruct(mixed, "--out", tmp_path / "r")
+    assert shown.exit_code == 0, shown.output
+    assert "2 of 2 scans reconstructed" in shown.stdout
+    html = (tmp_path / "r" / "report.html").read_text()
+    for reason in (f"{mixed / 'noise.h5'} holds only noise", "is a covariance or decorrelation matrix"):
+        assert shown.stderr.count(reason) == 1
+        assert reason in html.split("Left out")[1]
+    assert shown.stderr.count("left out: ") == 2
+    (tmp_path / "matrices").mkdir()
+    shutil.copy(mixed / "covariance.npy", tmp_path / "matrices")
+    refused = reconstruct(tmp_path / "matrices", "--out", tmp_path / "s")
+    assert refused.exit_code == 1
+    assert "holds no scan with images" in refused.output
+
+
+def test_results_of_a_folder_and_of_a_scan_are_told_apart(folder, whole):
+    shown = reconstruct(folder / "a.npy", "--out", whole[1][0].parent)
+    assert f"which was of a folder of scans ({folder.name}), and not of a scan (a.npy)" in shown.output
+    shown = reconstruct(folder, "--out", whole[1][0])
+    assert f"which was of a scan (a.npy), and not of a folder of scans ({folder.name})" in shown.output
