@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..display.terminal import say
+from ..display.terminal import counted, say
 from .options import (
     Changes,
     CorpusPath,
@@ -23,6 +23,11 @@ from .options import (
     kindly,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from ..corpus.build import Built
+
+REASONS_SHOWN = 5  # of rejections
 
 
 def build_command(
@@ -62,12 +67,20 @@ def build_command(
     if as_json:
         print_json(made.as_dict())
         return
+    _print_built(made)
+
+
+def _print_built(made: Built) -> None:
     say(
-        f"{made.corpus}: {made.status}, {made.pairs} pairs, {made.rejected} rejected, "
+        f"{made.corpus}: {made.status}, {counted(made.pairs, 'pair')}, {made.rejected} rejected, "
         f"net acceleration {made.acceleration_net:.2f}"
     )
+    for reason in made.reasons[:REASONS_SHOWN]:
+        say(f"rejected: {reason}", err=True)
+    if (more := len(made.reasons) - REASONS_SHOWN) > 0:
+        say(f"rejected: {more} more; summary.json in {made.corpus} lists all", err=True)
     if made.built:
-        say(f"{made.built} pairs in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
+        say(f"{counted(made.built, 'pair')} in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
     say(f"content hash {made.content_hash}")
     for note in made.notes:
         say(f"note: {note}")
@@ -112,21 +125,18 @@ def verify_command(
     else:
         for problem in found.problems:
             say(f"damaged: {problem}", err=True)
-        state = (
-            "intact"
-            if found.intact
-            else f"{len(found.problems)} problems; run the same `fathom build` to mend damaged shards"
-        )
-        say(f"{corpus}: {found.pairs} pairs, {state}")
+        mend = f"{counted(len(found.problems), 'problem')}; run the same `fathom build` to mend damaged shards"
+        say(f"{corpus}: {counted(found.pairs, 'pair')}, {'intact' if found.intact else mend}")
         if found.replayed:
             say(
-                f"{found.replayed} pairs made again: {found.identical} identical, "
+                f"{counted(found.replayed, 'pair')} made again: {found.identical} identical, "
                 f"{found.close} equal in single precision"
             )
         if found.unmeasured:
             say(f"note: the noise was not measured: {found.unmeasured}")
         if found.measured:
-            say(f"{found.measured} pairs measured: sigma differs by at most {100 * found.largest_error:.2g} %")
+            most = f"{100 * found.largest_error:.2g} %"
+            say(f"{counted(found.measured, 'pair')} measured: sigma differs by at most {most}")
         if len(found.makers) > 1:
             for versions, shards in found.makers.items():
                 say(f"note: {shards} shards were made with {versions}")
@@ -184,7 +194,7 @@ def iterate_command(
         return
     for name, shape in found["batch"].items():
         say(f"{name:14} {shape}")
-    say(f"{found['pairs']} pairs in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
+    say(f"{counted(found['pairs'], 'pair')} in {found['batches']} batches, {found['pairs_per_s']:.0f} pairs/s")
 
 
 def export_command(
@@ -200,7 +210,7 @@ def export_command(
     with kindly():
         if to not in WRITERS:
             raise ValueError(f"--to {to}: write one of {', '.join(WRITERS)}")
-        say(f"{out}: {export(corpus, to, out)} pairs")
+        say(f"{out}: {counted(export(corpus, to, out), 'pair')}")
 
 
 def import_command(

@@ -69,7 +69,8 @@ def _print_dry_run(found: DryRun, *, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(found), "seconds": found.seconds})
         return
-    say(f"{found.pairs} pairs, {found.parameters} parameters, {found.steps} steps on {found.device}")
+    pairs, steps = counted(found.pairs, "pair"), counted(found.steps, "step")
+    say(f"{pairs}, {found.parameters} parameters, {steps} on {found.device}")
     say(f"{found.seconds_of_a_step:.2g} s a step, about {_long(found.seconds)} in all; nothing was written")
 
 

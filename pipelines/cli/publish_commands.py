@@ -9,7 +9,7 @@ import typer
 
 from synth.storage.place import size_of
 
-from ..display.terminal import say
+from ..display.terminal import counted, say
 from .options import (
     Insecure,
     Json,
@@ -74,7 +74,7 @@ def rebuild_command(
     if as_json:
         print_json(found.as_dict())
     else:
-        say(f"{found.corpus}: {found.pairs} pairs, {found.verdict}")
+        say(f"{found.corpus}: {counted(found.pairs, 'pair')}, {found.verdict}")
         if found.compared:
             say(
                 f"one pair of each of {found.compared} blocks of pairs was compared: its arrays differ by at most "

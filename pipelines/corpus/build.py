@@ -35,7 +35,7 @@ from .damage import find_damage
 from .data_card import card_documents
 from .makers import maker, refuse_a_changed_source, refuse_another_worker, refuse_other_makers
 from .recipe_notes import recipe_notes
-from .rejections import Rejections, reasons_told
+from .rejections import Rejections, reasons_of, reasons_told
 from .same_recipe import is_same, refuse_another, told_of_sources
 from .summary import lacking, summarise, versions_of
 
@@ -60,6 +60,8 @@ class Built:
         What was guessed of scans or found amiss, what earlier processing has done to the sources, what pairs lack.
     hash_before
         The content hash before mending; it is another one if another kind of processor mended the corpus.
+    reasons
+        Why sources were rejected, each with its file, once.
     """
 
     corpus: str
@@ -73,6 +75,7 @@ class Built:
     status: str
     notes: tuple[str, ...] = ()
     hash_before: str | None = None
+    reasons: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -210,6 +213,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec, check: Callable[[], 
             *lacking(summary),
             *plan.older_stages,
         ),
+        reasons=reasons_of(summary),
     )
 
 
@@ -262,7 +266,7 @@ def _already_there(out: Place, told: list[str]) -> Built:
     net = summary["numbers"]["acceleration_net"]["mean"]
     notes = (*told, *corpus.plan.older_stages)
     counts = summary["pairs"], len(summary["rejected"]), 0, 0.0, 0.0
-    return Built(str(out), corpus.content_hash, *counts, net, "already there", notes)
+    return Built(str(out), corpus.content_hash, *counts, net, "already there", notes, reasons=reasons_of(summary))
 
 
 def plan_key(root: Place) -> str:

@@ -14,6 +14,11 @@ from ..errors import BuildError
 REASONS_SHOWN = 5
 
 
+def reasons_of(summary: dict[str, Any]) -> tuple[str, ...]:
+    """Each reason of a rejection in a corpus's summary once; pairs of the same source have the same."""
+    return tuple(dict.fromkeys(rejection["reason"] for rejection in summary["rejected"]))
+
+
 def reasons_told(reasons: Sequence[str], plan: Plan) -> str:
     """The first reasons of rejections, and what was found of the scans, which may be the cause of them."""
     source = plan.recipe.source

@@ -7,8 +7,11 @@ from pathlib import Path
 from synth.errors import RecipeError, SettingsError
 from synth.storage.place import local_path
 
+from .kinds import kind_of
+
 HERE = Path(__file__).parent
 RECIPES, TRAININGS, STUDIES = (HERE / folder for folder in ("recipes", "trainings", "studies"))
+COMMANDS = {"recipe": "build", "training": "train", "study": "study"}
 NETWORKS = HERE / "networks"  # each a folder, as `fathom publish` writes it
 
 
@@ -39,6 +42,13 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
     if ready.exists():
         return ready
     names = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+    if path.is_dir():
+        kind = kind_of(path) or "a folder"
+        where = ", in which data.corpora names the corpora to train on" if what == "training" else ""
+        raise error(
+            f"{name}: is {kind}; `fathom {COMMANDS[what]}` takes a {what}{where}: a TOML file, or one of the ready "
+            f"ones, {names}"
+        )
     raise error(
         f"{name}: no such file, and no ready {what} of that name; the ready ones are {names} (`fathom ready` tells "
         "which folders they need)"

@@ -1,0 +1,44 @@
+"""Arguments of the wrong kind: the message says what they are, and what the command takes."""
+
+import json
+
+import pytest
+from commands import refused, run
+from conftest import recipe_text
+
+
+@pytest.fixture
+def file(photos, tmp_path):
+    path = tmp_path / "cli.toml"
+    path.write_text(recipe_text(photos))
+    return path
+
+
+@pytest.mark.parametrize("command", ["build", "train", "study"])
+def test_a_folder_in_the_place_of_settings_is_said_to_be_one(command, corpus, tmp_path):
+    taken = {"build": "a recipe: a TOML file", "train": "data.corpora names the corpora", "study": "a study: a TOML"}
+    out = tmp_path / "out"
+    refused(run(command, corpus, "--out", out), f"{corpus}: is a corpus; `fathom {command}` takes", taken[command])
+    refused(run(command, tmp_path, "--out", out), f"{tmp_path}: is a folder; `fathom {command}` takes")
+    (tmp_path / "settings.json").write_text("{}")
+    refused(run(command, tmp_path, "--out", out), f"{tmp_path}: is the folder of a training;")
+    assert not out.exists()
+
+
+def test_a_build_names_what_it_rejected(file, photos, tmp_path):
+    """At most five files, also when the corpus is there already; one pair is "1 pair"."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good.png").write_bytes((photos / "photo0.png").read_bytes())
+    for k in range(7):
+        (folder / f"text{k}.png").write_text("hello")
+    words = ["build", file, "--out", tmp_path / "c.zarr", "--scheduler", "sync", "--set", f"source.path={folder}"]
+    for _ in range(2):
+        made = run(*words, "--set", "source.max_rejected=1.0")
+        assert made.exit_code == 0, made.output
+        assert ", 1 pair, 7 rejected, " in made.stdout
+        told = [line for line in made.stderr.splitlines() if line.startswith("rejected: ")]
+        assert len(told) == 6
+        assert all(f"text{k}.png" in line for k, line in enumerate(told[:5]))
+        assert told[-1] == f"rejected: 2 more; summary.json in {tmp_path / 'c.zarr'} lists all"
+    assert len(json.loads(run(*words, "--set", "source.max_rejected=1.0", "--json").stdout)["reasons"]) == 7
