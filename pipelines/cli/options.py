@@ -107,9 +107,20 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with kindly():
+            _refuse_twice(ctx.params.get("changes"))
             anywhere = (*ANYWHERE, "out") if self.name in WRITTEN_ANYWHERE else ANYWHERE
             ctx.params = {name: _placed(value, name in anywhere) for name, value in ctx.params.items()}
         return super().invoke(ctx)
+
+
+def _refuse_twice(changes: Iterable[str] | None) -> None:
+    """Raise ValueError where --set gives a key twice, of which only the last would count."""
+    first: dict[str, str] = {}
+    for change in changes or ():
+        key = change.partition("=")[0].strip()
+        if key in first:
+            raise ValueError(f"--set {change}: {key} is given already, as --set {first[key]}; give it once")
+        first[key] = change
 
 
 def _placed(value: Any, anywhere: bool) -> Any:

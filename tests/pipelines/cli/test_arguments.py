@@ -42,3 +42,10 @@ def test_a_build_names_what_it_rejected(file, photos, tmp_path):
         assert all(f"text{k}.png" in line for k, line in enumerate(told[:5]))
         assert told[-1] == f"rejected: 2 more; summary.json in {tmp_path / 'c.zarr'} lists all"
     assert len(json.loads(run(*words, "--set", "source.max_rejected=1.0", "--json").stdout)["reasons"]) == 7
+
+
+def test_a_key_that_is_set_twice_is_refused(file, tmp_path):
+    words = ["build", file, "--out", tmp_path / "c.zarr", "--set", "noise.snr=20", "--set", "seed=1"]
+    told = "--set noise.snr = 40: noise.snr is given already, as --set noise.snr=20; give it once"
+    refused(run(*words, "--set", "noise.snr = 40"), told)
+    assert not (tmp_path / "c.zarr").exists()
