@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from pydantic import ValidationError
 
 from synth.settings.spec import differing_keys
 from synth.storage.lease import FOLDER as CLAIM
@@ -20,7 +23,8 @@ from .settings import WITHOUT_EFFECT, AdamSpec, Training
 
 OURS = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
 LENGTH = ("steps", "epochs")
-FREE = {"start", "data.corpora", "data.validation", *(f"training.{name}" for name in WITHOUT_EFFECT)}
+PATHS = {"start", "data.corpora", "data.validation"}
+FREE = {*PATHS, *(f"training.{name}" for name in WITHOUT_EFFECT)}
 
 
 def as_begun(out: Place, settings: Training, corpora: Sequence[str], validation: Sequence[str]) -> Training:
@@ -49,9 +53,10 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
     if begun["identity"] == identity:
         return
     shorter = _with_length_of(settings, begun)
-    if shorter.identity(corpora, validation, own=own) != begun["identity"]:
+    identify = partial(Training.identity, corpora=corpora, validation=validation, own=own)
+    if identify(shorter) != begun["identity"]:
         raise TrainingError(
-            f"{out} holds another training, which differs in {_told(settings, begun)}; choose another --out"
+            f"{out} holds another training, which differs in {_told(settings, begun, identify)}; choose another --out"
         )
     _refuse_another_length(out, settings, shorter)
     checkpoint = out / "checkpoint.safetensors"
@@ -95,10 +100,22 @@ def _length(settings: Training) -> str:
     return ", ".join(f"training.{n} = {m}" for n in LENGTH if (m := getattr(settings.training, n)) is not None)
 
 
-def _told(settings: Training, begun: dict[str, Any]) -> str:
-    """The keys in which settings differ from those in a folder's note, but for paths and what changes no weight."""
-    keys = set(differing_keys(begun["settings"], settings.model_dump(mode="json"))) - FREE
-    return ", ".join(sorted(keys)) or "a corpus, the starting weights or the network"
+def _told(settings: Training, begun: dict[str, Any], identify: Callable[[Training], str]) -> str:
+    """The keys in which settings differ from those in a folder's note, but for what changes no weight.
+
+    Paths are among them only where the corpora or starting weights themselves may be others; `identify` gives the
+    identity of settings with the corpora that are given now.
+    """
+    differing = set(differing_keys(begun["settings"], settings.model_dump(mode="json")))
+    keys = sorted(differing - FREE)
+    try:
+        earlier = Training.model_validate_json(json.dumps(begun["settings"]))
+        only_keys = identify(earlier.model_copy(update={"start": settings.start})) == begun["identity"]
+    except ValidationError:  # an earlier version wrote the note
+        only_keys = True
+    if keys and only_keys:
+        return ", ".join(keys)
+    return ", ".join([*keys, *(sorted(differing & PATHS) or ["a corpus, the starting weights or the network"])])
 
 
 def _begun(out: Place) -> bool:
