@@ -42,6 +42,7 @@ def train_command(
     from recon.training.own_model import load_own
     from recon.training.settings import load_training
 
+    from ..corpus.leakage import validation_leaks
     from ..display.progress import steps_shown
     from ..models.named_models import runs_code, trained
     from ..ready.names import named_training
@@ -52,17 +53,19 @@ def train_command(
             settings = settings.model_copy(update={"start": str(trained(begun))})
         say_notes(runs_code([model] if model else []))
         own = load_own(model, seed=settings.seed) if model else None
+        say_notes(validation_leaks(*settings.data.paths) if _is_first() else [])
         if dry_run:
             _print_dry_run(make_dry_run(settings, own, device=device), as_json=as_json)
             return
         with steps_shown(settings.name) as tell:
             card = train(settings, out, own, device=device, tell=tell)
-    if os.environ.get("RANK", "0") != "0":
-        return  # only the first process prints
-    if as_json:
-        print_json({key: card.get(key) for key in SHOWN})
-        return
-    _print_card(card, out)
+    if _is_first():
+        _print_card(card, out, as_json=as_json)
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a training, which alone prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _print_dry_run(found: DryRun, *, as_json: bool) -> None:
@@ -82,7 +85,10 @@ def _long(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _print_card(card: dict[str, Any], out: Path) -> None:
+def _print_card(card: dict[str, Any], out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({key: card.get(key) for key in SHOWN})
+        return
     say(f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s")
     if card["validation_loss"] is not None:
         say(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
