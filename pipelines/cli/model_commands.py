@@ -131,9 +131,11 @@ def evaluate_command(
     from ..models.evaluate import Probes, evaluate
     from ..models.evaluate_page import write_test_page
     from ..models.named_models import runs_code
+    from ..models.swapped import refuse_swapped_corpus
 
     with kindly():
         *names, corpus = models
+        refuse_swapped_corpus(names, corpus)
         named = _named(names)
         say_notes(runs_code(list(named.values())))
         if replicas == 1:
@@ -228,8 +230,10 @@ def reconstruct_command(
     from ..models.named_models import runs_code
     from ..models.reconstruct import reconstruct
     from ..models.reconstruct_folder import reconstruct_folder
+    from ..models.swapped import refuse_swapped_scan
 
     with kindly():
+        refuse_swapped_scan(model, scan)
         say_notes(runs_code([model]))
         wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
         one: Any = reconstruct_folder if scan.is_dir() else reconstruct

@@ -10,11 +10,13 @@ from typing import Any
 from recon.data.scan_batch import Undersampling, is_full
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
+from synth.scans.readers import READERS
 from synth.scans.scan import Scan
 from synth.sources.scan_slices import is_scan
 from synth.storage.listing import files_below
 from synth.storage.results import COMMAND, claim
 
+from ..ready.kinds import kind_of
 from .reconstruct import command_of, reconstruct, refuse_unknown_formats
 from .reconstruction_files import write_folder_page
 
@@ -46,9 +48,14 @@ def reconstruct_folder(
     scan's, ValueError where `out` holds other results.
     """
     refuse_unknown_formats(write)
+    if kind_of(folder) == "a corpus":
+        raise ScanError(
+            f"{folder} is a corpus, and holds no scan; `fathom test {model} {folder}` reconstructs its pairs"
+        )
     files = [file for file in files_below(folder, is_scan) if not _is_result(folder, file)]
     if not files:
-        raise ScanError(f"{folder} holds no file whose suffix is that of a scan")
+        suffixes = " ".join(sorted(READERS))
+        raise ScanError(f"{folder} holds no file whose suffix is that of a scan; Fathom reads {suffixes}")
     claim(out, {**command_of(model, how, **more), "scans": folder.name})
     stems = [str(Path(file).with_suffix("")) for file in files]
     found: dict[str, dict[str, Any]] = {}

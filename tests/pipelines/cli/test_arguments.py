@@ -49,3 +49,28 @@ def test_a_key_that_is_set_twice_is_refused(file, tmp_path):
     told = "--set noise.snr = 40: noise.snr is given already, as --set noise.snr=20; give it once"
     refused(run(*words, "--set", "noise.snr = 40"), told)
     assert not (tmp_path / "c.zarr").exists()
+
+
+def test_swapped_arguments_are_told(corpus, scans, tmp_path):
+    """A model in the place of a scan or of a corpus, which stands in its place."""
+    out, one = ("--out", tmp_path / "out"), scans / "a.npy"
+    told = "{0} is no model, and {1} is one: the arguments may be swapped; write `fathom reconstruct {1} {0}`"
+    for scan in (scans, one):
+        refused(run("reconstruct", scan, "photos-1", *out), told.format(scan, "photos-1"))
+    refused(run("reconstruct", one, "cg-sense:3", *out), told.format(one, "cg-sense:3"))
+    refused(
+        run("test", "zero-filled", corpus, "cg-sense:3", *out),
+        f"{corpus} is a corpus, and cg-sense:3 is a model: the arguments may be swapped",
+        f"write `fathom test zero-filled cg-sense:3 {corpus}`",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_or_a_folder_of_pictures_in_the_place_of_scans(corpus, photos, tmp_path):
+    out = ("--out", tmp_path / "out")
+    refused(
+        run("reconstruct", "zero-filled", corpus, *out), f"{corpus} is a corpus", f"fathom test zero-filled {corpus}`"
+    )
+    refused(
+        run("reconstruct", "zero-filled", photos, *out), "whose suffix is that of a scan; Fathom reads .cfl .dat .h5"
+    )
