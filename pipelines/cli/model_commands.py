@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..display.terminal import counted, say
-from .options import Axes, Changes, Device, Json, NoiseMap, ProbeCount, Variable, kindly, print_json, say_notes
+from .options import (
+    Axes,
+    Changes,
+    Device,
+    Json,
+    NoiseMap,
+    ProbeCount,
+    Variable,
+    in_options,
+    kindly,
+    print_json,
+    say_notes,
+)
 
 if TYPE_CHECKING:
     from recon.training.dry_run import DryRun
@@ -232,7 +244,7 @@ def reconstruct_command(
     from ..models.reconstruct_folder import reconstruct_folder
     from ..models.swapped import refuse_swapped_scan
 
-    with kindly():
+    with kindly(in_options):
         refuse_swapped_scan(model, scan)
         say_notes(runs_code([model]))
         wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
@@ -244,7 +256,7 @@ def reconstruct_command(
         print_json(found)
     else:
         _print_reconstructions(all_found, out, is_folder=scan.is_dir())
-    _end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
+    _end_with({one["scan"]: in_options(one["failed"]) for one in all_found.values() if "failed" in one})
 
 
 def _print_reconstructions(found: dict[str, dict[str, Any]], out: Path, *, is_folder: bool) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +31,14 @@ REMEDIES = {
     errno.ENFILE: "end other programs, because the whole machine has too many files open",
     errno.ENOMEM: "use fewer --workers, or end other programs",
     errno.EIO: "check the disk, or the network that it is on",
+}
+
+OPTIONS = {  # words of messages about scans, and what they are at the command line
+    "source.path ": "",
+    "name one as variable": "name one with --variable",
+    "such as axes = '": "such as --axes '",
+    "were guessed wrongly, name them": "were guessed wrongly, name them with --axes",
+    "restore it, or give shape and axes": "restore it, or in Python give open_scan the shape and axes",
 }
 
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON at the end.")]
@@ -138,8 +146,11 @@ def show_tracebacks(wanted: bool) -> None:
 
 
 @contextmanager
-def kindly() -> Iterator[None]:
-    """Turn an error that a user can mend into one message and exit code 1, and Fathom's warnings into notes."""
+def kindly(worded: Callable[[str], str] = str) -> Iterator[None]:
+    """Turn an error that a user can mend into one message and exit code 1, and Fathom's warnings into notes.
+
+    `worded` puts the message into the command's own words, such as `in_options`.
+    """
     show = warnings.showwarning
 
     def told(message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -157,10 +168,17 @@ def kindly() -> Iterator[None]:
             raise
         if _tracebacks:
             say(traceback.format_exc(), err=True)
-        say(f"error: {_message(error)}", err=True)
+        say(f"error: {worded(_message(error))}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         stopped()
+
+
+def in_options(message: str) -> str:
+    """A message about scans with the options of the command line in the place of Python's and a recipe's words."""
+    for words, options in OPTIONS.items():
+        message = message.replace(words, options)
+    return message
 
 
 def _message(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..display.terminal import say
-from .options import Axes, Json, Scheduler, Variable, Workers, kindly, print_json
+from .options import Axes, Json, Scheduler, Variable, Workers, in_options, kindly, print_json
 
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
 
@@ -30,7 +30,7 @@ def calibrate_command(
 
     from ..scans.calibrate import calibrate_scans, report_files, write_report
 
-    with kindly():
+    with kindly(in_options):
         if place not in (None, *PLACES):
             raise ValueError(f"--place {place}: write one of {', '.join(PLACES)}")
         if out.exists():
@@ -42,7 +42,7 @@ def calibrate_command(
         found.profile.save(out)
         written = write_report(found, report) if report else []
     for reason in found.refused:
-        say(f"left out: {reason}", err=True)
+        say(f"left out: {in_options(reason)}", err=True)
     if as_json:
         print_json(found.as_dict())
         return
@@ -84,14 +84,14 @@ def coils_command(
     from ..cluster import ClusterSpec
     from ..scans.harvest_maps import harvest
 
-    with kindly():
+    with kindly(in_options):
         spec = ScansSpec(kind="scans", path=str(scans), variable=variable, axes=axes)
         made = harvest(spec, out, ClusterSpec(scheduler, None, workers))
     if as_json:
         print_json(made)
         return
     for reason in made["rejected"]:
-        say(f"left out: {reason}", err=True)
+        say(f"left out: {in_options(reason)}", err=True)
     for note in made["notes"]:
         say(f"note: {note}")
     shapes = sorted({tuple(s["shape"]) for s in made["sets"]})

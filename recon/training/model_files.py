@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from synth.settings.spec import differing_keys
 from synth.storage.place import Place, place_of
 from synth.storage.whole import write_whole
 
@@ -102,15 +103,36 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> N
     model.load_state_dict(weights)
 
 
-def start_from(model: nn.Module, path: str | Place) -> list[dict[str, Any]]:
+def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = None) -> list[dict[str, Any]]:
     """Give a network the weights of a trained one; returns the corpora on which that was trained (`history`).
 
-    Raises CheckpointError if they belong to another network.
+    `spec` are the settings of `model`, where it is made from settings. Raises CheckpointError if the weights belong to
+    another network; it names the settings that differ.
     """
     file = weights_file(path)
     weights, card = load_tensors(file)
-    give_weights(model, weights, file)
+    try:
+        give_weights(model, weights, file)
+    except CheckpointError:
+        differing = [] if spec is None else _differing_settings(card, spec)
+        if not differing:
+            raise
+        raise CheckpointError(
+            f"{file} holds a network of other settings: {', '.join(differing)}; give [model] the settings in its "
+            "model.json, or begin with another network"
+        ) from None
     return history(card)
+
+
+def _differing_settings(card: dict[str, Any], spec: ModelSpec) -> list[str]:
+    """The settings of [model] in which a card differs from `spec`, each with both values; only the kind if it does."""
+    try:
+        theirs = TypeAdapter[Any](ModelSpec).validate_json(json.dumps(card.get("model"))).model_dump(mode="json")
+    except ValidationError:  # a user's own network, or that of an earlier version
+        return []
+    mine = spec.model_dump(mode="json")
+    keys = ["kind"] if theirs["kind"] != mine["kind"] else sorted(differing_keys(theirs, mine))
+    return [f"model.{key} is {json.dumps(theirs[key])} there and {json.dumps(mine[key])} here" for key in keys]
 
 
 def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:

@@ -57,7 +57,9 @@ class Run:
         length = settings.training
         refuse_unusable([*corpora, *validation], settings)
         self.own, self.model = own, _network(settings, own).to(device)
-        self._started_from = [] if settings.start is None else start_from(self.model, settings.start)
+        self._started_from = (
+            [] if settings.start is None else start_from(self.model, settings.start, None if own else settings.model)
+        )
         self.optimiser = optimiser_of(self.model, settings)
         self._rates = [group.get("lr", 0.0) for group in self.optimiser.param_groups]
         sampling = {"seed": settings.seed, "device": device, "rank": world.rank, "world_size": world.size}

@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from commands import refused, run
 from conftest import recipe_text
+
+from synth.errors import ScanError
+from synth.scans.open import open_scan
 
 
 @pytest.fixture
@@ -74,3 +78,23 @@ def test_a_corpus_or_a_folder_of_pictures_in_the_place_of_scans(corpus, photos, 
     refused(
         run("reconstruct", "zero-filled", photos, *out), "whose suffix is that of a scan; Fathom reads .cfl .dat .h5"
     )
+
+
+def test_messages_about_scans_name_the_options_of_the_command_line(tmp_path, rng):
+    """There is no key source.path in these commands; Python's messages keep its own words."""
+    gone, out = tmp_path / "gone", ("--out", tmp_path / "out")
+    for command in ("calibrate", "coils"):
+        made = run(command, gone, *out)
+        refused(made, f"error: {gone} does not exist; give a scan")
+    kspace = (rng.normal(size=(2, 4, 24, 20)) + 1j).astype(np.complex64)
+    np.savez(tmp_path / "two.npz", one=kspace, other=kspace)
+    np.save(tmp_path / "five.npy", kspace[None])
+    (tmp_path / "lone.cfl").write_bytes(b"\0" * 64)
+    for command in (("calibrate",), ("coils",), ("reconstruct", "zero-filled")):
+        refused(run(*command, tmp_path / "two.npz", *out), "name one with --variable")
+        refused(run(*command, tmp_path / "five.npy", *out), "name them, such as --axes 'slice coil y x'")
+        refused(
+            run(*command, tmp_path / "lone.cfl", *out), "restore it, or in Python give open_scan the shape and axes"
+        )
+    with pytest.raises(ScanError, match="name one as variable"):
+        open_scan(tmp_path / "two.npz")

@@ -50,3 +50,13 @@ def test_another_training_is_told_with_its_corpora(corpus, other_corpus, unseen,
     settings = json.loads((out / "settings.json").read_text())
     (out / "settings.json").write_text(json.dumps({**settings, "settings": {**settings["settings"], "old": 1}}))
     refused(train(file, out, *moved, "--set", "seed=6"), "differs in old, seed; choose")
+
+
+def test_the_settings_that_differ_from_those_of_the_starting_network_are_named(corpus, tmp_path):
+    file, out = written(tmp_path, corpus, "steps = 1"), tmp_path / "t"
+    assert train(file, out).exit_code == 0
+    begin = (tmp_path / "u", "--start", out)
+    told = "holds a network of other settings: model.filters is 3 there and 4 here, model.stages is 2 there and 1 here;"
+    refused(train(file, *begin, "--set", "model.filters=4", "--set", "model.stages=1"), told)
+    other = ("--set", 'model={kind="denoiser", channels=8, levels=2}')
+    refused(train(file, *begin, *other), 'model.kind is "variational" there and "denoiser" here; give [model]')
