@@ -115,19 +115,19 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with kindly():
-            _refuse_twice(ctx.params.get("changes"))
+            say_notes(_set_twice(ctx.params.get("changes")))
             anywhere = (*ANYWHERE, "out") if self.name in WRITTEN_ANYWHERE else ANYWHERE
             ctx.params = {name: _placed(value, name in anywhere) for name, value in ctx.params.items()}
         return super().invoke(ctx)
 
 
-def _refuse_twice(changes: Iterable[str] | None) -> None:
-    """Raise ValueError where --set gives a key twice, of which only the last would count."""
+def _set_twice(changes: Iterable[str] | None) -> Iterator[str]:
+    """A sentence for each --set whose key is set again, as commands made by programs do: the last one counts."""
     first: dict[str, str] = {}
     for change in changes or ():
         key = change.partition("=")[0].strip()
         if key in first:
-            raise ValueError(f"--set {change}: {key} is given already, as --set {first[key]}; give it once")
+            yield f"--set {first[key]} has no effect: --set {change} comes after it"
         first[key] = change
 
 
