@@ -14,6 +14,7 @@ from . import (
     manifest_commands,
     model_commands,
     publish_commands,
+    reconstruct_command,
     scan_commands,
     study_commands,
     tool_commands,
@@ -39,7 +40,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "Networks": {
         "train": model_commands.train_command,
         "test": model_commands.evaluate_command,
-        "reconstruct": model_commands.reconstruct_command,
+        "reconstruct": reconstruct_command.reconstruct_command,
         "study": study_commands.study_command,
         "models": tool_commands.models_command,
     },

@@ -1,4 +1,4 @@
-"""The commands about networks: train, test, reconstruct."""
+"""The commands about networks: train and test."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import typer
 
 from ..display.terminal import counted, say
 from .options import (
-    Axes,
     Changes,
     Device,
     Json,
     NoiseMap,
     ProbeCount,
-    Variable,
-    in_options,
+    end_with,
     kindly,
     print_json,
     say_notes,
@@ -160,15 +158,7 @@ def evaluate_command(
     else:
         _print_tests(summary)
         say(str(report))
-    _end_with(summary.get("failed", {}))
-
-
-def _end_with(failed: dict[str, str]) -> None:
-    """Say what failed after all else, where it is seen, and exit with 1 if anything did."""
-    for name, why in failed.items():
-        say(f"error: {why if name in why else f'{name}: {why}'}", err=True)
-    if failed:
-        raise typer.Exit(1)
+    end_with(summary.get("failed", {}))
 
 
 def _named(names: list[str]) -> dict[str, str]:
@@ -210,83 +200,3 @@ def _ends(interval: dict[str, Any], how: str) -> str:
     if interval["low"] is None:
         return "[no interval]"
     return f"[{interval['low']:{how}}, {interval['high']:{how}}]"
-
-
-def reconstruct_command(
-    model: Annotated[
-        str,
-        typer.Argument(help="A network of `fathom models`, the folder of a training, cg-sense:10, or FILE.py:FACTORY."),
-    ],
-    scan: Annotated[Path, typer.Argument(help="A scan in any format that Fathom reads, or a folder of scans.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for images.npy, report.html and summary.json.")],
-    acceleration: Annotated[
-        int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
-    ] = 1,
-    reference_lines: Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")] = 24,
-    noise_map: NoiseMap = False,
-    probes: ProbeCount = 72,
-    sets: Annotated[
-        int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
-    ] = 1,
-    write: Annotated[
-        list[str] | None, typer.Option("--write", help="Images as nifti, dicom or cfl, too. Repeatable.")
-    ] = None,
-    variable: Variable = None,
-    axes: Axes = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> None:
-    """Reconstruct a scan, or every scan of a folder, as it was measured, or undersampled retrospectively."""
-    from recon.data.scan_batch import Undersampling
-
-    from ..models.named_models import runs_code
-    from ..models.reconstruct import reconstruct
-    from ..models.reconstruct_folder import reconstruct_folder
-    from ..models.swapped import refuse_swapped_scan
-
-    with kindly(in_options):
-        refuse_swapped_scan(model, scan)
-        say_notes(runs_code([model]))
-        wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
-        one: Any = reconstruct_folder if scan.is_dir() else reconstruct
-        how = Undersampling(acceleration, reference_lines)
-        found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
-    all_found: dict[str, dict[str, Any]] = found if scan.is_dir() else {"": found}
-    if as_json:
-        print_json(found)
-    else:
-        _print_reconstructions(all_found, out, is_folder=scan.is_dir())
-    _end_with({one["scan"]: in_options(one["failed"]) for one in all_found.values() if "failed" in one})
-
-
-def _print_reconstructions(found: dict[str, dict[str, Any]], out: Path, *, is_folder: bool) -> None:
-    made = {name: summary for name, summary in found.items() if "slices" in summary}
-    left_out = [summary["left_out"] for summary in found.values() if "left_out" in summary]
-    for name, summary in made.items():
-        _print_reconstruction(summary, out / name, name)
-    for reason in left_out:
-        say(f"left out: {reason}", err=True)
-    if is_folder:
-        scans = counted(len(found) - len(left_out), "scan")
-        say(f"{out}: {len(made)} of {scans} reconstructed; see {out / 'report.html'}")
-
-
-def _print_reconstruction(summary: dict[str, Any], out: Path, name: str) -> None:
-    """What became of a scan, under its name where there are several."""
-    if name:
-        say(f"{name}:")
-    for note in summary["notes"]:
-        say(f"note: {note}")
-    for row in summary["rows"]:
-        plain = row.get("cg_sense")  # earlier versions did not compare
-        beside = "" if plain is None else f" (CG-SENSE {plain['psnr_magnitude_object_max']:.2f} dB)"
-        say(
-            f"slice {row['slice']}: PSNR in the object {row['psnr_magnitude_object_max']:.2f} dB{beside}, "
-            f"SSIM {row['ssim_windowed_slice_range']:.3f}"
-        )
-    net = ", ".join(f"{value:g}" for value in summary["acceleration_net"])
-    there = "there already, " if summary.get("there") else ""
-    slices = counted(summary["slices"], "slice")
-    if "acceleration" in summary:
-        net += f" of {summary['acceleration']} with {summary['reference_lines']} reference lines"
-    say(f"{out}: {there}{slices}, net acceleration {net}, for {summary['use']}; see {out / 'report.html'}")

@@ -209,3 +209,11 @@ def say_notes(notes: Iterable[str]) -> None:
 def print_json(result: dict[str, Any]) -> None:
     """Print a result as one line."""
     say(json.dumps(result))
+
+
+def end_with(failed: dict[str, str]) -> None:
+    """Say what failed after all else, where it is seen, and exit with 1 if anything did."""
+    for name, why in failed.items():
+        say(f"error: {why if name in why else f'{name}: {why}'}", err=True)
+    if failed:
+        raise typer.Exit(1)

@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from examples import write_scan
 from properties import complex_normal
 from scan_files import flag, header, write_mrd
 from typer.testing import CliRunner
@@ -53,6 +54,17 @@ def test_every_scan_of_a_folder_is_reconstructed_and_the_rest_is_told(whole):
     assert f"{folders[0].parent}: 2 of 3 scans reconstructed; see" in lines[-2]
     assert lines[-1].startswith("error: ")
     assert "broken.npy" in lines[-1]
+
+
+def test_a_scan_of_many_slices_is_told_in_few_lines(tmp_path):
+    """Of 12 slices, 8 are printed, and their mean is that of the rows in the summary."""
+    scan = tmp_path / "many.npy"
+    write_scan(scan, slices=12)
+    shown = reconstruct(scan, "--out", tmp_path / "r", "--acceleration", 2)
+    assert sum(line.startswith("slice ") for line in shown.stdout.splitlines()) == 8
+    rows = json.loads((tmp_path / "r" / "summary.json").read_text())["rows"]
+    mean = np.mean([row["psnr_magnitude_object_max"] for row in rows])
+    assert f"mean of 12 slices, of which 4 are not shown: PSNR in the object {mean:.2f} dB (CG-SENSE " in shown.stdout
 
 
 def test_the_page_of_a_folder_leads_to_each_scan_and_says_what_failed(whole):
