@@ -10,11 +10,13 @@ from typing import Any
 
 from recon.data.datasets import PairDataset
 from recon.evaluation.intervals import Interval
+from recon.models.catalogue import named_baseline
 from synth.storage.whole import write_whole
 from synth.version import __version__
 
 from ..display.html_page import Picture, page
 from ..display.image_panels import WINDOW_SAID
+from ..models.named_models import identity_of
 from .findings import Finding, judge, matrix
 from .first_pictures import lesion_pictures
 from .folder import Row, StudyFolder
@@ -168,8 +170,16 @@ def _identity(folder: StudyFolder, model: str) -> dict[str, Any]:
                 found = json.loads((folder.of(stage) / "summary.json").read_text())["models"][model]
                 if "identity" in found:
                     return {**found["model"], "identity": found["identity"]}
-            return {"name": stage.settings} if isinstance(stage.settings, str) else {}
+                return facts_of(stage.settings) if isinstance(stage.settings, str) else {}
+            return {}
     return {"name": model}
+
+
+def facts_of(model: str) -> dict[str, Any]:
+    """A baseline by its name; a network that was named on the command line by its folder's name and its weights."""
+    if named_baseline(model) is not None:
+        return {"name": model}
+    return {"name": Path(model).name, "identity": identity_of(model)}
 
 
 def _pictures(study: Study, folder: StudyFolder, rows: Sequence[Row]) -> list[Picture]:

@@ -1,6 +1,8 @@
 """The referee: images whose faults are known are put where a reader of images would put them."""
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from browser import look_at_both_widths
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
-from pipelines.ready.names import STUDIES
+from pipelines.ready.names import NETWORKS, STUDIES
+from pipelines.study.referee import facts_of
 from pipelines.study.settings import load_study
 
 run = CliRunner().invoke
@@ -113,3 +116,12 @@ def test_the_page_answers_five_questions(judged, tmp_path):
     assert "truth. PSNR of heads in dB: exact." in page
     assert "What happens at another SNR?" in page
     look_at_both_widths(judged / "referee.html", tmp_path)
+
+
+def test_a_network_is_told_by_its_weights_and_not_by_its_place(tmp_path):
+    weights = NETWORKS / "photos-1" / "model.safetensors"
+    folder = shutil.copytree(weights.parent, tmp_path / "mine")
+    told = {"name": "mine", "identity": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert facts_of(str(folder)) == told
+    assert facts_of("photos-1") == {**told, "name": "photos-1"}
+    assert facts_of("cg-sense:10") == {"name": "cg-sense:10"}
