@@ -23,6 +23,10 @@ def recipe_notes(recipe: Recipe) -> list[str]:
         )
     if (amplitude := getattr(recipe.phase, "amplitude", (0.0, 0.0))[1]) > STEEP:
         notes.append(f"phase.amplitude reaches {amplitude:g} rad, its unit; up to pi is usual")
+    if (low := getattr(recipe.noise, "snr", (math.inf,))[0]) < 1:
+        notes.append(
+            f"noise.snr goes down to {low:g}: there is more noise than signal; it is signal over noise, 5 to 100 usual"
+        )
     coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
     aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
     if 1 < aliases >= coils:

@@ -128,7 +128,7 @@ def write_folder_page(found: dict[str, dict[str, Any]], model: str, folder: str,
     pictures = [(name, _thumbnail(out / name / "images.png")) for name in scans]
     failed = [(summary["scan"], summary["failed"]) for summary in found.values() if "failed" in summary]
     left_out = [summary["left_out"] for summary in found.values() if "left_out" in summary]
-    means = {name: _mean(summary["rows"]) for name, summary in scans.items()}
+    means = {name: (_mean(s["rows"]), _mean([r["cg_sense"] for r in s["rows"]])) for name, s in scans.items()}
     told = {"failed": failed, "left_out": left_out, "model": model, "folder": folder}
     html = page("folder.html", pictures, scans=scans, means=means, page=PAGE, **told)
     write_whole(out / PAGE, html)
@@ -139,10 +139,10 @@ def _mean(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _thumbnail(path: Path) -> bytes:
-    """A PNG of at most `THUMBNAIL` pixels a side, so that a page of a hundred scans stays small."""
+    """A PNG of at most `THUMBNAIL` pixels across, so that a page of a hundred scans stays small."""
     held = io.BytesIO()
     with Pictures.open(path) as picture:
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        picture.thumbnail((THUMBNAIL, picture.height))
         picture.save(held, format="png")
     return held.getvalue()
 
