@@ -87,7 +87,7 @@ def reconstruct(
         return {**json.loads(read_document(out / "summary.json")), "there": True}
     profile, notes = _noise_of(scan, path, model, card, probes)
     images, rows, drawn, maps, numbers = [], [], [], [], []
-    shown = {int(k) for k in np.linspace(0, len(scan) - 1, min(SHOWN, len(scan)))}
+    shown = _shown(len(scan))
     for number, batch, reference, limits, tell in _batches(scan, profile, how, sets, local_device(device)):
         notes += [f"slice {number}: {limit}" for limit in limits]
         images.append(image := _image(network, batch))
@@ -108,6 +108,12 @@ def reconstruct(
     write_result(np.stack(images), out, write, model, scan.field_of_view_mm)
     write_summary(summary, out)
     return summary
+
+
+def _shown(slices: int) -> set[int]:
+    """The slices in the picture, spread over the scan but for its ends, which show little."""
+    parts = min(SHOWN, slices)
+    return {int((k + 0.5) * slices / parts) for k in range(parts)}
 
 
 def _batches(

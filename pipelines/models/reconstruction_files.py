@@ -48,7 +48,7 @@ CAPTIONS = {
     "noise_map.png": "Standard deviation of the noise in the image, in its unit; below, the g-factor of SENSE.",
 }
 LEAD = "psnr_magnitude_object_max"  # air, of which scans have much, makes every PSNR over all pixels large
-THUMBNAIL = 900
+THUMBNAIL = 640
 G_LAM = 50.0  # lam of the g-map, which bounds g: larger than any g at which an image is of use
 
 
@@ -139,11 +139,11 @@ def _mean(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _thumbnail(path: Path) -> bytes:
-    """A PNG of at most `THUMBNAIL` pixels across, so that a page of a hundred scans stays small."""
+    """The beginning of a picture, of at most `THUMBNAIL` pixels a side: a page of a hundred scans stays small."""
     held = io.BytesIO()
     with Pictures.open(path) as picture:
         picture.thumbnail((THUMBNAIL, picture.height))
-        picture.save(held, format="png")
+        picture.crop((0, 0, picture.width, min(picture.height, THUMBNAIL))).save(held, format="png")
     return held.getvalue()
 
 
