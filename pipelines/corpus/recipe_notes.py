@@ -9,6 +9,8 @@ import numpy as np
 from synth.recipe import Recipe
 from synth.stages.coils import LoopsSpec
 
+from ..display.terminal import counted
+
 FAR = 5.0  # half diagonals; of eight loops there, the maps' covariance has eigenvalues of 1, 0.04 and 0.005
 STEEP = 4 * math.pi  # rad
 
@@ -25,13 +27,17 @@ def recipe_notes(recipe: Recipe) -> list[str]:
         notes.append(f"phase.amplitude reaches {amplitude:g} rad, its unit; up to pi is usual")
     if (low := getattr(recipe.noise, "snr", (math.inf,))[0]) < 1:
         notes.append(
-            f"noise.snr goes down to {low:g}: there is more noise than signal; it is signal over noise, 5 to 100 usual"
+            f"noise.snr goes down to {low:g}: more noise than signal; it is signal over noise, 5 to 100 are usual"
         )
     coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
     aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
-    if 1 < aliases >= coils:
-        can = "cannot" if aliases > coils else "can hardly"
-        notes.append(
-            f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: images rest on the model"
-        )
-    return notes
+    return notes + beyond_coils(coils, aliases)
+
+
+def beyond_coils(coils: float, aliases: float) -> list[str]:
+    """A sentence where as many aliases overlap as there are coils, or more: SENSE needs fewer (MRM 42:952)."""
+    if aliases < coils or aliases == 1:
+        return []
+    can = "cannot" if aliases > coils else "can hardly"
+    few = counted(int(coils), "coil")
+    return [f"{few} {can} separate the aliases of acceleration {aliases:.3g}: the image rests on the model"]

@@ -26,6 +26,7 @@ from synth.scans.scan import Scan
 from synth.storage.results import claim, refuse_other_results
 from synth.storage.whole import read_document
 
+from ..corpus.recipe_notes import beyond_coils
 from ..display.image_panels import Line, Panel, draw_rows, panels_of, white_of
 from ..display.progress import Meter
 from .named_models import identity_of, model_named
@@ -190,13 +191,9 @@ def _sampled(how: Undersampling, numbers: list[dict[str, float]]) -> dict[str, A
 
 
 def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[str]:
-    """A sentence where as many aliases overlap as there are coils, or more: SENSE needs fewer (MRM 42:952)."""
-    coils = int(min(one["coils"] for one in numbers))
+    """What `beyond_coils` says of the slice with the fewest coils."""
     aliases = how.acceleration if how.acceleration > 1 else max(one["acceleration_net"] for one in numbers)
-    if aliases < coils or aliases == 1:
-        return []
-    can = "cannot" if aliases > coils else "can hardly"
-    return [f"{coils} coils {can} separate the aliases of acceleration {aliases:.3g}: the image rests on the model"]
+    return beyond_coils(min(one["coils"] for one in numbers), aliases)
 
 
 def _compared(number: int, image: Image, plain: Image | None, reference: Image | None) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from scan_files import flag, header, write_mrd
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
+from pipelines.models.reconstruct import _shown
 from pipelines.models.reconstruction_files import FILES, G_LAM, g_map
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.models.baselines import RegularisedSense
@@ -241,3 +242,8 @@ def test_results_of_a_folder_and_of_a_scan_are_told_apart(folder, whole):
     assert f"which was of a folder of scans ({folder.name}), and not of a scan (a.npy)" in shown.output
     shown = reconstruct(folder, "--out", whole[1][0])
     assert f"which was of a scan (a.npy), and not of a folder of scans ({folder.name})" in shown.output
+
+
+def test_the_slices_of_the_picture_leave_out_the_ends_of_a_scan():
+    assert _shown(32) == {4, 12, 20, 28}
+    assert _shown(3) == {0, 1, 2}
