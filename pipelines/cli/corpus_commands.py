@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from .options import (
     Workers,
     kindly,
     print_json,
+    say_notes,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +52,14 @@ def build_command(
 
     from ..cluster import ClusterSpec
     from ..corpus.build import build
+    from ..corpus.recipe_notes import recipe_notes
     from ..ready.names import named_recipe
 
     with kindly():
         loaded = load_recipe(named_recipe(recipe), changes or ())
         for reason in loaded.source.left_out() if isinstance(loaded.source, ScansSpec) else ():
             say(f"left out: {reason}", err=True)
+        say_notes(notes := recipe_notes(loaded))  # before a build of hours, not after it
         where = ClusterSpec(scheduler, scheduler_file, workers, insecure, tls_ca_file, tls_cert, tls_key, wait)
         made = build(loaded, out, where)
     if made.hash_before not in (None, made.content_hash):
@@ -67,10 +71,10 @@ def build_command(
     if as_json:
         print_json(made.as_dict())
         return
-    _print_built(made)
+    _print_built(made, told=notes)
 
 
-def _print_built(made: Built) -> None:
+def _print_built(made: Built, told: Sequence[str]) -> None:
     say(
         f"{made.corpus}: {made.status}, {counted(made.pairs, 'pair')}, {made.rejected} rejected, "
         f"net acceleration {made.acceleration_net:.2f}"
@@ -83,7 +87,8 @@ def _print_built(made: Built) -> None:
         say(f"{counted(made.built, 'pair')} in {made.seconds:.1f} s, {made.pairs_per_s:.1f} pairs/s")
     say(f"content hash {made.content_hash}")
     for note in made.notes:
-        say(f"note: {note}")
+        if note not in told:
+            say(f"note: {note}")
 
 
 def leakage_command(

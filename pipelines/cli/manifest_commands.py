@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..display.terminal import say
+from ..display.terminal import counted, say
 from .options import WholeHelp, kindly
 
 manifest_app = typer.Typer(
@@ -80,7 +80,7 @@ def manifest_split(
         lists = write_lists(path, made, f"fathom manifest split --parts {parts} --by {by} --seed {seed}")
         problems = leaks({name: [path / file for file in files] for name, files in made.items()})
     for name, files in zip(lists, made.values(), strict=True):
-        say(f"{name}: {len(files)} files")
+        say(f"{name}: {counted(len(files), 'file')}")
     say(f"{len(subjects)} subjects")
     for problem in problems:
         say(f"problem: {problem}", err=True)

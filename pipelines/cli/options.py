@@ -34,6 +34,8 @@ REMEDIES = {
 }
 
 OPTIONS = {  # words of messages about scans, and what they are at the command line
+    "sampling.acceleration ": "--acceleration ",
+    "sampling.reference_lines ": "--reference-lines ",
     "source.path ": "",
     "name one as variable": "name one with --variable",
     "such as axes = '": "such as --axes '",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ def reconstruct_command(
         refuse_swapped_scan(model, scan)
         say_notes(runs_code([model]))
         wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
-        one: Any = reconstruct_folder if scan.is_dir() else reconstruct
+        one: Any = partial(reconstruct_folder, worded=in_options) if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
         found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
     all_found: dict[str, dict[str, Any]] = found if scan.is_dir() else {"": found}
@@ -69,7 +70,7 @@ def reconstruct_command(
         print_json(found)
     else:
         _print_reconstructions(all_found, out, is_folder=scan.is_dir())
-    end_with({one["scan"]: in_options(one["failed"]) for one in all_found.values() if "failed" in one})
+    end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
 
 
 def _print_reconstructions(found: dict[str, dict[str, Any]], out: Path, *, is_folder: bool) -> None:

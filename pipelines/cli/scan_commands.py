@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..display.terminal import say
+from ..display.terminal import counted, say
 from .options import Axes, Json, Scheduler, Variable, Workers, in_options, kindly, print_json
 
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
@@ -49,15 +49,16 @@ def calibrate_command(
     profile, doubts = found.profile, [*found.notes, *found.profile.notes]
     interval = _interval(profile.uncertainty, bool(doubts))
     say(
-        f"{out}: {profile.coils} coils, sigma {profile.rms_sigma:.4g}{interval} ({profile.sigma.min():.4g} ... "
-        f"{profile.sigma.max():.4g} over coils) from the {profile.place}, {profile.samples} samples"
+        f"{out}: {counted(profile.coils, 'coil')}, sigma {profile.rms_sigma:.4g}{interval} "
+        f"({profile.sigma.min():.4g} ... {profile.sigma.max():.4g} over coils) "
+        f"from the {profile.place}, {profile.samples} samples"
     )
     for line in (*(f"note: {note}" for note in doubts), *(f"not checked: {what}" for what in found.unchecked)):
         say(line)
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
-            say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {len(values)} slices")
+            say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {counted(len(values), 'slice')}")
     for file in written:
         say(str(file))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model, weights_file
 from recon.training.own_model import is_own, load_own, own_file, own_history, own_identity
 from recon.training.process_group import local_device
+from synth.settings.nearest import nearest
 from synth.storage.arrays import sha256_of_file
 from synth.storage.place import Place, place_of
 
@@ -64,14 +64,22 @@ def trained(name: str) -> Place:
 def _meant(name: str, known: list[str]) -> str:
     """The known name that a misspelt one resembles, with its number after the colon; "" where none does."""
     kind, colon, number = name.partition(":")
-    near = difflib.get_close_matches(kind.lower(), known, 1)
-    return near[0] + (colon + number) * (near[0] in BASELINES) if near else ""
+    near = nearest(kind, known)
+    return near + (colon + number) * (near in BASELINES) if near else ""
 
 
 def labelled(text: str) -> tuple[str, str]:
-    """Label and name of ``label=name``; a name without a label is its own label."""
+    """Label and name of ``label=name``; a name without a label is its own label.
+
+    Raises ModelError where a baseline's number stands after an equals sign.
+    """
     found = re.fullmatch(r"(?P<label>[A-Za-z0-9][\w.+ -]*)=(?P<name>.+)", text)
-    return (text, text) if found is None or Path(text).exists() else (found["label"], found["name"])
+    if found is None or Path(text).exists():
+        return text, text
+    meant = f"{found['label']}:{found['name']}"
+    if found["label"] in BASELINES and re.fullmatch(r"[\d.eE+-]+", found["name"]):
+        raise ModelError(f"{text}: the number of a baseline comes after a colon, as in {meant}; LABEL=MODEL is a label")
+    return found["label"], found["name"]
 
 
 def labelled_models(texts: list[str]) -> dict[str, str]:

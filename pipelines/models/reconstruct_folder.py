@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,14 @@ def reconstruct_folder(
     device: str | None = None,
     *,
     write: Sequence[str] = (),
+    worded: Callable[[str], str] = str,
     **more: Any,
 ) -> dict[str, dict[str, Any]]:
     """Reconstruct every scan of a folder and its subfolders; the summary of each, or ``failed`` and why.
 
     Each scan has a folder in `out` with its path below `folder`; ``report.html`` leads to all of them. Scans that are
     undersampled already are reconstructed as they were measured, and a note says so. Noise scans and matrices of
-    coils have ``left_out`` and why.
+    coils have ``left_out`` and why. `worded` puts these reasons into the words of who asked.
 
     Parameters are those of `reconstruct`. Folders of results are not searched. Raises ScanError where no file is a
     scan's, ValueError where `out` holds other results.
@@ -65,9 +66,9 @@ def reconstruct_folder(
             lines, told = _lines_of(_with_images(path, more.get("variable"), more.get("axes")), how)
             found[name] = reconstruct(model, path, out / name, lines, device, write=write, told=told, **more)
         except _NoImagesError as error:
-            found[name] = {"scan": file, "left_out": str(error)}
+            found[name] = {"scan": file, "left_out": worded(str(error))}
         except (ScanError, CalibrationError) as error:
-            found[name] = {"scan": file, "failed": str(error)}
+            found[name] = {"scan": file, "failed": worded(str(error))}
     if all("left_out" in summary for summary in found.values()):
         reasons = [summary["left_out"] for summary in found.values()][:REASONS_SHOWN]
         raise ScanError(f"{folder} holds no scan with images:\n  " + "\n  ".join(reasons))

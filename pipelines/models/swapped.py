@@ -24,14 +24,21 @@ def refuse_swapped_scan(model: str, scan: Path) -> None:
 
 
 def refuse_swapped_corpus(models: Sequence[str], corpus: str) -> None:
-    """Raise ValueError where the corpus, which comes last, is a model, and a model is a corpus."""
-    corpora = [name for name in models if kind_of(place_of(name)) == "a corpus"] if _is_model(corpus) else []
-    if corpora:
-        first = [name for name in (*models, corpus) if name != corpora[0]]
-        raise ValueError(
-            f"{corpora[0]} is a corpus, and {corpus} is a model: the arguments may be swapped, since the corpus comes "
-            f"last; write `fathom test {' '.join(first)} {corpora[0]}`"
-        )
+    """Raise ValueError where the corpus, which comes last, is a model or missing, or where a model is a corpus."""
+    corpora = [name for name in models if kind_of(place_of(name)) == "a corpus"]
+    first = " ".join(name for name in (*models, corpus) if name not in corpora)
+    if not _is_model(corpus):
+        if corpora:
+            raise ValueError(
+                f"{corpora[0]} is a corpus in the place of a model; a test is on one corpus, the last argument"
+            )
+        return
+    if not corpora:
+        raise ValueError(f"{corpus} is a model; the corpus comes last: `fathom test {first} CORPUS`")
+    raise ValueError(
+        f"{corpora[0]} is a corpus, and {corpus} is a model: the arguments may be swapped, since the corpus comes "
+        f"last; write `fathom test {first} {corpora[0]}`"
+    )
 
 
 def _is_model(name: str) -> bool:

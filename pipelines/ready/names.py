@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from synth.errors import RecipeError, SettingsError
+from synth.settings.nearest import nearest
 from synth.storage.place import local_path
 
 from .kinds import kind_of
@@ -41,7 +42,8 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
         return path
     if ready.exists():
         return ready
-    names = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+    known = sorted(p.stem for p in folder.glob("*.toml"))
+    names = ", ".join(known)
     if path.is_dir():
         kind = kind_of(path) or "a folder"
         where = ", in which data.corpora names the corpora to train on" if what == "training" else ""
@@ -49,7 +51,9 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
             f"{name}: is {kind}; `fathom {COMMANDS[what]}` takes a {what}{where}: a TOML file, or one of the ready "
             f"ones, {names}"
         )
+    near = nearest(name, [*known, *(f"{path.stem}.toml" for path in Path().glob("*.toml"))])
     raise error(
-        f"{name}: no such file, and no ready {what} of that name; the ready ones are {names} (`fathom ready` tells "
-        "which folders they need)"
+        f"{name}: no such file, and no ready {what} of that name; "
+        + (f"did you mean {near}? " if near else "")
+        + f"The ready ones are {names} (`fathom ready` tells which folders they need)"
     )

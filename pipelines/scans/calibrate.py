@@ -17,6 +17,7 @@ from synth.sources.scan_slices import ScansSpec, told_once
 
 from ..display.csv_table import write_table
 from ..display.progress import Meter
+from ..display.terminal import counted
 
 KEYS = ("scan", "slice")
 
@@ -60,6 +61,7 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
                     profiles.append(calibrate(scan, place=place))
             except (CalibrationError, ScanError) as error:
                 refused.append(str(error))
+            _refuse_other_coils(profiles)  # at once: the scans that follow may take minutes
             meter.advance(1)
     scan_notes = told_once([scan.path.name for scan in scans], [(s.path.name, note) for s in scans for note in s.notes])
     if noise is not None:
@@ -73,7 +75,9 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
     doubts: list[str] = []
     for scan in (s for s in scans if len(s)):
         if scan.coils != profile.coils:
-            told = f"has {scan.coils} coils, but the noise has {profile.coils}; calibrate this scan on its own"
+            told = (
+                f"has {counted(scan.coils, 'coil')}, but the noise has {profile.coils}; calibrate this scan on its own"
+            )
             refused.append(f"{scan.path} {told}")
             continue
         slices = []
@@ -87,6 +91,18 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
     if not rows and any(len(s) for s in scans):
         raise CalibrationError("no scan matches this noise:\n  " + "\n  ".join(refused[:10]))
     return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans, scan_notes)
+
+
+def _refuse_other_coils(profiles: list[NoiseProfile]) -> None:
+    """Raise CalibrationError where the last scan's number of coils is not the first one's."""
+    if not profiles or profiles[-1].coils == profiles[0].coils:
+        return
+    first, last = profiles[0], profiles[-1]
+    told = ", ".join(f"{one.source} has {counted(one.coils, 'coil')}" for one in (first, last))
+    raise CalibrationError(
+        f"scans of different coils have no common noise profile ({told}); calibrate those of each number of coils "
+        f"apart, such as `fathom calibrate {first.source} --out {Path(first.source).stem}.json`"
+    )
 
 
 def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:

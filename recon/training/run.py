@@ -155,12 +155,13 @@ class Run:
             if not all(bool(torch.isfinite(batch[part][k].abs()).all()) for part in ("masked_kspace", "target"))
         ]
         named = self.world.gather((bad, [pairs.name_of(position) for position in positions]))
-        where, kept = f"step {step}", "the last good checkpoint is kept"
+        has_one = (self.out / "checkpoint.safetensors").exists()
+        where, kept = f"step {step}", "; the last good checkpoint is kept" if has_one else ""
         if any(names for names, _ in named):
             spoiled = ", ".join(name for names, _ in named for name in names)
-            return f"{where}: {spoiled} holds NaN or infinity; {kept}. Run `fathom verify` on the corpus"
+            return f"{where}: {spoiled} holds NaN or infinity; run `fathom verify` on the corpus{kept}"
         used = ", ".join(name for _, names in named for name in names)
-        return f"{where}: {told} on {used}; {kept}. Lower optimiser.rate, or set optimiser.clip = 1"
+        return f"{where}: {told} on {used}; lower optimiser.rate, or set optimiser.clip = 1{kept}"
 
     def validation_is_due(self) -> bool:
         """Whether to validate now: after every `validate_every` steps, or after each epoch; and at the end."""

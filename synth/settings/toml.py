@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import SettingsError
+from .nearest import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 KINDS = {  # keys that tell them apart, and the command that takes them
@@ -29,6 +30,10 @@ MEANT = {  # other names of the field, and what they are called here
     "R": "acceleration",
     "lr": "rate",
     "learning_rate": "rate",
+}
+TWICE = {  # what tomllib says of a key or a section that is there twice, and what is said here
+    r"Cannot overwrite a value": "a key is given twice in one section",
+    r"Cannot declare \((?P<section>.*?),?\) twice": "the section {section} begins twice",
 }
 LONG = 300  # characters; a message leaves out a longer value
 
@@ -71,8 +76,18 @@ def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); give a TOML {what}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: is not valid TOML: {error}") from None
+        raise SettingsError(f"{path}: is not valid TOML: {_told_plainly(error)}") from None
     return data, text
+
+
+def _told_plainly(error: tomllib.TOMLDecodeError) -> str:
+    """What is wrong with a file, in words of the field, with its line."""
+    told = str(error)
+    for words, plain in TWICE.items():
+        if found := re.match(words, told):
+            section = ".".join(re.findall(r"'([^']*)'", found.groupdict().get("section", "")))
+            told = plain.format(section=f"[{section}]") + "; remove one" + told[found.end() :]
+    return told
 
 
 def parse_settings(
@@ -116,9 +131,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         data[last] = tomllib.loads(f"v = {value}")["v"]
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         if value.lstrip().startswith(("{", "[")):
-            example = '{kind = "regular", acceleration = 4}'
+            example = f'--set \'{key}=["one", "two"]\'' if "[" in value else 'kind = "regular"'
             raise SettingsError(
-                f"--set {override}: is not valid TOML ({error}); put texts in quotes, as in {example}"
+                f"--set {override}: is not valid TOML ({error}); put texts in quotes, and all of it in others, since "
+                f"the shell takes the outer ones: {example}"
             ) from None
         data[last] = value  # a bare word is a string: --set source.path=photos
 
@@ -134,22 +150,34 @@ def _explain(
     if any(key == o or key.startswith(f"{o}.") for o in overridden):
         place = f"--set {key}"
     if problem["type"] == "extra_forbidden":
-        known = sorted(model)
-        near = [MEANT[keys[-1]]] if MEANT.get(keys[-1]) in known else difflib.get_close_matches(keys[-1], known, 1)
-        return f"{place}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}")
+        meant = _meant(whole, keys, model)
+        told = f"did you mean '{meant}'?" if meant else f"known here: {', '.join(sorted(model))}"
+        return f"{place}: unknown key; {told}"
     if problem["type"] == "missing":
         return f"{place}: is missing; add it"
     if problem["type"] == "union_tag_not_found":
         return f"{place}: is missing; add it, to say which kind of {keys[0]} is wanted"
     if problem["type"] == "union_tag_invalid":
-        return f"{place} = {problem['ctx']['tag']!r}: must be one of {problem['ctx']['expected_tags']}"
+        tag, tags = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+        near = nearest(str(tag), re.findall(r"'([^']*)'", tags))
+        return f"{place} = {tag!r}: must be one of {tags}" + (f"; did you mean '{near}'?" if near else "")
     if problem["type"] == "tuple_type":
-        example = '["one", "two"]' if isinstance(value, str) else "[2, 2]"
+        example = json.dumps([value]) if isinstance(value, str) else "[2, 2]"
         return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
     message = problem["msg"].removeprefix("Value error, ")
     told = json.dumps(value, default=str)
     told = f" = {told}" if len(told) <= LONG else ""  # a long value, such as a whole study, would hide the message
     return f"{place}{told}: {message[:1].lower()}{message[1:]}"
+
+
+def _meant(whole: type[BaseModel], keys: Sequence[str], known: set[str]) -> str | None:
+    """The key that an unknown one may mean: one of its section, or of the same name in another section."""
+    name = MEANT.get(keys[-1], keys[-1])
+    if name in known:
+        return name
+    sections = {section: _fields(whole, section, None) for section in whole.model_fields}
+    elsewhere = [f"{section}.{name}" for section, names in sections.items() if name in names]
+    return nearest(name, known) or (elsewhere[0] if len(elsewhere) == 1 else None)
 
 
 def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:

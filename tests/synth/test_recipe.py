@@ -148,7 +148,7 @@ def test_missing_and_unreadable_files(tmp_path):
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
     with pytest.raises(RecipeError, match="binary"):
         load_recipe(tmp_path / "binary.toml")
-    with pytest.raises(RecipeError, match="the ready ones are demo, first, knoll2019-17"):
+    with pytest.raises(RecipeError, match="The ready ones are demo, first, knoll2019-17"):
         named_recipe("kn2019")
 
 

@@ -100,3 +100,70 @@ def test_messages_about_scans_name_the_options_of_the_command_line(tmp_path, rng
         )
     with pytest.raises(ScanError, match="name one as variable"):
         open_scan(tmp_path / "two.npz")
+
+
+def test_a_forgotten_corpus_and_one_too_many_are_told(corpus, tmp_path):
+    out = tmp_path / "out"
+    refused(run("test", "cg-sense:3", "--out", out), "cg-sense:3 is a model", "`fathom test cg-sense:3 CORPUS`")
+    refused(
+        run("test", "cg-sense:3", corpus, corpus, "--out", out), f"{corpus} is a corpus in the place of a model", "one"
+    )
+    assert not out.exists()
+
+
+def test_the_number_of_a_baseline_is_no_label(corpus, tmp_path):
+    refused(run("test", "cg-sense=3", corpus, "--out", tmp_path / "out"), "as in cg-sense:3")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("acceleration=4", "did you mean 'sampling.acceleration'?"),
+        ("R=4", "did you mean 'sampling.acceleration'?"),  # the field's name, in no section
+        ("source.matrix=4", "did you mean 'target.matrix'?"),  # in another section
+        ("nois.snr=4", "did you mean 'noise'?"),
+        ("sampling.kind=regulra", "did you mean 'regular'?"),
+        ("target.matrix=[one]", '--set \'target.matrix=["one", "two"]\''),  # the shell has taken the quotes
+    ],
+)
+def test_the_key_that_is_meant_is_told(file, tmp_path, change, told):
+    refused(run("build", file, "--out", tmp_path / "c.zarr", "--set", change), told)
+
+
+def test_a_list_of_one_is_shown_as_one(tmp_path):
+    refused(run("train", "first", "--out", tmp_path, "--set", "data.corpora=mine.zarr"), 'such as ["mine.zarr"]')
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('seed = 1\nname = "a"\nname = "b"\n', "a key is given twice in one section; remove one (at line 3"),
+        ("[noise]\nsnr = 1\n[noise]\nsnr = 2\n", "the section [noise] begins twice; remove one (at line 3"),
+    ],
+)
+def test_what_a_file_gives_twice_is_told_in_plain_words(tmp_path, text, told):
+    (tmp_path / "two.toml").write_text(text)
+    refused(run("build", tmp_path / "two.toml", "--out", tmp_path / "c.zarr"), told)
+
+
+def test_a_misspelt_name_is_told(tmp_path, monkeypatch):
+    refused(run("build", "demmo", "--out", tmp_path / "c.zarr"), "did you mean demo?")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "little.toml").touch()
+    refused(run("train", "litle", "--out", tmp_path / "t"), "did you mean little.toml?")
+
+
+def test_a_note_on_a_recipe_comes_before_its_build_and_once(file, tmp_path):
+    made = run("build", file, "--out", tmp_path / "c.zarr", "--scheduler", "sync", "--set", "noise.snr=0.5")
+    assert made.exit_code == 0, made.stderr
+    assert made.stderr.count("noise.snr goes down to 0.5") == 1
+    assert "noise.snr" not in made.stdout
+
+
+def test_scans_of_different_coils_are_refused_before_the_others_are_read(tmp_path):
+    for name, coils in (("a", 2), ("b", 4), ("c", 2)):
+        noise = np.random.default_rng(coils).normal(size=(coils, 64, 64, 2)).astype(np.float32)
+        np.save(tmp_path / f"{name}.npy", noise[..., 0] + 1j * noise[..., 1])
+    (tmp_path / "c.npy").write_bytes(b"not read")
+    words = ["calibrate", tmp_path, "--out", tmp_path / "n.json", "--axes", "coil y x"]
+    refused(run(*words), "a.npy has 2 coils", "b.npy has 4 coils", f"`fathom calibrate {tmp_path}/a.npy --out a.json`")

@@ -22,6 +22,7 @@ from recon.errors import CheckpointError, TrainingError
 from recon.models.catalogue import make_model
 from recon.training.check import check_training
 from recon.training.checkpoint import load_tensors
+from recon.training.dry_run import dry_run
 from recon.training.loop import train
 from recon.training.losses import loss_of
 from recon.training.metrics_log import MetricsLog, lines_of
@@ -371,8 +372,10 @@ def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monk
 
 def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
     wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"steps": 30})
-    with pytest.raises(TrainingError, match=r"Lower optimiser\.rate"):
+    with pytest.raises(TrainingError, match=r"lower optimiser\.rate"):
         train(wild, tmp_path / "out", device="cpu")
+    with pytest.raises(TrainingError, match=r"set optimiser\.clip = 1$"):  # a dry run has no checkpoint to keep
+        dry_run(wild, device="cpu")
 
 
 def test_memory_that_is_not_there_is_said(corpus, tmp_path, monkeypatch):
