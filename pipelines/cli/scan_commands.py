@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..display.terminal import counted, say
 from .options import Axes, Json, Scheduler, Variable, Workers, in_options, kindly, print_json
+
+if TYPE_CHECKING:
+    from ..scans.calibrate import Calibrated
 
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
 
@@ -46,6 +49,13 @@ def calibrate_command(
     if as_json:
         print_json(found.as_dict())
         return
+    _print_calibrated(found, out)
+    for file in written:
+        say(str(file))
+
+
+def _print_calibrated(found: Calibrated, out: Path) -> None:
+    """The noise with its interval, then the notes on it, and the range of each SNR."""
     profile, doubts = found.profile, [*found.notes, *found.profile.notes]
     interval = _interval(profile.uncertainty, bool(doubts))
     say(
@@ -59,8 +69,6 @@ def calibrate_command(
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
             say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {counted(len(values), 'slice')}")
-    for file in written:
-        say(str(file))
 
 
 def _interval(uncertainty: float, is_doubtful: bool) -> str:

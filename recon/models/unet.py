@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -58,6 +59,25 @@ class UNet(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             change = self._correction(x)[..., :rows, :columns].to(image.real.dtype)
         return image + torch.view_as_complex(change.permute(0, 2, 3, 1).contiguous())
+
+    @torch.no_grad()
+    def begin_as(self, narrower: UNet) -> None:
+        """Take the weights of a U-net with fewer channels and as many levels; the images are then the same.
+
+        Its channels come first. Weights to them from the new channels are 0, and training changes that; weights to the
+        new channels stay as they are. (Net2Net, Chen et al., ICLR 2016, copies channels to the same end.)
+        """
+        for (mine, parts), (theirs, their_parts) in zip(self._layers(), narrower._layers(), strict=True):
+            places = zip(torch.arange(sum(parts)).split(parts), their_parts, strict=True)
+            mine[: len(theirs)] = 0
+            mine[: len(theirs), torch.cat([place[:size] for place, size in places])] = theirs
+
+    def _layers(self) -> Iterator[tuple[Tensor, list[int]]]:
+        """The weight [output input y x] of each convolution, and how many channels each image has that it takes."""
+        for name, weight in self.named_parameters():
+            images = 2 if name.startswith("decode.") and name.endswith(".0.weight") else 1  # beside the skipped one
+            turned = weight.transpose(0, 1) if name.startswith("up.") else weight
+            yield turned, [turned.shape[1] // images] * images
 
     def _correction(self, x: Tensor) -> Tensor:
         skips = [self.first(x)]

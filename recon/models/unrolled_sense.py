@@ -154,6 +154,14 @@ class UnrolledSense(nn.Module):
         """lam_n [iteration]; in a noise-aware network, relative to SNR / (2 sqrt(R)) where that equals `USUAL`."""
         return self.log_lam.exp()
 
+    def begin_as(self, narrower: UnrolledSense) -> None:
+        """Take the weights of a network with fewer channels, all else equal; the images are then the same."""
+        others = {name: t for name, t in narrower.state_dict().items() if t.shape == self.state_dict()[name].shape}
+        self.load_state_dict(others, strict=False)
+        for mine, theirs in zip(self.nets.modules(), narrower.nets.modules(), strict=True):
+            if isinstance(mine, UNet) and isinstance(theirs, UNet):
+                mine.begin_as(theirs)
+
     def forward(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
         return self.steps(batch)[-1]

@@ -19,6 +19,7 @@ from synth.storage.whole import write_whole
 from ..data.datasets import PairDataset
 from ..errors import CheckpointError
 from ..models.catalogue import ModelSpec, make_model
+from ..models.unrolled_sense import UnrolledSense, UnrolledSpec
 from .checkpoint import load_tensors, save_tensors
 from .scope import MEANING, beyond, numbers_of_pairs, ranges_of, scope_of
 
@@ -106,15 +107,22 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> N
 def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = None) -> list[dict[str, Any]]:
     """Give a network the weights of a trained one; returns the corpora on which that was trained (`history`).
 
-    `spec` are the settings of `model`, where it is made from settings. Raises CheckpointError if the weights belong to
-    another network; it names the settings that differ.
+    An unrolled network may have more channels than the trained one; it then gives the same images before its first
+    step. `spec` are the settings of `model`, where it is made from settings. Raises CheckpointError if the weights
+    belong to another network; it names the settings that differ.
     """
     file = weights_file(path)
     weights, card = load_tensors(file)
+    theirs = None if spec is None else _settings_in(card)
+    if isinstance(model, UnrolledSense) and isinstance(theirs, UnrolledSpec) and theirs.channels < model.spec.channels:
+        narrower = UnrolledSense(model.spec.model_copy(update={"channels": theirs.channels}))
+        start_from(narrower, path, narrower.spec)
+        model.begin_as(narrower)
+        return history(card)
     try:
         give_weights(model, weights, file)
     except CheckpointError:
-        differing = [] if spec is None else _differing_settings(card, spec)
+        differing = [] if spec is None or theirs is None else _differing_settings(theirs, spec)
         if not differing:
             raise
         raise CheckpointError(
@@ -124,13 +132,17 @@ def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = Non
     return history(card)
 
 
-def _differing_settings(card: dict[str, Any], spec: ModelSpec) -> list[str]:
-    """The settings of [model] in which a card differs from `spec`, each with both values; only the kind if it does."""
+def _settings_in(card: dict[str, Any]) -> ModelSpec | None:
+    """The settings of [model] in a card; None for a user's own network, or that of an earlier version."""
     try:
-        theirs = TypeAdapter[Any](ModelSpec).validate_json(json.dumps(card.get("model"))).model_dump(mode="json")
-    except ValidationError:  # a user's own network, or that of an earlier version
-        return []
-    mine = spec.model_dump(mode="json")
+        return TypeAdapter[Any](ModelSpec).validate_json(json.dumps(card.get("model")))
+    except ValidationError:
+        return None
+
+
+def _differing_settings(trained: ModelSpec, spec: ModelSpec) -> list[str]:
+    """The settings of [model] in which two networks differ, each with both values; only the kind if that does."""
+    theirs, mine = (settings.model_dump(mode="json") for settings in (trained, spec))
     keys = ["kind"] if theirs["kind"] != mine["kind"] else sorted(differing_keys(theirs, mine))
     return [f"model.{key} is {json.dumps(theirs[key])} there and {json.dumps(mine[key])} here" for key in keys]
 

@@ -39,6 +39,29 @@ def test_unets_are_homogeneous():
     torch.testing.assert_close(1e3 * other, one, rtol=1e-4, atol=1e-5)
 
 
+def trained(spec, seed=1):
+    """A network whose nets correct, as after a training."""
+    made = UnrolledSense(spec, seed)
+    for net in made.nets.modules():
+        if isinstance(net, UNet):
+            torch.nn.init.normal_(net.last.weight, generator=torch.Generator().manual_seed(seed))
+    return made
+
+
+@pytest.mark.parametrize("more", [{}, {"noise_aware": True, "shrinkage": True}])
+def test_a_wider_network_begins_with_the_images_of_a_narrower_one(batch, more):
+    spec = SMALL.model_copy(update={**more, "channels": 3})
+    narrow, wide = trained(spec), UnrolledSense(spec.model_copy(update={"channels": 5}))
+    wide.begin_as(narrow)
+    images = wide(batch)
+    torch.testing.assert_close(images, narrow(batch), rtol=1e-4, atol=1e-5)
+    assert (images - UnrolledSense(spec)(batch)).norm() > 1e-3 * images.norm()
+    images.abs().square().sum().backward()
+    for name, p in wide.named_parameters():
+        if p.ndim == 4:  # [output input y x], or [input output y x]: old channels can learn to use the new ones
+            assert (p.grad[-1] if ".up." in name else p.grad[:, -1]).abs().max() > 0, name
+
+
 def test_bf16_is_single_precision_but_for_rounding():
     one, image = UNet(8, 2), torch.randn(1, 32, 32, dtype=torch.complex64)
     torch.nn.init.normal_(one.last.weight)

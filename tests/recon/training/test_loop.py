@@ -370,6 +370,23 @@ def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monk
     assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("model."))
 
 
+def test_a_wider_network_starts_from_a_narrower_one(corpus, tmp_path):
+    train(settings(corpus, "unrolled-sense", training={"steps": 1}), tmp_path / "first", device="cpu")
+    still = {"rate": 1e-9, "rate_lam": 1e-9}
+    wide = settings(corpus, "unrolled-sense", start=str(tmp_path / "first"), training={"steps": 1}, optimiser=still)
+    channels = wide.model.channels + 2
+    wide = wide.model_copy(update={"model": wide.model.model_copy(update={"channels": channels})})
+    card = train(wide, tmp_path / "wide", device="cpu")
+    assert card["started_from"]
+    pairs = PairDataset(corpus)
+    batch = next(iter(make_loader(pairs, batch_size=2, device="cpu", shuffle=False)))
+    narrower, wider = (load_model(tmp_path / name)[0] for name in ("first", "wide"))
+    torch.testing.assert_close(wider(batch), narrower(batch), rtol=1e-3, atol=1e-4)
+    fewer = wide.model_copy(update={"model": wide.model.model_copy(update={"channels": 1})})
+    with pytest.raises(CheckpointError, match=r"model\.channels is \d+ there and 1 here"):
+        train(fewer, tmp_path / "fewer", device="cpu")
+
+
 def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
     wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"steps": 30})
     with pytest.raises(TrainingError, match=r"lower optimiser\.rate"):
