@@ -6,6 +6,8 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from torch import Tensor
+
 from recon.errors import CheckpointError
 from recon.training.checkpoint import load_tensors
 from recon.training.model_files import CARD, WEIGHTS, save_model, weights_file
@@ -24,7 +26,7 @@ FILES = (CARD, WEIGHTS, "README.md", TRAINING)  # the last says that all are the
 def publish_training(training: Place, out: Place, licence: str | None = None) -> list[str]:
     """Write a training's weights and cards into a new folder; return the names of the files.
 
-    The folder may lie in an object store.
+    The folder may lie in an object store. Weights that the network uses in bfloat16 are written so, in half the bytes.
 
     Raises CheckpointError for a training that has not ended or is damaged, CorpusExistsError where `out` is there,
     ValueError for a licence that is no identifier.
@@ -37,7 +39,7 @@ def publish_training(training: Place, out: Place, licence: str | None = None) ->
     weights, card = load_tensors(weights_file(training))
     card = _without_places(card)
     with new_folder(out, FILES) as folder:
-        save_model(folder, weights, card)
+        save_model(folder, _as_computed(weights, card), card)
         record = {
             "format": FORMAT,
             "name": card["name"],
@@ -50,6 +52,13 @@ def publish_training(training: Place, out: Place, licence: str | None = None) ->
         write_whole(folder / TRAINING, json.dumps(record, indent=1).encode())
         write_whole(folder / "README.md", _readme(card, record).encode())
     return sorted(FILES)
+
+
+def _as_computed(weights: dict[str, Tensor], card: dict[str, Any]) -> dict[str, Tensor]:
+    """Convolutions in bfloat16 where the network rounds them to it at every use, so that its images do not change."""
+    if not (card["model"] or {}).get("bf16"):
+        return weights
+    return {name: weight.bfloat16() if weight.ndim == 4 else weight for name, weight in weights.items()}
 
 
 def _without_places(card: dict[str, Any]) -> dict[str, Any]:

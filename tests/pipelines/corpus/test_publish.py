@@ -9,6 +9,7 @@ import socket
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from commands import refused, run
 from conftest import recipe_data, write_photos
@@ -23,6 +24,8 @@ from pipelines.corpus.record import SUMS, Fingerprint
 from pipelines.corpus.verify import verify
 from pipelines.errors import BuildError, CorpusExistsError
 from pipelines.models.publish_training import publish_training
+from recon.data.datasets import PairDataset
+from recon.data.loader import make_loader
 from recon.training.loop import train
 from recon.training.model_files import load_model
 from synth.corpus.reader import open_corpus
@@ -269,6 +272,14 @@ def test_a_published_training_is_its_weights_without_paths(corpus, tmp_path):
     assert all((a == b).all() for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True))
     assert card["settings"]["data"]["corpora"] == [corpus.name]
     refused(run("publish", out, "--out", published), "is there already")
+    train(settings(corpus, "denoiser", model={"bf16": True}, training={"steps": 1}), tmp_path / "b")
+    publish_training(tmp_path / "b", tmp_path / "half")
+    mine, theirs = (load_model(tmp_path / name)[0] for name in ("b", "half"))
+    batch = next(iter(make_loader(PairDataset(corpus), batch_size=2, device="cpu", shuffle=False)))
+    assert torch.equal(mine(batch), theirs(batch))
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "b")]
+    parameters = sum(p.numel() for p in mine.parameters())
+    assert sizes[1] - sizes[0] == pytest.approx(2 * parameters, rel=0.01)
     data = bytearray((out / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (out / "model.safetensors").write_bytes(data)
