@@ -131,7 +131,7 @@ def evaluate_command(
     without: Annotated[
         Path | None, typer.Option(help="The same corpus without lesions, to measure how much of them is recovered.")
     ] = None,
-    replicas: Annotated[int, typer.Option(min=0, help="Replicas of noise for noise maps: 16 or more; 0: no maps.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Replicas of noise for noise maps, such as 16; 0: no maps.")] = 0,
     noise_map: NoiseMap = False,
     probes: ProbeCount = 72,
     device: Device = None,
@@ -167,9 +167,13 @@ def _named(names: list[str]) -> dict[str, str]:
 
     if not names:
         raise ValueError("give at least one model and a corpus: fathom test MODEL CORPUS --out DIR")
-    named = dict(labelled(name) for name in names)
-    if len(named) < len(names):
-        raise ValueError("a model is named twice; name each model once, or give labels: LABEL=MODEL")
+    pairs = [labelled(name) for name in names]
+    named = dict(pairs)
+    for label in named:
+        if [one for one, _ in pairs].count(label) > 1:
+            raise ValueError(
+                f"{label} is there twice; name each model once, or give each a label of its own: LABEL=MODEL"
+            )
     return named
 
 

@@ -33,6 +33,8 @@ REMEDIES = {
     errno.EIO: "check the disk, or the network that it is on",
 }
 
+EXTRA = "; a text with spaces goes in quotes, a change is --set KEY=VALUE, and results go to --out NAME"
+
 OPTIONS = {  # words of messages about scans, and what they are at the command line
     "sampling.acceleration ": "--acceleration ",
     "sampling.reference_lines ": "--reference-lines ",
@@ -79,7 +81,8 @@ def usage_shown() -> Iterator[None]:
         yield
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "message"):
-            error.message = shown(str(error.message))
+            told = shown(str(error.message))
+            error.message = told + EXTRA * told.startswith("Got unexpected extra argument")
         raise
 
 

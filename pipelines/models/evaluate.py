@@ -165,6 +165,8 @@ def _test(
         by_pair[row["pair"]] |= row
     notes = [*strangeness(card, [pairs]), *seen_in_training(card, pairs)] if "data" in card else []
     if isinstance(model, OwnModel):
+        if model.card.get("weights") is None and model.card["parameters"]:
+            notes.append("no weights were given (FILE.py:FACTORY,WEIGHTS): the network is as its factory makes it")
         notes += remarks_on(model, next(iter(make_loader(pairs, 1, shuffle=False, device=chosen))))
     return Tested(label, model, chosen, [by_pair[pair] for pair in sorted(by_pair)], noise, maps, notes)
 

@@ -53,6 +53,10 @@ def trained(name: str) -> Place:
         return place_of(name)
     if name in ready:
         return ready[name]
+    if name.partition(":")[0] in BASELINES:
+        raise CheckpointError(f"{name} is a baseline, which has no weights; networks are {', '.join(ready)}")
+    if ".py:" in name:
+        raise CheckpointError(f"{name}: write FILE.py:FACTORY, or FILE.py:FACTORY,WEIGHTS without spaces")
     known = [*ready, *BASELINES]
     meant = _meant(name, known)
     raise CheckpointError(
@@ -98,6 +102,8 @@ def labelled_models(texts: list[str]) -> dict[str, str]:
         if label in found:
             raise ModelError(f"--model {text}: the label '{label}' is used twice; give each model its own")
         identity_of(name)  # raises where there is no such model
+        if is_own(name):
+            load_own(name)  # runs the file: what is wrong with it is told now, and not after the other stages
         found[label] = name
     return found
 

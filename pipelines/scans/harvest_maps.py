@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def harvest(spec: ScansSpec, out: Path, cluster: ClusterSpec) -> dict[str, Any]:
                 origins[task.array] = origin
             meter.advance(1)
     if not origins:
+        shutil.rmtree(root)
         raise ScanError(f"{spec.path}: no slice gave coil maps:\n  " + "\n  ".join([*rejected[:5], *spec.notes()[:5]]))
     limits = [
         f"{o['file']} slice {o['slice']}: {limit}" for _, o in sorted(origins.items()) for limit in o.get("notes", ())

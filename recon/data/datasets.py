@@ -66,7 +66,8 @@ class PairDataset(Pairs):
         super().__init__(with_maps=with_maps, oversampled=oversampled)
         corpus = open_corpus(path)
         self.path, self.recipe, self.content_hash = corpus.path, corpus.recipe, corpus.content_hash
-        self._redraw, self._epoch = Redraw(self.recipe, tuple(redraw)) if redraw else None, 0
+        parts = (redraw,) if isinstance(redraw, str) else tuple(redraw)
+        self._redraw, self._epoch = Redraw(self.recipe, parts) if parts else None, 0
         buckets = [(b, b.valid_rows) for b in corpus.buckets if len(b.valid_rows)]  # a shape may have no pair left
         names = ("kspace", "mask", "target", "maps")
         self._arrays = [{n: opened_array(corpus.path / b.name / n, b.sums_of(n)) for n in names} for b, _ in buckets]
@@ -225,6 +226,8 @@ class VirtualPairs(Pairs):
 
     def __init__(self, recipe: Recipe, *, with_maps: bool = True, oversampled: bool = False) -> None:
         super().__init__(with_maps=with_maps, oversampled=oversampled)
+        if not isinstance(recipe, Recipe):
+            raise TypeError(f"VirtualPairs takes a Recipe, got {recipe!r}; load_recipe gives the one of a file")
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe
 

@@ -234,7 +234,11 @@ def make_loader(
     ------
     ValueError
         A number is out of its range.
+    TypeError
+        `pairs` is the name of a corpus.
     """
+    if isinstance(pairs, str | os.PathLike):
+        raise TypeError(f"make_loader takes pairs, got {pairs!r}; give PairDataset({str(pairs)!r})")
     for name, value, least in (
         ("threads", threads, 1),
         ("workers", workers, 0),

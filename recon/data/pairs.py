@@ -105,6 +105,8 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"there are {len(self)} pairs, and no pair {position}")
         return self.__getitems__([range(len(self))[position]])[0]
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, Tensor]]:

@@ -111,7 +111,17 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
     Returns
     -------
     NRMSE of complex images (not for magnitudes) and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or are not [y x] or [set y x].
     """
+    image, reference = np.asarray(image), np.asarray(reference)
+    if image.shape != reference.shape or image.ndim not in (2, 3):
+        raise ValueError(
+            f"the image is {list(image.shape)} and the reference {list(reference.shape)}; give one slice of each, [y x]"
+        )
     shown = over_sets(image), over_sets(reference)
     known = SLICE_METRICS if np.iscomplexobj(image) else SLICE_METRICS[1:]
     given = {metric: (image, reference) if metric is nrmse_complex else shown for metric in known}

@@ -41,10 +41,15 @@ class CgSense:
     Parameters
     ----------
     iterations
-        The number of iterations; many more than 30 amplify noise.
+        The number of iterations, at least 1; many more than 30 amplify noise. Raises ValueError for fewer.
     """
 
     iterations: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuse none."""
+        if self.iterations < 1:
+            raise ValueError(f"CG-SENSE with {self.iterations} iterations is no reconstruction; give at least 1")
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""

@@ -74,9 +74,8 @@ def named_baseline(name: str) -> Reconstruction | None:
     try:
         return _BASELINES[kind](number) if colon else _BASELINES[kind]()
     except (ValueError, TypeError):
-        raise ValueError(
-            f"{name}: write a number above 0 after the colon (a whole number of iterations), such as {kind}:4"
-        ) from None
+        what = "a whole number of iterations" if kind == "cg-sense" else "a number"
+        raise ValueError(f"{name}: write {what} above 0 after the colon, such as {kind}:4") from None
 
 
 BASELINES = tuple(_BASELINES)

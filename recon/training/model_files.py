@@ -98,8 +98,8 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> N
         name = sorted(mine.keys() ^ theirs.keys() or (n for n in mine if mine[n] != theirs[n]))[0]
         raise CheckpointError(
             f"{file} holds another network: the shape of {name} is {theirs.get(name, 'missing')} in the file and "
-            f"{mine.get(name, 'missing')} in this network; give [model] the settings in its model.json, or train it "
-            "again if an earlier version made it"
+            f"{mine.get(name, 'missing')} in this network; give weights of this network, or [model] the settings in "
+            "their model.json"
         )
     model.load_state_dict(weights)
 
@@ -142,7 +142,7 @@ def _settings_in(card: dict[str, Any]) -> ModelSpec | None:
 
 def _differing_settings(trained: ModelSpec, spec: ModelSpec) -> list[str]:
     """The settings of [model] in which two networks differ, each with both values; only the kind if that does."""
-    theirs, mine = (settings.model_dump(mode="json") for settings in (trained, spec))
+    theirs, mine = (dict(settings) for settings in (trained, spec))  # a dump leaves out keys at their default
     keys = ["kind"] if theirs["kind"] != mine["kind"] else sorted(differing_keys(theirs, mine))
     return [f"model.{key} is {json.dumps(theirs[key])} there and {json.dumps(mine[key])} here" for key in keys]
 

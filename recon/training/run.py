@@ -161,6 +161,8 @@ class Run:
             spoiled = ", ".join(name for names, _ in named for name in names)
             return f"{where}: {spoiled} holds NaN or infinity; run `fathom verify` on the corpus{kept}"
         used = ", ".join(name for _, names in named for name in names)
+        if step == 1:  # no rate has had an effect
+            return f"{where}: {told} on {used}; the network itself gives it, before any step: see its code or its start"
         return f"{where}: {told} on {used}; lower optimiser.rate, or set optimiser.clip = 1{kept}"
 
     def validation_is_due(self) -> bool:

@@ -24,7 +24,7 @@ def reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) ->
         )
     block = kspace[(slice(None), *(centre_block(n, r) for n, r in zip(kspace.shape[1:], size, strict=True)))]
     if not block.any(axis=(0, 1)).all():
-        raise ValueError(f"the centre {size[0]}x{size[1]} of k-space is not fully sampled; lower the reference")
+        raise ValueError(f"the centre {size[0]}x{size[1]} of k-space, from which maps are made, is not fully sampled")
     return block
 
 

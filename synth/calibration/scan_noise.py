@@ -21,7 +21,7 @@ from ..scans.scan import Scan
 from .correlations import correlation, is_weaker_at_sides, lag_along_x
 from .from_samples import profile_of_samples
 from .noise_only import UNEVEN, flat_rows, in_unit, quiet, scaled
-from .noise_profile import LAG, NoiseProfile, Place, profile_of_noise
+from .noise_profile import LAG, PLACES, NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
@@ -68,6 +68,8 @@ def calibrate(
         "k-space edge": partial(from_edge, scan, number, checked=checked),
         **({"samples": partial(_from_samples, scan, number, False)} if checked and samples else {}),
     }
+    if place not in (None, *PLACES):
+        raise CalibrationError(f"place {place!r} is unknown; give one of {', '.join(PLACES)}")
     names = [name for name in ways if place in (None, name)]
     if not scan.noise_bandwidth_known:
         names.sort(key=("background", "k-space edge", "noise scan", "samples").index)  # its level is unknown
@@ -292,7 +294,8 @@ def _profile_where(
             lags[axis],
         )
     told = tuple(
-        f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter: sigma is too low by some per cent"
+        f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter (sigma is then too low by some per "
+        "cent) or by signal (too high)"
         for name, lag in lags.items()
         if checked and lag > found.told_lag
     )

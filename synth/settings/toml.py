@@ -76,13 +76,16 @@ def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); give a TOML {what}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: is not valid TOML: {_told_plainly(error)}") from None
+        raise SettingsError(f"{path}: is not valid TOML: {_told_plainly(error, text)}") from None
     return data, text
 
 
-def _told_plainly(error: tomllib.TOMLDecodeError) -> str:
-    """What is wrong with a file, in words of the field, with its line."""
+def _told_plainly(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """What is wrong with a file, with its line; a text without quotes is the usual invalid value."""
     told = str(error)
+    if (place := re.match(r"Invalid value \(at line (\d+)", told)) and (number := int(place[1])):
+        line = text.splitlines()[number - 1 : number]
+        return told + f": {line[0].strip()}; a text needs quotes" * bool(line)
     for words, plain in TWICE.items():
         if found := re.match(words, told):
             section = ".".join(re.findall(r"'([^']*)'", found.groupdict().get("section", "")))
@@ -147,12 +150,13 @@ def _explain(
         keys = [*keys, "kind"]
     line, key = _line_of(keys, text), ".".join(keys) or "the file"
     place = f"{where}{f', line {line}' if line else ''}: {key}"
-    if any(key == o or key.startswith(f"{o}.") for o in overridden):
+    if any(key == o or key.startswith(f"{o}.") or (not line and o.startswith(f"{key}.")) for o in overridden):
         place = f"--set {key}"
     if problem["type"] == "extra_forbidden":
         meant = _meant(whole, keys, model)
-        told = f"did you mean '{meant}'?" if meant else f"known here: {', '.join(sorted(model))}"
-        return f"{place}: unknown key; {told}"
+        guess = f"did you mean '{meant}'? " if meant else ""
+        others = "" if meant and "." not in meant else f"known here: {', '.join(sorted(model))}"
+        return f"{place}: unknown key; {guess}{others}".rstrip()
     if problem["type"] == "missing":
         return f"{place}: is missing; add it"
     if problem["type"] == "union_tag_not_found":

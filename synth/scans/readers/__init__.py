@@ -27,7 +27,10 @@ def reader_of(path: Path) -> Reader:
     try:
         return READERS[path.suffix.lower()]
     except KeyError:
+        beside = [path.with_suffix(suffix).name for suffix in READERS if path.with_suffix(suffix).is_file()]
         raise ScanError(
-            f"{path}: does not have the suffix of a scan; Fathom reads {' '.join(sorted(READERS))} (NIfTI and DICOM "
+            f"{path}: does not have the suffix of a scan; "
+            + (f"did you mean {beside[0]}? " if beside else "")
+            + f"Fathom reads {' '.join(sorted(READERS))} (NIfTI and DICOM "
             "are pictures, not scans: give them as source.kind = 'images')"
         ) from None

@@ -28,6 +28,8 @@ def named_axes(
     does; else the only order whose y and x are the longest axes.
     """
     ndim = len(shape)
+    if ndim < 2:
+        raise ScanError(f"{path}: its array has shape {list(shape)}; a scan has y and x at least")
     if given is None and ndim not in guesses:
         raise ScanError(f"{path}: its array has {ndim} axes; name them, such as axes = 'slice coil y x'")
     chosen, notes = (given, ()) if given else _guessed(path, shape, guesses[ndim])

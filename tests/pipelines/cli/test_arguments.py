@@ -167,3 +167,64 @@ def test_scans_of_different_coils_are_refused_before_the_others_are_read(tmp_pat
     (tmp_path / "c.npy").write_bytes(b"not read")
     words = ["calibrate", tmp_path, "--out", tmp_path / "n.json", "--axes", "coil y x"]
     refused(run(*words), "a.npy has 2 coils", "b.npy has 4 coils", f"`fathom calibrate {tmp_path}/a.npy --out a.json`")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("sampling.kindd=regular", "did you mean 'kind'?"),
+        ("target.snr=20", "did you mean 'noise.snr'? known here: "),  # of another section: perhaps not what is meant
+        ("sampling_.acceleration=4", "--set sampling_: unknown key; did you mean 'sampling'?"),
+    ],
+)
+def test_an_unknown_key_is_told_where_it_stands(file, tmp_path, change, told):
+    refused(run("build", file, "--out", tmp_path / "c.zarr", "--set", change), told)
+
+
+def test_a_text_without_quotes_is_shown(file, tmp_path):
+    (tmp_path / "t.toml").write_text(file.read_text() + "\n[more]\nkind = loops\n")
+    refused(run("build", tmp_path / "t.toml", "--out", tmp_path / "c.zarr"), "kind = loops; a text needs quotes")
+
+
+def test_words_too_many_are_told(file, tmp_path):
+    told = run("build", file, "--out", tmp_path / "c.zarr", "--set", "noise.snr", "20")
+    assert told.exit_code == 2
+    assert "--set KEY=VALUE" in " ".join(told.output.replace("│", " ").split())
+
+
+def test_what_a_training_cannot_start_from_is_told(corpus, tmp_path):
+    words = ["train", "first", "--out", tmp_path / "t", "--set", f'data.corpora=["{corpus}"]', "--start"]
+    refused(run(*words, "cg-sense:10"), "cg-sense:10 is a baseline, which has no weights; networks are photos-1")
+    refused(run(*words, "net.py:Net,"), "FILE.py:FACTORY,WEIGHTS without spaces")
+    refused(run(*words, "photos-1", "--set", "model.iterations=3"), "model.iterations is 12 there and 3 here")
+
+
+def test_models_that_are_named_twice_are_named(corpus, tmp_path):
+    words = ["test", "a=cg-sense:3", "a=cg-sense:4", corpus, "--out", tmp_path / "out"]
+    refused(run(*words), "a is there twice")
+    refused(run("test", "cg-sense:x", corpus, "--out", tmp_path / "out"), "write a whole number of iterations above 0")
+    refused(run("test", "wavelet:x", corpus, "--out", tmp_path / "out"), "wavelet:x: write a number above 0")
+
+
+def test_a_study_runs_a_network_of_ones_own_before_its_stages(tmp_path):
+    (tmp_path / "net.py").write_text("class Net:\n    pass\n")
+    words = ["study", "demo", "--scale", "smoke", "--out", tmp_path / "s", "--model", f"mine={tmp_path}/net.py:Nett"]
+    refused(run(*words), "there is no function or class of this name; net.py defines Net")
+    refused(run(*words, "--plan"), "net.py defines Net")
+    assert not (tmp_path / "s").exists()
+
+
+def test_scans_that_give_no_maps_leave_nothing(tmp_path):
+    kspace = np.zeros((4, 64, 64), np.complex64)
+    kspace[:, :, ::2] = 1 + np.random.default_rng(1).normal(size=(4, 64, 32))
+    np.save(tmp_path / "und.npy", kspace)
+    words = ["coils", tmp_path / "und.npy", "--out", tmp_path / "coils.zarr", "--axes", "coil y x"]
+    refused(run(*words, "--scheduler", "sync"), "the centre 24x24 of k-space, from which maps are made, is not fully")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["und.npy"]
+
+
+def test_a_header_leads_to_its_data(tmp_path):
+    for name in ("scan.hdr", "scan.cfl"):
+        (tmp_path / name).touch()
+    with pytest.raises(ScanError, match=r"did you mean scan\.cfl\?"):
+        open_scan(tmp_path / "scan.hdr")

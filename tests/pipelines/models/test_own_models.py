@@ -106,6 +106,7 @@ def test_a_file_of_code_is_tested_beside_baselines(net, corpus):
     assert card["file"] == "net.py"
     assert card["factory"] == "Little"
     assert card["parameters"] == {"conv.weight": [2, 2, 3, 3], "conv.bias": [2]}
+    assert "no weights were given" in summary["models"]["mine"]["notes"][0]
     assert "gives magnitudes" in summary["models"]["mag"]["notes"][0]
     assert "nrmse_complex" not in summary["models"]["mag"]["metrics"]
     with (out / "rows.csv").open() as text:

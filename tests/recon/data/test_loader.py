@@ -297,3 +297,16 @@ def test_unpacking_on_the_gpu_equals_the_cpu(made):
         for name, value in batch.items():
             assert value.is_cuda
             torch.testing.assert_close(value.cpu(), on_cpu[int(batch["pair_id"])][name], atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_no_pair_is_told(corpus):
+    pairs = PairDataset(corpus)
+    with pytest.raises(IndexError, match=f"there are {len(pairs)} pairs, and no pair {len(pairs)}"):
+        pairs[len(pairs)]
+    assert torch.equal(pairs[-1]["target"], pairs[len(pairs) - 1]["target"])
+    with pytest.raises(TypeError, match=r"give PairDataset\('c\.zarr'\)"):
+        make_loader("c.zarr")
+    with pytest.raises(TypeError, match=r"got 'my\.toml'; load_recipe gives"):
+        VirtualPairs("my.toml")
+    with pytest.raises(ValueError, match=r"redraw takes 'mask' and 'noise', got 'masks'"):
+        PairDataset(corpus, redraw="masks")

@@ -46,6 +46,19 @@ def test_a_perfect_image(images):
     assert found["ssim_global_slice_max"] == pytest.approx(1)
 
 
+def test_a_batch_and_a_slice_are_not_compared(images):
+    image, reference = images
+    with pytest.raises(ValueError, match=r"the image is \[1, .* give one slice of each, \[y x\]"):
+        slice_metrics(image[None], reference)
+    assert slice_metrics(torch.from_numpy(image), torch.from_numpy(reference)) == slice_metrics(image, reference)
+
+
+def test_cg_sense_without_an_iteration_is_refused():
+    for iterations in (0, -1):
+        with pytest.raises(ValueError, match="is no reconstruction; give at least 1"):
+            CgSense(iterations)
+
+
 def test_an_image_that_is_not_finite_is_never_perfect(images):
     broken, reference = images
     broken[3, 4] = np.nan

@@ -387,6 +387,14 @@ def test_a_wider_network_starts_from_a_narrower_one(corpus, tmp_path):
         train(fewer, tmp_path / "fewer", device="cpu")
 
 
+def test_a_network_that_gives_nan_is_not_told_to_learn_slower(corpus, tmp_path):
+    network = make_model(settings(corpus).model)
+    torch.nn.init.constant_(next(iter(network.parameters())), float("nan"))
+    how = settings(corpus).model_copy(update={"model": None})
+    with pytest.raises(TrainingError, match=r"step 1: .* the network itself gives it, before any step"):
+        train(how, tmp_path / "out", network, device="cpu")
+
+
 def test_a_loss_that_is_not_finite_says_what_to_lower(corpus, tmp_path):
     wild = settings(corpus, "denoiser", optimiser={"rate": 1e30}, training={"steps": 30})
     with pytest.raises(TrainingError, match=r"lower optimiser\.rate"):
