@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..display.terminal import say, shown
+from ..display.terminal import counted, say, shown
 from .options import Device, Json, Scheduler, kindly, print_json, say_notes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _show_plan(folder: StudyFolder, device: str | None) -> None:
     if measured:
         say("estimated from pairs, steps and tests that were timed on this machine now, a second of each kind")
     if len(measured) < len(unknown):
-        say(f"{len(unknown) - len(measured)} stages could not be timed here; their time is a rough guess")
+        say(f"{counted(len(unknown) - len(measured), 'stage')} could not be timed here; their time is a rough guess")
 
 
 def _told(seconds: float, measured: bool) -> str:

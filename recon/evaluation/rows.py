@@ -12,6 +12,7 @@ from torch import Tensor
 
 from synth.corpus.sources import Source
 from synth.recipe import Recipe
+from synth.settings.spec import differing_keys
 from synth.stages.lesions import LesionsSpec
 
 from ..data.datasets import PairDataset
@@ -150,8 +151,13 @@ def refuse_other_pairs(pairs: PairDataset, without: PairDataset) -> None:
 def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
     """Raise ValueError unless the recipes differ in target.lesions alone, which only the first has."""
     bare = recipe.target.model_copy(update={"lesions": None})
-    if recipe.target.lesions is None or recipe.model_copy(update={"target": bare}) != without:
-        raise ValueError("these corpora must have the same recipe but for target.lesions, which only the first has")
+    if recipe.target.lesions is None:
+        raise ValueError("a corpus has no target.lesions, and so there is none without them to compare it with")
+    if (plain := recipe.model_copy(update={"target": bare})) != without:
+        keys = differing_keys(plain.model_dump(mode="json"), without.model_dump(mode="json"))
+        raise ValueError(
+            f"the corpora must have the same recipe but for target.lesions; they differ in {', '.join(sorted(keys))}"
+        )
 
 
 def lesion_rows(

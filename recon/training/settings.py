@@ -126,7 +126,7 @@ class LengthSpec(Spec):
     @model_validator(mode="after")
     def _one_length(self) -> LengthSpec:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
+            raise ValueError("give either steps or epochs, and remove the other from the file")
         return self
 
 

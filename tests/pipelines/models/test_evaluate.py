@@ -95,7 +95,7 @@ def test_baselines_by_name():
     assert named_baseline("cg-sense:7") == CgSense(7)
     assert named_baseline("no-such") is None
     for wrong in ("cg-sense:many", "cg-sense:0.5"):
-        with pytest.raises(ValueError, match="write a number above 0 after the colon"):
+        with pytest.raises(ValueError, match="above 0 after the colon"):
             named_baseline(wrong)
 
 
@@ -191,7 +191,7 @@ def test_a_corpus_of_two_sizes_and_a_folder_that_is_a_corpus(photos, tmp_path):
         (["nowhere", "CORPUS"], "no network or baseline of that name; those are"),
         (["grappa:3", "CORPUS"], "grappa takes no number"),
         (["CORPUS"], "give at least one model"),
-        (["zero-filled", "zero-filled", "CORPUS"], "named twice"),
+        (["zero-filled", "zero-filled", "CORPUS"], "is there twice"),
         (["zero-filled", "nowhere.zarr"], "nowhere.zarr does not exist"),
     ],
 )

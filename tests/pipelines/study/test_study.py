@@ -429,7 +429,7 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
         ('models = ["vn", "cg-sense:6"]\n', 'models = ["nv"]\n', "figures[1].models: there is no 'nv'"),
         ("[corpora.test]", '[corpora.test]\nwithout = "plain"', "there is no 'plain'"),
         ("[corpora.test]", "[corpora.test]\nreplicas = 1", "one replica has no spread"),
-        ("[corpora.test]", '[corpora.test]\nwithout = "train"', "must have the same recipe but for target.lesions"),
+        ("[corpora.test]", '[corpora.test]\nwithout = "train"', "has no target.lesions"),
         ('\ncorpora = ["train"]\nseeds', '\nextra = 1\ncorpora = ["train"]\nseeds', "unknown key"),
         ('\nstart = "vn"\nset = [', '\nstart = "vn"\nset = ["start=x", ', "a study gives data and start itself"),
     ],

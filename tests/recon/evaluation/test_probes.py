@@ -20,7 +20,7 @@ from recon.evaluation.probes import (
     pure_noise,
     shows,
 )
-from recon.evaluation.rows import lesion_rows, noise_rows, reconstructions, refuse_other_pairs
+from recon.evaluation.rows import lesion_rows, noise_rows, reconstructions, refuse_other_pairs, same_but_for_lesions
 from recon.models.baselines import RegularisedSense, ZeroFilled
 from recon.models.gfactor import block_g
 from synth.physics import sense_forward
@@ -237,9 +237,11 @@ def test_rows_of_lesions_and_noise(corpora):
         assert 0 < b["contrast_recovery"] < a["contrast_recovery"] < 1.3
         assert 0 <= a["lesion_error"] < b["lesion_error"] <= 1
         assert a["false_lesions"] == a["false_bright"] + a["false_dark"] <= 1
-    with pytest.raises(ValueError, match="must have the same recipe"):
+    with pytest.raises(ValueError, match=r"has no target\.lesions"):
         refuse_other_pairs(plain, lesions)
     refuse_other_pairs(lesions, plain)
+    with pytest.raises(ValueError, match=r"they differ in pairs, seed$"):
+        same_but_for_lesions(lesions.recipe, plain.recipe.model_copy(update={"seed": 99, "pairs": 3}))
     rows, first = noise_rows(ZeroFilled(), plain, 8, 3, "cpu")
     assert {"noise_gain", "noise_kurtosis", "noise_spread", "noise_centre"} <= rows[0].keys()
     assert first.shape == (48, 56)
@@ -274,7 +276,7 @@ def test_the_command_probes(corpora, tmp_path):
     assert "contrast_recovery" in made.output
     assert (tmp_path / "out" / "noise.png").exists()
     again = CliRunner().invoke(app, ["test", "zero-filled", plain, "--without", lesions, "--out", str(tmp_path / "no")])
-    assert "must have the same recipe but for target.lesions" in again.output
+    assert "has no target.lesions" in again.output
     assert (
         "one replica" in CliRunner().invoke(app, [*words[:6], "--replicas", "1", "--out", str(tmp_path / "no")]).output
     )
