@@ -68,8 +68,6 @@ def calibrate(
         "k-space edge": partial(from_edge, scan, number, checked=checked),
         **({"samples": partial(_from_samples, scan, number, False)} if checked and samples else {}),
     }
-    if place not in (None, *PLACES):
-        raise CalibrationError(f"place {place!r} is unknown; give one of {', '.join(PLACES)}")
     names = [name for name in ways if place in (None, name)]
     if not scan.noise_bandwidth_known:
         names.sort(key=("background", "k-space edge", "noise scan", "samples").index)  # its level is unknown
@@ -85,7 +83,7 @@ def calibrate(
             reasons.append(f"{name}: {error}")
     if asked is None and "samples" in names and (ends := _from_ends(scan, number, shaped)) is not None:
         return ends
-    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. " + "; ".join(reasons))
+    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {'; '.join(reasons) or f'Places are {PLACES}'}")
 
 
 def is_doubted(found: NoiseProfile) -> bool:
@@ -294,8 +292,7 @@ def _profile_where(
             lags[axis],
         )
     told = tuple(
-        f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter (sigma is then too low by some per "
-        "cent) or by signal (too high)"
+        f"neighbouring samples along {name} correlate by {lag:.2f}, by a filter (sigma is too low) or signal (too high)"
         for name, lag in lags.items()
         if checked and lag > found.told_lag
     )
