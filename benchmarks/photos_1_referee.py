@@ -2,7 +2,7 @@
 
     python benchmarks/photos_1_referee.py PHOTOS OUT NAME STEPS [START]   (PHOTOS: BSDS500's train; NAME: vn or varnet)
 
-NAME learns from the pairs of the last part of photos-1's training whose masks are lines, since VarNet takes no others.
+NAME learns from the pairs of the fifth part of photos-1's training whose masks are lines, since VarNet takes no others.
 Their corpora are built in OUT, and the training in OUT/NAME-STEPS goes on where it was stopped. START is the folder of
 another one, with whose weights it begins. Then, with fastMRI:
 
@@ -35,9 +35,9 @@ def varnet():
 
 
 def corpora(photos, out):
-    """The corpora of lines of the last part of the training, built in ``out``."""
+    """The corpora of lines of the fifth part of the training, built in ``out``."""
     study = load_study(named_study("photos-1"))
-    for name in study.trainings["photos-1"].corpora:
+    for name in study.trainings["photos-1-fifth"].corpora:
         part = study.corpora[name]
         if not any("regular-2d" in change for change in part.set):
             path = out / f"{name}.zarr"

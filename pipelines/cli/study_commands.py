@@ -46,18 +46,19 @@ def study_command(
 ) -> None:
     """Run a study: build, train, test and report. The same command goes on with a stopped study."""
     from ..cluster import ClusterSpec
-    from ..models.named_models import labelled_models, runs_code
+    from ..models.named_models import labelled_models, runs_code, try_own
     from ..study.run_study import run_study, study_folder
 
     done = _Told()
     with kindly():
         own = labelled_models(models or [])
+        say_notes(runs_code(list(own.values())))
+        try_own(own.values())
         folder = study_folder(study, out, scale, only, own)
         absent = _tell_missing(folder)
         if plan:
             _show_plan(folder, device)
             sys.exit(int(absent))
-        say_notes(runs_code(list(own.values())))
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
         result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)
     if as_json:

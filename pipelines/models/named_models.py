@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,14 @@ def labelled_models(texts: list[str]) -> dict[str, str]:
         if label in found:
             raise ModelError(f"--model {text}: the label '{label}' is used twice; give each model its own")
         identity_of(name)  # raises where there is no such model
-        if is_own(name):
-            load_own(name)  # runs the file: what is wrong with it is told now, and not after the other stages
         found[label] = name
     return found
+
+
+def try_own(names: Iterable[str]) -> None:
+    """Run each file of code, so that what is wrong with it is told before hours of other work; raises ModelError."""
+    for name in filter(is_own, names):
+        load_own(name)
 
 
 def runs_code(names: list[str]) -> list[str]:

@@ -95,10 +95,21 @@ def _with_images(path: Path, variable: str | None, axes: str | None) -> Scan:
 
 
 def _lines_of(scan: Scan, how: Undersampling) -> tuple[Undersampling, tuple[str, ...]]:
-    """How a scan of a folder is undersampled: as `how` says, or not, with a note, where a slice is already."""
+    """How a scan of a folder is undersampled: as `how` says, or not, with a note, where a slice is already.
+
+    Raises ScanError where the scan has too few lines for it.
+    """
     measured = replace(how, acceleration=1)
-    if how.acceleration == 1 or all(is_full(measured.mask(scan[number])) for number in range(len(scan))):
+    if how.acceleration == 1:
         return how, ()
+    try:
+        if all(is_full(measured.mask(scan[number])) for number in range(len(scan))):
+            how.mask(scan[0])
+            return how, ()
+    except ScanError:
+        raise
+    except ValueError as error:
+        raise ScanError(f"{scan.path}: {error}") from None
     return measured, (
         "the scan is undersampled already: it was reconstructed as it was measured, and not at an acceleration of "
         f"{how.acceleration}",

@@ -114,13 +114,12 @@ def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = Non
     file = weights_file(path)
     weights, card = load_tensors(file)
     theirs = None if spec is None else _settings_in(card)
+    narrower = None
     if isinstance(model, UnrolledSense) and isinstance(theirs, UnrolledSpec) and theirs.channels < model.spec.channels:
-        narrower = UnrolledSense(model.spec.model_copy(update={"channels": theirs.channels}))
-        start_from(narrower, path, narrower.spec)
-        model.begin_as(narrower)
-        return history(card)
+        spec = model.spec.model_copy(update={"channels": theirs.channels})
+        narrower = UnrolledSense(spec)
     try:
-        give_weights(model, weights, file)
+        give_weights(narrower or model, weights, file)
     except CheckpointError:
         differing = [] if spec is None or theirs is None else _differing_settings(theirs, spec)
         if not differing:
@@ -129,6 +128,8 @@ def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = Non
             f"{file} holds a network of other settings: {', '.join(differing)}; give [model] the settings in its "
             "model.json, or begin with another network"
         ) from None
+    if narrower is not None and isinstance(model, UnrolledSense):
+        model.begin_as(narrower)
     return history(card)
 
 

@@ -21,7 +21,7 @@ from ..scans.scan import Scan
 from .correlations import correlation, is_weaker_at_sides, lag_along_x
 from .from_samples import profile_of_samples
 from .noise_only import UNEVEN, flat_rows, in_unit, quiet, scaled
-from .noise_profile import LAG, PLACES, NoiseProfile, Place, profile_of_noise
+from .noise_profile import LAG, NoiseProfile, Place, profile_of_noise
 
 CORNER = 0.85  # of the way from the centre to the edge, along both axes
 NEARER = (0.55, 0.70)  # of the way: noise alone is as strong there as in the corner, signal about 3 times stronger
@@ -83,7 +83,7 @@ def calibrate(
             reasons.append(f"{name}: {error}")
     if asked is None and "samples" in names and (ends := _from_ends(scan, number, shaped)) is not None:
         return ends
-    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {'; '.join(reasons) or f'Places are {PLACES}'}")
+    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {'; '.join(reasons) or f'no place {place!r}'}")
 
 
 def is_doubted(found: NoiseProfile) -> bool:

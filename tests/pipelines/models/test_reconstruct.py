@@ -45,6 +45,15 @@ def whole(folder, tmp_path_factory):
     return shown, [out / "a", out / "more" / "b"]
 
 
+def test_the_page_of_a_folder_has_the_words_of_the_command_line(folder, tmp_path):
+    failed = reconstruct(folder, "--out", tmp_path / "out", "--acceleration", 400)
+    assert failed.exit_code == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    for told in (page, failed.stderr):
+        assert told.count("--acceleration 400 on ") == 2  # one scan does not end the others
+        assert "sampling.acceleration" not in told
+
+
 def test_every_scan_of_a_folder_is_reconstructed_and_the_rest_is_told(whole):
     """What failed stands at the end, with its file, and after the number of scans that did not."""
     shown, folders = whole

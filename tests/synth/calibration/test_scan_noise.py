@@ -83,6 +83,11 @@ def test_what_is_odd_about_noise_is_said(rng):
     assert any("not Gaussian" in note for note in heavy.notes)
 
 
+def test_an_unknown_place_is_told(tmp_path, rng):
+    with pytest.raises(CalibrationError, match=r"its noise cannot be learnt\. no place 'corner'$"):
+        calibrate(a_scan(tmp_path, rng), place="corner")
+
+
 @pytest.mark.parametrize("place", ["background", "k-space edge"])
 def test_sigma_of_a_scan(tmp_path, rng, place):
     found = calibrate(a_scan(tmp_path, rng), place=place)
