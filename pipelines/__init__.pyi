@@ -2,6 +2,7 @@ from .cluster import ClusterSpec
 from .corpus.build import Built, build
 from .corpus.verify import Verified, verify
 from .errors import BuildError, ClusterError, CorpusExistsError, ManifestError, StageError
+from .models.named_models import model_named
 from .study.run_study import StudyResult, run_study
 
 __version__: str
@@ -16,6 +17,7 @@ __all__ = [
     "StudyResult",
     "Verified",
     "build",
+    "model_named",
     "run_study",
     "verify",
 ]

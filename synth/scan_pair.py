@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .calibration.noise_only import is_doubted
 from .calibration.noise_profile import NoiseProfile, load_profile, whiten
-from .calibration.scan_noise import calibrate, is_doubted
+from .calibration.scan_noise import calibrate
 from .errors import CalibrationError, SourceRejectedError
 from .pair import Pair
 from .physics import fft2c, ifft2c, rss

@@ -19,7 +19,8 @@ from . import (
     study_commands,
     tool_commands,
 )
-from .options import Command, WholeHelp, show_tracebacks
+from .options import show_tracebacks
+from .parsing import Command, WholeHelp
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "Corpora": {

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..display.terminal import counted, say
-from .options import WholeHelp, kindly
+from .options import kindly
+from .parsing import WholeHelp
 
 manifest_app = typer.Typer(
     cls=WholeHelp, help="Describe public data sets, and check whether a folder holds one.", no_args_is_help=True

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from synth.errors import FathomError
-from synth.storage.place import local_path, place_of
 from synth.storage.whole import UncheckedWarning
 
-from ..display.terminal import say, shown
+from ..display.terminal import say
 from .interrupt import stopped
 
 _tracebacks = False
@@ -32,8 +30,6 @@ REMEDIES = {
     errno.ENOMEM: "use fewer --workers, or end other programs",
     errno.EIO: "check the disk, or the network that it is on",
 }
-
-EXTRA = "; a text with spaces goes in quotes, a change is --set KEY=VALUE, and results go to --out NAME"
 
 OPTIONS = {  # words of messages about scans, and what they are at the command line
     "sampling.acceleration ": "--acceleration ",
@@ -69,79 +65,6 @@ ProbeCount = Annotated[
 CorpusPath = Annotated[
     Path, typer.Argument(metavar="CORPUS", help="The folder, or s3://bucket/name.zarr, that `fathom build` made.")
 ]
-# Parameters that name what is read, also in an object store.
-ANYWHERE = ("corpus", "others", "without", "made", "published", "sources")
-WRITTEN_ANYWHERE = ("build", "train", "publish", "rebuild")  # commands whose --out may lie there
-
-
-@contextmanager
-def usage_shown() -> Iterator[None]:
-    """Write out the control characters in errors of usage, which typer shows itself."""
-    try:
-        yield
-    except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "message"):
-            told = shown(str(error.message))
-            error.message = told + EXTRA * told.startswith("Got unexpected extra argument")
-        raise
-
-
-class WholeHelp(TyperGroup):
-    """Lists commands with the whole first paragraph of their help, which typer would cut."""
-
-    def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Read the arguments before the command's name."""
-        with usage_shown():
-            return super().make_context(*args, **extra)
-
-    def resolve_command(self, *args: Any) -> Any:
-        """Find the command."""
-        with usage_shown():
-            return super().resolve_command(*args)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the part of the help that lists the commands."""
-        self.write_commands(formatter, "Commands", list(self.commands))
-
-    def write_commands(self, formatter: Any, title: str, names: Iterable[str]) -> None:
-        """Write a list of commands under a title."""
-        with formatter.section(title):
-            formatter.write_dl([(name, (self.commands[name].help or "").split("\n\n")[0]) for name in names])
-
-
-class Command(TyperCommand):
-    """A command whose paths are local, but for what may lie in an object store; ``file:///folder`` becomes a path."""
-
-    def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Read the command's arguments."""
-        with usage_shown():
-            return super().make_context(*args, **extra)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        with kindly():
-            say_notes(_set_twice(ctx.params.get("changes")))
-            anywhere = (*ANYWHERE, "out") if self.name in WRITTEN_ANYWHERE else ANYWHERE
-            ctx.params = {name: _placed(value, name in anywhere) for name, value in ctx.params.items()}
-        return super().invoke(ctx)
-
-
-def _set_twice(changes: Iterable[str] | None) -> Iterator[str]:
-    """A sentence for each --set whose key is set again, as commands made by programs do: the last one counts."""
-    first: dict[str, str] = {}
-    for change in changes or ():
-        key = change.partition("=")[0].strip()
-        if key in first:
-            yield f"--set {first[key]} has no effect: --set {change} comes after it"
-        first[key] = change
-
-
-def _placed(value: Any, anywhere: bool) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_placed(v, anywhere) for v in value)
-    if not isinstance(value, Path):
-        return value
-    return place_of(value) if anywhere else local_path(value)
 
 
 def show_tracebacks(wanted: bool) -> None:

@@ -131,8 +131,10 @@ def import_corpus(folder: Path, out: Path) -> str:
         writer = WRITERS[told["format"]]
         plan = stored_plan(folder / "fathom")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        state = "does not exist" if not folder.exists() else "is not an export of Fathom's"
         raise CorpusError(
-            f"{folder} is not an export of Fathom's ({error}); give a folder that `fathom export` made"
+            f"{folder} {state}{'' if missing else f' ({error})'}; give a folder that `fathom export` made"
         ) from None
     if writer.EXACT and plan.recipe.target.readout_oversampling > 1:
         raise CorpusError(

@@ -21,10 +21,29 @@ from ..ready.names import ready_networks
 LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")  # as a study names its models
 
 
-def model_named(name: str, device: str | None) -> tuple[Reconstruction, dict[str, Any]]:
-    """A trained network by its folder or file, a baseline by name, or what a user's file makes; and its card.
+def model_named(name: str, device: str | None = None) -> tuple[Reconstruction, dict[str, Any]]:
+    """A network or a baseline by its name, and its card.
 
-    Raises CheckpointError with the known names, or ModelError.
+    Parameters
+    ----------
+    name
+        A name of `fathom models`, such as "photos-1" or "cg-sense:10"; the folder of a training; or FILE.py:FACTORY,
+        which runs the code of this file.
+    device
+        The network's device: "cpu", "cuda" or "cuda:1"; by default the GPU where there is one.
+
+    Returns
+    -------
+    The model, called as ``model(batch) -> image`` [batch y x], and its card, which is empty for a baseline.
+
+    Raises
+    ------
+    CheckpointError
+        There is no model of this name, or its files are damaged.
+    ModelError
+        The file of code makes no model.
+    ValueError
+        There is no such device.
     """
     baseline = named_baseline(name)
     if baseline is not None:

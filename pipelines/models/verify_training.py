@@ -7,12 +7,18 @@ from typing import Any
 
 from recon.training.check import check_training
 from recon.training.model_files import NOTE, WEIGHTS
+from synth.errors import CorpusError
 from synth.storage.place import Place
 
 
 def is_training(folder: Place) -> bool:
-    """Whether a folder is a training's."""
-    return not (folder / "zarr.json").exists() and any((folder / name).exists() for name in (NOTE, WEIGHTS))
+    """Whether a folder is a training's, and not a corpus; raises CorpusError where it is neither."""
+    if any((folder / name).exists() for name in ("zarr.json", "recipe.json")):
+        return False
+    if not any((folder / name).exists() for name in (NOTE, WEIGHTS)):
+        state = "is neither a corpus of Fathom's nor a finished training" if folder.exists() else "does not exist"
+        raise CorpusError(f"{folder} {state}; give the folder that `fathom build` or `fathom train` made")
+    return True
 
 
 def verify_training(folder: Place) -> dict[str, Any]:

@@ -85,6 +85,10 @@ def device_espirit(
     ValueError
         The reference is too small for the kernel, or not fully sampled; or there are fewer coils than sets.
     """
+    if kspace.ndim != 4:
+        raise ValueError(
+            f"k-space has the shape {list(kspace.shape)}; give [slice coil y x], for one slice kspace[None]"
+        )
     if sets > kspace.shape[1]:
         raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {kspace.shape[1]}; ask for 1 set")
     size = min(reference[0], kspace.shape[2]), min(reference[1], kspace.shape[3])

@@ -20,6 +20,7 @@ from synth.stages.noise import covariance_factor
 from synth.stages.readout import Readout
 
 from .datasets import VirtualPairs
+from .device import named_device
 from .device_photos import DevicePhotos, full_precision
 from .drawn_batch import Drawing, DrawnBatch
 from .packed_batch import Geometry, PackedBatch
@@ -89,7 +90,7 @@ class DevicePairs(VirtualPairs):
             if asked:
                 raise RecipeError(f"{key} is done on the host; use VirtualPairs, or leave it out")
         super().__init__(recipe, with_maps=with_maps, oversampled=oversampled)
-        self._by_the_line = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"
+        self._by_the_line = named_device(device).type == "cpu"
         self._photos = DevicePhotos(self.plan, photo_bytes)
         self._drawing = Drawing(self.plan, self._photos)
         self._key = key_of(self.recipe.seed, "noise on a device")

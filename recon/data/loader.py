@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from synth.storage.semaphores import name_semaphores
 
 from .batch_order import BatchOrder
+from .device import named_device
 from .packed_batch import PackedBatch
 from .pairs import Pairs
 from .shared_memory import NUMBERS_BYTES, SLACK, Layout, Slots
@@ -237,8 +238,10 @@ def make_loader(
     TypeError
         `pairs` is the name of a corpus.
     """
-    if isinstance(pairs, str | os.PathLike):
-        raise TypeError(f"make_loader takes pairs, got {pairs!r}; give PairDataset({str(pairs)!r})")
+    if not hasattr(pairs, "is_remote"):
+        named = isinstance(pairs, str | os.PathLike)
+        got, path = (repr(pairs), str(pairs)) if named else (f"a {type(pairs).__name__}", "corpus.zarr")
+        raise TypeError(f"make_loader takes pairs, got {got}; give PairDataset({path!r})")
     for name, value, least in (
         ("threads", threads, 1),
         ("workers", workers, 0),
@@ -249,5 +252,5 @@ def make_loader(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     readers = threads or (REMOTE_READERS if pairs.is_remote else max(1, min(4, (os.cpu_count() or 1) // 2)))
     order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size, window)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = named_device(device)
     return PairLoader(order, chosen, readers, workers, ahead or 2 * (workers or readers), context)

@@ -59,6 +59,13 @@ class Sense:
     maps: Tensor
     mask: Tensor
 
+    def __post_init__(self) -> None:
+        """Refuse a single pair, whose coils would be taken for a batch."""
+        if self.maps.ndim < 4:
+            raise ValueError(
+                f"sens_maps has the shape {list(self.maps.shape)}; give a batch [batch coil y x], such as make_loader's"
+            )
+
     @property
     def lines(self) -> bool:
         """Whether the mask is of whole lines."""

@@ -17,6 +17,7 @@ from synth.storage.place import Place, place_of
 from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
+from ..data.device import named_device
 from ..errors import CheckpointError
 from ..models.catalogue import ModelSpec, make_model
 from ..models.unrolled_sense import UnrolledSense, UnrolledSpec
@@ -52,7 +53,10 @@ def weights_file(path: str | Place) -> Place:
         raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; give the folder that `fathom train` made")
+        raise CheckpointError(
+            f"{file} does not exist; give the folder that `fathom train` made; "
+            "pipelines.model_named loads a network that comes with the package by its name"
+        )
     return file
 
 
@@ -87,7 +91,7 @@ def load_model(path: str | Place, device: torch.device | str = "cpu") -> tuple[n
         give_weights(model, weights, file)
     except (KeyError, TypeError, ValidationError) as error:
         raise CheckpointError(f"{file}: its card is damaged ({type(error).__name__}); restore it") from None
-    return model.to(device).eval().requires_grad_(requires_grad=False), card
+    return model.to(named_device(device)).eval().requires_grad_(requires_grad=False), card
 
 
 def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> None:

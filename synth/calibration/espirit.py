@@ -82,8 +82,7 @@ def espirit(
     ValueError
         The reference is too small for the kernel, or not fully sampled; or there are fewer coils than sets.
     """
-    if sets > len(kspace):
-        raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {len(kspace)}; ask for 1 set")
+    _refuse(kspace, sets)
     shape = shape or (kspace.shape[1], kspace.shape[2])
     block = reference_block(kspace, reference, kernel)
     signal = signal_space(block, kernel, threshold, sigma if version >= 3 else 0.0)
@@ -113,6 +112,14 @@ def espirit(
         maps[k] = np.moveaxis(_orthonormal(_interpolated(refined, to_pixels), maps[:k]), -1, 0)
         eigenvalues[k] = np.clip(_interpolated(value[..., None], to_pixels)[..., 0].real, 0, None)
     return EspiritMaps(maps, eigenvalues, tuple(notes))
+
+
+def _refuse(kspace: Complex, sets: int) -> None:
+    if getattr(kspace, "ndim", 0) != 3:
+        told = f"an array of {kspace.ndim} axes" if hasattr(kspace, "ndim") else f"a {type(kspace).__name__}"
+        raise ValueError(f"espirit takes the k-space [coil y x] of one slice, such as a scan's scan[0]; got {told}")
+    if sets > len(kspace):
+        raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {len(kspace)}; ask for 1 set")
 
 
 def _start(

@@ -95,3 +95,8 @@ def scaled(kspace: NDArray[np.complex64]) -> tuple[NDArray[np.complex64], float]
 def in_unit(found: NoiseProfile, unit: float) -> NoiseProfile:
     """The profile of k-space over a unit, as one of k-space itself."""
     return found if unit == 1 else replace(found, covariance=found.covariance * unit**2)
+
+
+def is_doubted(found: NoiseProfile) -> bool:
+    """Whether a note of the profile says that sigma may be wrong, rather than which samples were used."""
+    return any(not note.startswith(UNEVEN) for note in found.notes)

@@ -61,6 +61,8 @@ def calibrate(
     CalibrationError
         The noise cannot be learnt, because of padding, filters or signal; the message gives the reason for each place.
     """
+    if not isinstance(scan, Scan):
+        raise TypeError(f"calibrate takes the Scan that open_scan reads; got a {type(scan).__name__}")
     asked, number = number, len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
         "noise scan": partial(_from_noise_scan, scan),
@@ -84,11 +86,6 @@ def calibrate(
     if asked is None and "samples" in names and (ends := _from_ends(scan, number, shaped)) is not None:
         return ends
     raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {'; '.join(reasons) or f'no place {place!r}'}")
-
-
-def is_doubted(found: NoiseProfile) -> bool:
-    """Whether a note of the profile says that sigma may be wrong, rather than which samples were used."""
-    return any(not note.startswith(UNEVEN) for note in found.notes)
 
 
 def _compared(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import SettingsError
 from .nearest import nearest
+from .wording import in_plain_words
 
 Model = TypeVar("Model", bound=BaseModel)
 KINDS = {  # keys that tell them apart, and the command that takes them
@@ -168,10 +169,9 @@ def _explain(
     if problem["type"] == "tuple_type":
         example = json.dumps([value]) if isinstance(value, str) else "[2, 2]"
         return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
-    message = problem["msg"].removeprefix("Value error, ")
     told = json.dumps(value, default=str)
     told = f" = {told}" if len(told) <= LONG else ""  # a long value, such as a whole study, would hide the message
-    return f"{place}{told}: {message[:1].lower()}{message[1:]}"
+    return f"{place}{told}: {in_plain_words(problem)}"
 
 
 def _meant(whole: type[BaseModel], keys: Sequence[str], known: set[str]) -> str | None:
@@ -179,9 +179,16 @@ def _meant(whole: type[BaseModel], keys: Sequence[str], known: set[str]) -> str 
     name = MEANT.get(keys[-1], keys[-1])
     if name in known:
         return name
-    sections = {section: _fields(whole, section, None) for section in whole.model_fields}
-    elsewhere = [f"{section}.{name}" for section, names in sections.items() if name in names]
-    return nearest(name, known) or (elsewhere[0] if len(elsewhere) == 1 else None)
+    return nearest(name, known) or key_named(whole, name)
+
+
+def key_named(whole: type[BaseModel], name: str) -> str | None:
+    """The key of this name, such as ``noise.snr`` for "snr"; None where no section has it, or several have it."""
+    name = MEANT.get(name, name)
+    if name in whole.model_fields:
+        return name
+    found = [f"{section}.{name}" for section in whole.model_fields if name in _fields(whole, section, None)]
+    return found[0] if len(found) == 1 else None
 
 
 def _locate(whole: type[BaseModel], loc: tuple[Any, ...], data: Any) -> tuple[list[str], Any, set[str]]:

@@ -15,7 +15,7 @@ from ..scan import LEAST_SIDE, Scan
 
 NAMES = ("slice", "coil", "y", "x")
 ORDERS = {3: ("coil y x", "y x coil"), 4: ("slice coil y x", "y x slice coil", "y x coil slice", "coil y x slice")}
-MOST_CHANNELS = 128  # of the receive arrays that exist; used only to choose between orders of the axes
+MOST_CHANNELS = 128  # of the receive arrays that exist
 LARGEST_INFLATION = 100  # k-space hardly deflates; only long runs of zeros do
 
 
@@ -39,6 +39,11 @@ def named_axes(
         raise ScanError(
             f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each axis once, from slice "
             "coil y x, or from coil sample for a noise scan"
+        )
+    if given and not noise and sizes(shape, names)[1] > MOST_CHANNELS:
+        raise ScanError(
+            f"{path}: axes '{chosen}' give {_told(shape, chosen)}, and no receive array has more than {MOST_CHANNELS} "
+            "coils; name them in another order"
         )
     return names, notes
 
@@ -122,6 +127,16 @@ def refuse_empty_promises(path: Path, name: str, shape: tuple[int, ...], itemsiz
         raise ScanError(
             f"{path}: '{name}' is declared as {shape}, {declared:,} bytes, but {stored:,} are stored; it is cut off "
             "or damaged"
+        )
+
+
+def refuse_real(path: Path, name: str, dtype: np.dtype[Any]) -> None:
+    """Raise ScanError for an array that is not complex, such as an image."""
+    if dtype.kind != "c":
+        held = "its array" if name == path.name else f"'{name}'"
+        raise ScanError(
+            f"{path}: {held} holds {dtype}, and k-space is complex; an image is no scan, and real and imaginary parts "
+            "belong in one complex array"
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import ScanError
 from ..scan import Choice, Scan
-from .axes import named_axes, refuse_empty_promises, sizes, slice_of
+from .axes import named_axes, refuse_empty_promises, refuse_real, sizes, slice_of
 from .hdf5_tree import dataset_at, datasets_of
 from .isolated import read_apart
 from .mrd import groups_of_acquisitions, read_acquisitions
@@ -33,8 +33,7 @@ def read(path: Path, choice: Choice) -> Scan:
         dataset = dataset_at(path, file, name)
         if dataset is None:
             raise ScanError(f"{path}: has no array '{name}'; it has {sorted(datasets)[:20]}")
-        if dataset.dtype.kind != "c":
-            raise ScanError(f"{path}: '{name}' holds {dataset.dtype}; k-space is complex")
+        refuse_real(path, name, dataset.dtype)
         names, notes = named_axes(path, choice.axes, dataset.shape, {3: "slice y x", 4: "slice coil y x"})
         refuse_promises_of(path, dataset)
         header = datasets["/ismrmrd_header"].name if "/ismrmrd_header" in datasets else None

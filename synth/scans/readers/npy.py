@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import ScanError
 from ..scan import Choice, Scan
-from .axes import named_axes, refuse_empty_promises, refuse_matrices, scan_of
+from .axes import named_axes, refuse_empty_promises, refuse_matrices, refuse_real, scan_of
 
 GUESSES = {2: "y x", 3: "coil y x", 4: "slice coil y x"}
 
@@ -18,8 +18,7 @@ GUESSES = {2: "y x", 3: "coil y x", 4: "slice coil y x"}
 def read(path: Path, choice: Choice) -> Scan:
     """[slice coil y x], [coil y x] or [y x], unless `axes` says otherwise."""
     name, array = _array(path, choice.variable)
-    if not np.issubdtype(array.dtype, np.complexfloating):
-        raise ScanError(f"{path}: '{name}' holds {array.dtype}; k-space is complex")
+    refuse_real(path, name, array.dtype)
     refuse_matrices(path, name, array)
     names, notes = named_axes(path, choice.axes, array.shape, GUESSES)
     return scan_of(path, "npy", array, names, notes)
@@ -27,7 +26,15 @@ def read(path: Path, choice: Choice) -> Scan:
 
 def _array(path: Path, variable: str | None) -> tuple[str, Any]:
     if not zipfile.is_zipfile(path):
-        return path.name, np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            return path.name, np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "Python objects" not in str(error) and "pickle" not in str(error):
+                raise
+            raise ScanError(
+                f"{path}: holds Python objects, which are never loaded, since they may run code; save k-space as a "
+                "complex array"
+            ) from None
     with zipfile.ZipFile(path) as archive:
         members = {Path(i.filename).stem: i for i in archive.infolist() if i.filename.endswith(".npy")}
         shapes = {name: _header(archive, info) for name, info in members.items()}

@@ -1,6 +1,7 @@
 """Arguments of the wrong kind: the message says what they are, and what the command takes."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -228,3 +229,36 @@ def test_a_header_leads_to_its_data(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(ScanError, match=r"did you mean scan\.cfl\?"):
         open_scan(tmp_path / "scan.hdr")
+
+
+@pytest.mark.parametrize("command", ["verify", "publish"])
+def test_a_folder_that_is_neither_a_corpus_nor_a_training_is_told(command, tmp_path):
+    out = () if command == "verify" else ("--out", tmp_path / "out")
+    remedy = "give the folder that `fathom build` or `fathom train` made"
+    refused(
+        run(command, tmp_path, *out), f"{tmp_path} is neither a corpus of Fathom's nor a finished training; {remedy}"
+    )
+    refused(run(command, tmp_path / "gone", *out), f"gone does not exist; {remedy}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_export_is_told_without_a_file_of_its_own(tmp_path):
+    out = ("--out", tmp_path / "out")
+    refused(run("import", tmp_path, *out), f"{tmp_path} is not an export of Fathom's; give a folder")
+    refused(run("import", tmp_path / "gone", *out), "gone does not exist; give a folder that `fathom export` made")
+
+
+def test_arrays_that_are_no_kspace(tmp_path):
+    """Images, objects, and an order of axes that makes coils of an image's rows."""
+    np.save(tmp_path / "image.npy", np.zeros((24, 20), np.float32))
+    refused(
+        run("calibrate", tmp_path / "image.npy", "--out", tmp_path / "p"), "its array holds float32, and k-space is"
+    )
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps({}))
+    for name in ("objects.npy", "pickle.npy"):
+        refused(run("calibrate", tmp_path / name, "--out", tmp_path / "p"), "Python objects, which are never loaded")
+    np.save(tmp_path / "scan.npy", np.ones((130, 24, 20), np.complex64))
+    with pytest.raises(ScanError, match="give slices: 1, coils: 130, image: 24x20, and no receive array has more than"):
+        open_scan(tmp_path / "scan.npy", axes="coil y x")
+    assert open_scan(tmp_path / "scan.npy", axes="y x coil").coils == 20

@@ -14,7 +14,7 @@ from processes import fathom, ledger_lines
 from typer.main import get_command
 
 from pipelines.cli.app import app
-from pipelines.cli.options import Command
+from pipelines.cli.parsing import Command
 from synth.storage.corpus_files import building_path
 
 

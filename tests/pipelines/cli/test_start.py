@@ -1,5 +1,6 @@
 """Commands start fast: they load what they need when they run."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from conftest import recipe_text
 from processes import FATHOM, fathom
 
 from pipelines.cli.app import COMMANDS
+from pipelines.cli.main import main
 
 HEAVY = {"torch", "dask", "distributed", "matplotlib", "zarr", "scipy"}
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -54,3 +56,15 @@ def test_the_help_groups_whole_sentences():
             assert f" {name} " in shown
     assert "..." not in shown.partition("Corpora:")[2]  # nothing is cut
     assert "--install-completion" in shown
+
+
+@pytest.mark.parametrize("set_by_user", [None, "ACTIVE"])
+def test_waiting_threads_leave_the_cores_to_others(set_by_user, monkeypatch):
+    """libgomp reads this when torch is loaded."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", set_by_user or "")
+    if set_by_user is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["fathom", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == (set_by_user or "PASSIVE")

@@ -111,3 +111,8 @@ def test_a_scan_is_reconstructed_with_maps_of_the_gpu(sets, tmp_path):
     assert found["cuda"] == pytest.approx(found["cpu"], abs=1e-3 * float(np.abs(found["cpu"]).max()))
     notes = [json.loads((tmp_path / device / "summary.json").read_text())["notes"] for device in ("cpu", "cuda")]
     assert notes[0] == notes[1]
+
+
+def test_slices_are_wanted():
+    with pytest.raises(ValueError, match=r"has the shape \[4, 32, 32\]; give \[slice coil y x\]"):
+        device_espirit(torch.zeros(4, 32, 32, dtype=torch.complex64))

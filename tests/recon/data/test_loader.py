@@ -310,3 +310,10 @@ def test_what_is_no_pair_is_told(corpus):
         VirtualPairs("my.toml")
     with pytest.raises(ValueError, match=r"redraw takes 'mask' and 'noise', got 'masks'"):
         PairDataset(corpus, redraw="masks")
+
+
+def test_what_is_no_corpus_or_no_device_is_told(corpus):
+    with pytest.raises(TypeError, match=r"got a list; give PairDataset\('corpus.zarr'\)"):
+        make_loader([corpus], 2)
+    with pytest.raises(ValueError, match="device 'gpu': no such device; write cpu, cuda or cuda:1"):
+        make_loader(PairDataset(corpus), 2, device="gpu")

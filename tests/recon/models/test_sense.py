@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 
@@ -7,7 +8,7 @@ import torch
 from conftest import shared
 from properties import assert_adjoint, complex_normal
 
-from recon.models.baselines import CgSense, ZeroFilled
+from recon.models.baselines import CgSense, RegularisedSense, Wavelet, ZeroFilled
 from recon.models.gfactor import alias_shifts, block_g, replica_g
 from recon.models.sense import Sense, cg_sense, mu_of, opposite_lambda, regularised_sense
 from recon.models.solvers import conjugate_gradient
@@ -289,3 +290,12 @@ def test_singular_systems_never_grow(rank):
         torch.testing.assert_close(x, inside, rtol=1e-3, atol=1e-4)
     few, many = (conjugate_gradient(operator, right, iterations=n, tolerance=0).x for n in (5, 500))
     torch.testing.assert_close(many, few)  # there is no solution, and nothing to run after
+
+
+@pytest.mark.parametrize("model", [ZeroFilled(), CgSense(2), RegularisedSense(), Wavelet()])
+def test_a_pair_in_the_place_of_a_batch_is_refused(model, rng):
+    """Its coils would be taken for a batch: zero-filled images of the wrong coils."""
+    maps = torch.ones(4, 8, 8, dtype=torch.complex64)
+    pair = {"masked_kspace": maps, "sens_maps": maps, "mask": torch.ones(1, 1, 8, dtype=torch.bool)}
+    with pytest.raises(ValueError, match=re.escape("sens_maps has the shape [4, 8, 8]; give a batch [batch coil y x]")):
+        model(pair)

@@ -481,3 +481,8 @@ def test_decorrelation_matrices():
     w = whitening_matrix(profile)
     np.testing.assert_allclose(w @ profile.covariance @ w.conj().T, 2 * np.eye(2), atol=1e-9)
     assert read_matrix(shared("scans/noise/noise_cov.npz"), "hansen_broken_8").shape == (8, 8)
+
+
+def test_an_array_is_no_scan():
+    with pytest.raises(TypeError, match="calibrate takes the Scan that open_scan reads; got a ndarray"):
+        calibrate(np.zeros((4, 32, 32), np.complex64))
