@@ -60,6 +60,14 @@ class ClusterSpec:
     tls_key: str | None = None
     patience: float = PATIENCE
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be an address, before anything is begun; raises ClusterError."""
+        if self.scheduler_file is not None or self.scheduler not in ("local", "sync"):
+            _address_of(self)
+        for name, file in (("ca-file", self.tls_ca_file), ("cert", self.tls_cert), ("key", self.tls_key)):
+            if file is not None and not Path(file).exists():
+                raise ClusterError(f"--tls-{name} {file} does not exist; {CERTIFICATES}")
+
 
 LOCAL, IN_PROCESS = ClusterSpec(), ClusterSpec("sync")
 
@@ -124,8 +132,7 @@ def _connected(spec: ClusterSpec, timeout: float) -> Any:
     """A client of an external scheduler; raises ClusterError."""
     import distributed
 
-    address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
-    _refuse_open_tcp(address, insecure=spec.insecure)
+    address = _address_of(spec)
     given = {"tls_ca_file": spec.tls_ca_file, "tls_client_cert": spec.tls_cert, "tls_client_key": spec.tls_key}
     given = {name: str(file) for name, file in given.items() if file is not None}
     if given and not address.startswith("tls://"):
@@ -200,6 +207,12 @@ def local_cluster(workers: int) -> Any:
         silence_logs=logging.CRITICAL,
         preload=["pipelines.corpus.build_worker"],
     )
+
+
+def _address_of(spec: ClusterSpec) -> str:
+    address = _address_in(spec.scheduler_file) if spec.scheduler_file else spec.scheduler
+    _refuse_open_tcp(address, insecure=spec.insecure)
+    return address
 
 
 def _address_in(scheduler_file: str) -> str:

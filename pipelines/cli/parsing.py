@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from synth.settings.nearest import nearest
 from synth.settings.toml import key_named
-from synth.settings.wording import in_plain_words
+from synth.settings.wording import WORDS, in_plain_words
 from synth.storage.place import local_path, place_of
 
 from ..display.terminal import shown
@@ -47,7 +47,8 @@ def _told(error: Any) -> str:
         return told + _meant(error.option_name, error.ctx)
     if isinstance(error.__cause__, ValidationError):
         problem = error.__cause__.errors()[0]
-        return f"'{problem['input']}'; it {in_plain_words(problem)}"
+        if problem["type"] in WORDS:
+            return f"'{problem['input']}'; it {in_plain_words(problem)}"
     return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ from .options import (
     say_notes,
 )
 
+REFERENCE_LINES, PROBES = 24, 72
+ReferenceLines = Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")]
 ROWS = 8  # slices of a scan whose numbers are printed; the page has all
 
 
@@ -36,9 +39,9 @@ def reconstruct_command(
     acceleration: Annotated[
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
-    reference_lines: Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")] = 24,
+    reference_lines: ReferenceLines = REFERENCE_LINES,
     noise_map: NoiseMap = False,
-    probes: ProbeCount = 72,
+    probes: ProbeCount = PROBES,
     sets: Annotated[
         int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
     ] = 1,
@@ -60,7 +63,7 @@ def reconstruct_command(
 
     with kindly(in_options):
         refuse_swapped_scan(model, scan)
-        say_notes(runs_code([model]))
+        say_notes((*runs_code([model]), *_without_effect(acceleration, reference_lines, probes, noise_map=noise_map)))
         wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
         one: Any = partial(reconstruct_folder, worded=in_options) if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
@@ -71,6 +74,14 @@ def reconstruct_command(
     else:
         _print_reconstructions(all_found, out, is_folder=scan.is_dir())
     end_with({one["scan"]: one["failed"] for one in all_found.values() if "failed" in one})
+
+
+def _without_effect(acceleration: int, reference_lines: int, probes: int, *, noise_map: bool) -> Iterator[str]:
+    """A sentence for each option that has no effect without another one."""
+    if reference_lines != REFERENCE_LINES and acceleration == 1:
+        yield "--reference-lines has no effect without --acceleration"
+    if probes != PROBES and not noise_map:
+        yield "--probes has no effect without --noise-map"
 
 
 def _print_reconstructions(found: dict[str, dict[str, Any]], out: Path, *, is_folder: bool) -> None:

@@ -68,14 +68,15 @@ def _print_calibrated(found: Calibrated, out: Path) -> None:
     for name in ("rms", "knoll", "knoll-rms", "image"):
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
-            say(f"SNR ({name}) {min(values):.4g} ... {max(values):.4g} over {counted(len(values), 'slice')}")
+            low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+            say(f"SNR ({name}) {low if low == high else f'{low} ... {high}'} over {counted(len(values), 'slice')}")
 
 
 def _interval(uncertainty: float, is_doubtful: bool) -> str:
     """A relative interval of 95 % as text; none where it is not known."""
     if math.isnan(uncertainty):
         return ""
-    return f" ± {100 * uncertainty:.2g} %" + " unless a note below says more" * is_doubtful
+    return f" ± {100 * uncertainty:.2g} %" + " by chance, and more by what the notes below say" * is_doubtful
 
 
 def coils_command(

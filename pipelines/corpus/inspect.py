@@ -25,6 +25,8 @@ def inspect(path: Place, out: Path) -> list[Path]:
     corpus = open_corpus(path)
     if out.resolve().parent == out.resolve():
         raise StorageError(f"{out}: is a root folder; give a folder below it, such as --out {out / 'inspected'}")
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; choose another --out")
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if there and not there & {"summary.md", "contact_sheet.png", "report.html"}:
         raise FileExistsError(f"{out} holds other files; choose another --out")

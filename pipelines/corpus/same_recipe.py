@@ -66,9 +66,14 @@ def told_of_sources(recipe: Recipe, stored: Plan, *, listed: bool) -> list[str]:
     told = []
     if len(stored) > len(stored.files):
         share = f"{len(stored) / len(stored.files):.3g}"
-        told = [f"each of the {len(stored.files)} sources makes {share} pairs, which show the same picture"]
+        each = "the one source" if len(stored.files) == 1 else f"each of the {len(stored.files)} sources"
+        one = f"--set pairs={len(stored.files)} makes one of each"
+        told = [f"{each} makes {share} pairs, which show the same picture; {one}"]
     elif len(stored) < len(stored.files):
         told = [f"pairs are from {sources_told(stored)}, in the order of their paths"]
+    part = getattr(recipe.source, "part", (0.0, 1.0))
+    if recipe.source.kind == "images" and part != (0.0, 1.0):
+        told.append(f"source.part = [{part[0]:g}, {part[1]:g}] leaves the other sources out")
     try:
         added = [] if listed else _added(recipe, stored)
     except (OSError, ValueError):

@@ -152,7 +152,9 @@ def same_but_for_lesions(recipe: Recipe, without: Recipe) -> None:
     """Raise ValueError unless the recipes differ in target.lesions alone, which only the first has."""
     bare = recipe.target.model_copy(update={"lesions": None})
     if recipe.target.lesions is None:
-        raise ValueError("a corpus has no target.lesions, and so there is none without them to compare it with")
+        raise ValueError(
+            "the corpus to test has no target.lesions, so that there is none without them to compare it with"
+        )
     if (plain := recipe.model_copy(update={"target": bare})) != without:
         keys = differing_keys(plain.model_dump(mode="json"), without.model_dump(mode="json"))
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -116,6 +117,12 @@ def _told(settings: Training, begun: dict[str, Any], identify: Callable[[Trainin
     if keys and only_keys:
         return ", ".join(keys)
     return ", ".join([*keys, *(sorted(differing & PATHS) or ["a corpus, the starting weights or the network"])])
+
+
+def has_results(out: Path) -> bool:
+    """Whether a training in this folder has made a step that was written."""
+    log = out / "metrics.jsonl"
+    return _begun(out) or (log.exists() and log.stat().st_size > 0)
 
 
 def _begun(out: Place) -> bool:

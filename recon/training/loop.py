@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from synth.storage.place import Place, place_of
 
 from ..data.datasets import PairDataset
 from ..errors import TrainingError
-from .begun import as_begun, take
+from .begun import as_begun, has_results, take
 from .checkpoint import load_tensors
 from .memory import memory_explained
 from .metrics_log import MetricsLog
@@ -80,6 +81,8 @@ def train(
     CorpusError
         A corpus cannot be used.
     """
+    if not isinstance(settings, Training):
+        raise TypeError(f"train takes a Training, got {settings!r}; load_training gives the one of a file")
     keep_memory()
     own = OwnModel.of(model) if isinstance(model, nn.Module) else model
     out, chosen = place_of(out), local_device(device)
@@ -162,9 +165,12 @@ def _claimed(out: Place, world: ProcessGroup, take: Callable[[], None]) -> Itera
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Lock a folder; raises ClaimedError if it is locked already."""
-    if not out.exists():
-        out.mkdir(parents=True, exist_ok=True)
+    """Lock a folder, and make it first; raises ClaimedError if it is locked already.
+
+    A folder that was made here and in which an error came before the first step is taken away again.
+    """
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
     claim = os.open(out, os.O_RDONLY)  # the lock ends with this process, however that ends
     try:
         try:
@@ -172,5 +178,9 @@ def _locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ClaimedError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
         yield
+    except Exception:
+        if is_new and not has_results(out):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
     finally:
         os.close(claim)

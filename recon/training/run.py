@@ -108,6 +108,8 @@ class Run:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser.zero_grad()
         loss = self._training_loss(batch)
+        if not loss.requires_grad:
+            raise TrainingError("the network's images do not depend on its parameters; is one detached, or a constant?")
         loss.backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         mean = loss.detach().clone()
@@ -119,9 +121,9 @@ class Run:
 
     def _training_loss(self, batch: Batch) -> Tensor:
         length = self.settings.training
-        if length.supervise_steps == 0:
+        if length.supervise_steps == 0 or not isinstance(self.model, UnrolledSense):  # a user's own has no such steps
             return self._mean_loss(batch)
-        *inner, last = self.model.steps(batch)  # type: ignore[operator]
+        *inner, last = self.model.steps(batch)
         final = loss_of(last, batch, length.loss).mean()
         if not inner:
             return final

@@ -21,6 +21,7 @@ from ..models.variational import VariationalSpec
 from .losses import Loss
 from .model_files import weights_file
 
+LENGTHS = {"training.steps": "training.epochs", "training.epochs": "training.steps"}  # each takes the other's place
 WITHOUT_EFFECT = ("checkpoint_seconds", "checkpointing", "tensorboard")  # keys of [training] that change no weight
 
 
@@ -109,7 +110,11 @@ class LengthSpec(Spec):
     patience: int = Field(
         default=0, ge=0, description="validations without improvement after which the training ends; 0: never"
     )
-    supervise_steps: float = Field(default=0.0, ge=0, description="weight of the mean loss of a network's inner images")
+    supervise_steps: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the mean loss of an unrolled network's inner images; a network of your own has none",
+    )
     noisier: float = Field(
         default=0.0,
         ge=0,
@@ -126,7 +131,7 @@ class LengthSpec(Spec):
     @model_validator(mode="after")
     def _one_length(self) -> LengthSpec:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs, and remove the other from the file")
+            raise ValueError("give either steps or epochs")
         return self
 
 
@@ -217,4 +222,4 @@ def load_training(path: str | Path, changes: Iterable[str] = ()) -> Training:
     SettingsError
         The file cannot be read, or a key or value is wrong; the message names line, key, value and remedy.
     """
-    return load_settings(Training, path, changes, what="training")
+    return load_settings(Training, path, changes, what="training", instead=LENGTHS)

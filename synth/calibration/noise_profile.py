@@ -256,6 +256,8 @@ def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArra
     CalibrationError
         The profile is of another number of coils, or its covariance cannot be inverted.
     """
+    if not isinstance(profile, NoiseProfile):
+        raise TypeError(f"whiten takes a NoiseProfile, got {profile!r}; load_profile gives the one of a file")
     if len(kspace) != profile.coils:
         raise CalibrationError(
             f"the noise profile has {profile.coils} coils, the data have {len(kspace)}; give the profile of these coils"

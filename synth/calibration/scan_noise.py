@@ -85,7 +85,8 @@ def calibrate(
             reasons.append(f"{name}: {error}")
     if asked is None and "samples" in names and (ends := _from_ends(scan, number, shaped)) is not None:
         return ends
-    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {'; '.join(reasons) or f'no place {place!r}'}")
+    told = "; ".join(reasons) or f"{place!r} is no place; places are {', '.join(ways)}"
+    raise CalibrationError(f"{scan.path}: its noise cannot be learnt. {told}")
 
 
 def _compared(
@@ -119,7 +120,7 @@ def _compared(
 
 def _from_noise_scan(scan: Scan) -> NoiseProfile:
     if scan.noise is None:
-        raise CalibrationError("there is none")
+        raise CalibrationError("the scan holds none, and no separate one is given (--noise, axes coil and sample)")
     if scan.averages is None:
         raise CalibrationError("the lines were averaged unequally, so noise differs between them")
     profile = profile_of_noise(scan.noise, "noise scan", str(scan.path))

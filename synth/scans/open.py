@@ -6,6 +6,7 @@ links out of them are not followed, and no memory is allocated for sizes that a 
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def open_scan(
     ScanError
         The file does not exist, is damaged, or holds no k-space that Fathom can read.
     """
+    if not isinstance(path, str | os.PathLike) or not isinstance(axes, str | None):
+        got = f"a {type(path).__name__} and axes = {axes!r}"
+        raise TypeError(f"open_scan takes the path of a file, and axes as a text such as 'slice coil y x'; got {got}")
     path = local_path(path)
     if not path.is_file():
         longer = [path.name + suffix for suffix in READERS if path.with_name(path.name + suffix).is_file()]

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,11 +49,23 @@ def within(where: str) -> Iterator[None]:
 
 
 def load_settings(
-    model: type[Model], path: str | Path, overrides: Iterable[str] = (), *, what: str = "recipe"
+    model: type[Model],
+    path: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    what: str = "recipe",
+    instead: Mapping[str, str] | None = None,
 ) -> Model:
-    """Read a TOML file, apply ``section.key=value`` overrides, validate; raises SettingsError."""
+    """Read a TOML file, apply ``section.key=value`` overrides, validate; raises SettingsError.
+
+    An override of a key of `instead` also removes the key that it names from the file: only one of them may be given.
+    """
     overrides = tuple(overrides)
     data, text = read_toml(path, what)
+    for override in overrides:
+        section, _, key = (instead or {}).get(override.partition("=")[0].strip(), "").partition(".")
+        if isinstance(data.get(section), dict):
+            data[section].pop(key, None)
     for override in overrides:
         _begin_section(model, data, override)
         _override(data, override)
@@ -151,8 +163,11 @@ def _explain(
         keys = [*keys, "kind"]
     line, key = _line_of(keys, text), ".".join(keys) or "the file"
     place = f"{where}{f', line {line}' if line else ''}: {key}"
-    if any(key == o or key.startswith(f"{o}.") or (not line and o.startswith(f"{key}.")) for o in overridden):
+    below = [o for o in overridden if o.startswith(f"{key}.")]
+    if any(key == o or key.startswith(f"{o}.") for o in overridden) or (below and not line):
         place = f"--set {key}"
+    elif below:  # a section of the file that no longer fits together
+        place = f"--set {' and '.join(below)}: {key}"
     if problem["type"] == "extra_forbidden":
         meant = _meant(whole, keys, model)
         guess = f"did you mean '{meant}'? " if meant else ""

@@ -81,8 +81,12 @@ class ImagesSpec(Spec):
 
     @model_validator(mode="after")
     def _path_fits_kind(self) -> ImagesSpec:
-        if (self.kind == "images") != (self.path is not None):
-            raise ValueError("kind = 'images' needs a path, the others take none")
+        if self.kind == "images" and self.path is None:
+            raise ValueError("kind 'images' needs source.path, a folder of photographs")
+        if self.kind != "images" and self.path is not None:
+            raise ValueError(
+                f"kind '{self.kind}' takes no path; source.kind = 'images' (--set source.kind=images) takes photographs"
+            )
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ValueError(f"part = {list(self.part)}: must be two fractions, the lower one first, within 0 and 1")
         return self
@@ -109,7 +113,8 @@ class ImagesSpec(Spec):
             return self._parted(self._items([place.name]))
         if not self.folder.is_dir():
             raise FileNotFoundError(
-                f"source.path {self.folder} is no picture and no folder; give a folder of photographs, or a list"
+                f"source.path {self.folder} is no picture and no folder; give a folder of photographs, or a list "
+                "(--set source.path=FOLDER)"
             )
         names = files_below(self.folder, is_image)
         if not names:

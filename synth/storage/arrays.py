@@ -48,7 +48,16 @@ def load_array(path: str, key: str, name: str | None = None) -> Any:
         raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError, TypeError, SyntaxError) as error:
         refuse_shortage(error)
-        raise ValueError(f"{key} {path} is not a plain array ({error}); save it with numpy.save") from None
+        raise ValueError(f"{key} {path}: {not_plain(error)}; save it with numpy.save") from None
+
+
+def not_plain(error: Exception) -> str:
+    """What is wrong with a file that numpy does not load; its own advice is to run what may be code."""
+    if "Python objects" in (told := str(error)) or "Object arrays" in told:
+        return "holds Python objects, which are never loaded, since they may run code"
+    if "pickle" in told:  # numpy takes for a pickle whatever begins as no file of its own
+        return "is not a numpy file, although its suffix says so"
+    return f"is cut off or damaged ({told})"
 
 
 def sha256_of(array: NDArray[Any]) -> str:

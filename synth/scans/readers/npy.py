@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ScanError
+from ...storage.arrays import not_plain
 from ..scan import Choice, Scan
 from .axes import named_axes, refuse_empty_promises, refuse_matrices, refuse_real, scan_of
 
@@ -29,12 +30,7 @@ def _array(path: Path, variable: str | None) -> tuple[str, Any]:
         try:
             return path.name, np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
-            if "Python objects" not in str(error) and "pickle" not in str(error):
-                raise
-            raise ScanError(
-                f"{path}: holds Python objects, which are never loaded, since they may run code; save k-space as a "
-                "complex array"
-            ) from None
+            raise ScanError(f"{path}: {not_plain(error)}; save k-space as a complex array by numpy.save") from None
     with zipfile.ZipFile(path) as archive:
         members = {Path(i.filename).stem: i for i in archive.infolist() if i.filename.endswith(".npy")}
         shapes = {name: _header(archive, info) for name, info in members.items()}

@@ -255,10 +255,67 @@ def test_arrays_that_are_no_kspace(tmp_path):
         run("calibrate", tmp_path / "image.npy", "--out", tmp_path / "p"), "its array holds float32, and k-space is"
     )
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
-    (tmp_path / "pickle.npy").write_bytes(pickle.dumps({}))
-    for name in ("objects.npy", "pickle.npy"):
-        refused(run("calibrate", tmp_path / name, "--out", tmp_path / "p"), "Python objects, which are never loaded")
+    refused(
+        run("calibrate", tmp_path / "objects.npy", "--out", tmp_path / "p"), "Python objects, which are never loaded"
+    )
     np.save(tmp_path / "scan.npy", np.ones((130, 24, 20), np.complex64))
     with pytest.raises(ScanError, match="give slices: 1, coils: 130, image: 24x20, and no receive array has more than"):
         open_scan(tmp_path / "scan.npy", axes="coil y x")
     assert open_scan(tmp_path / "scan.npy", axes="y x coil").coils == 20
+
+
+def test_a_text_in_the_place_of_a_numpy_file(file, tmp_path):
+    """numpy takes it for a pickle, and advises to run what may be code."""
+    for name, data in (("text.npy", b"hello"), ("text.npz", b"hello"), ("pickle.npy", pickle.dumps({}))):
+        (tmp_path / name).write_bytes(data)
+        refused(
+            run("calibrate", tmp_path / name, "--out", tmp_path / "p"),
+            f"{name}: is not a numpy file, although its suffix says so",
+        )
+    change = f"coils={{kind='library', path='{tmp_path}/text.npz'}}"
+    made = run("build", file, "--out", tmp_path / "c.zarr", "--set", change)
+    refused(made, "text.npz: is not a numpy file", "save it with numpy.save")
+    assert "allow_pickle" not in made.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--scheduler", "nonsense"),
+        ("--scheduler", "tcp://10.0.0.1:8786"),
+        ("--scheduler-file", "nowhere.json"),
+        ("--scheduler", "tls://127.0.0.1:8786", "--tls-cert", "nowhere.pem"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_one_is_refused_before_a_build_begins(file, tmp_path, options):
+    refused(run("build", file, "--out", tmp_path / "c.zarr", *options), options[-2], options[-1])
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_section_that_a_change_breaks_is_not_blamed_on_the_file(tmp_path):
+    """A ready recipe from scikit-image's photographs, given others."""
+    made = run("build", "first", "--out", tmp_path / "c.zarr", "--set", f"source.path={tmp_path}")
+    refused(made, "error: --set source.path: source = ", "kind 'skimage' takes no path", "--set source.kind=images")
+    assert "first.toml" not in made.stderr
+
+
+def test_steps_take_the_place_of_epochs(tmp_path):
+    """A user cannot take a key out of a file of the package."""
+    made = run("train", "knoll2019", "--out", tmp_path / "t", "--set", "training.steps=2")
+    refused(made, ".zarr")  # the next thing that is missing
+    both = run("train", "knoll2019", "--out", tmp_path / "t", "--set", "training.steps=2", "--set", "training.epochs=2")
+    refused(both, "--set training.steps and training.epochs: training = ", "give either steps or epochs")
+
+
+def test_options_without_effect_are_told(scans, tmp_path):
+    options = ("--reference-lines", 40, "--probes", 8)
+    made = run("reconstruct", "zero-filled", scans / "a.npy", "--out", tmp_path / "out", *options)
+    assert made.exit_code == 0, made.stderr
+    assert "note: --reference-lines has no effect without --acceleration" in made.stderr
+    assert "note: --probes has no effect without --noise-map" in made.stderr
+
+
+def test_the_source_part_of_a_recipe_is_told(file, tmp_path):
+    words = ["build", file, "--scheduler", "sync", "--set", "source.part=[0, 0.5]", "--set", "pairs=3"]
+    made = run(*words, "--out", tmp_path / "c.zarr")
+    assert "note: source.part = [0, 0.5] leaves the other sources out" in made.output

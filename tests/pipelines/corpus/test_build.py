@@ -104,7 +104,7 @@ def test_sources_that_make_several_pairs_are_told(photos, tmp_path):
     few = parse_recipe(recipe_data(photos, pairs=2), "t")
     told = "pairs are from the first 2 of 6 sources, in the order of their paths"
     assert told in build(few, tmp_path / "f.zarr", SYNC).notes
-    told = "each of the 6 sources makes 2.5 pairs, which show the same picture"
+    told = "each of the 6 sources makes 2.5 pairs, which show the same picture; --set pairs=6 makes one of each"
     for _ in range(2):
         assert told in build(made, tmp_path / "c.zarr", SYNC).notes
     one_each = parse_recipe(recipe_data(photos, pairs=6), "t")

@@ -248,3 +248,37 @@ def test_a_training_without_a_network_asks_for_one(corpus, tmp_path):
     how = settings(corpus).model_copy(update={"model": None})
     with pytest.raises(TrainingError, match=r"has no \[model\]; describe one there, or bring one"):
         train(how, tmp_path / "t", device="cpu")
+
+
+def test_a_ready_training_of_an_unrolled_network_takes_ones_own(net, corpus, tmp_path):
+    """`training.supervise_steps` of its file is for the steps of an unrolled network, which one's own does not have."""
+    words = ["train", "first", "--model", f"{net}:Little", "--set", f'data.corpora=["{corpus}"]', "--device", "cpu"]
+    made = run(app, [*words, "--out", str(tmp_path / "mine"), "--set", "training.steps=1"])
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "mine" / "model.safetensors").exists()
+
+
+def test_a_network_that_ends_before_its_first_step_leaves_no_folder(corpus, tmp_path):
+    file = tmp_path / "ends.py"
+    file.write_text(
+        "import torch\n\n\nclass Cut(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.w = torch.nn.Parameter(torch.ones(1))\n\n    def forward(self, batch):\n"
+        "        return (batch['target'] * self.w).detach()\n\n\nclass Bare(Cut):\n    def __init__(self):\n"
+        "        torch.nn.Module.__init__(self)\n"
+    )
+    told = {"Cut": "images do not depend on its parameters", "Bare": "has no parameter to train"}
+    words = [
+        "train",
+        "first",
+        "--set",
+        f'data.corpora=["{corpus}"]',
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "mine"),
+    ]
+    for name, why in told.items():
+        made = run(app, [*words, "--model", f"{file}:{name}"])
+        assert made.exit_code == 1
+        assert why in made.stderr
+        assert not (tmp_path / "mine").exists()

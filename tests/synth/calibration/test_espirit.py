@@ -157,8 +157,10 @@ def test_bad_references_are_said(rng):
         espirit(kspace)
 
 
-def test_kspace_of_one_slice_is_wanted():
+def test_finite_kspace_of_one_slice_is_wanted():
     with pytest.raises(ValueError, match=r"k-space \[coil y x\] of one slice.*got an array of 4 axes"):
         espirit(np.zeros((1, 4, 32, 32), np.complex64))
     with pytest.raises(ValueError, match="got a str"):
         espirit("scan.cfl")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        espirit(np.full((4, 32, 32), np.nan, np.complex64))

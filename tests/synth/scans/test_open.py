@@ -134,3 +134,11 @@ def test_mutated_files_of_every_format_raise_nothing_else():
     assert told["refused"] > 7
     assert told["calibrated"] > 0
     assert told["peak_MB"] < 500
+
+
+def test_a_path_and_a_text_are_wanted(kspace):
+    for arguments in ((kspace,), (3,)):
+        with pytest.raises(TypeError, match="open_scan takes the path of a file"):
+            open_scan(*arguments)
+    with pytest.raises(TypeError, match="axes = 3"):
+        open_scan("scan.npy", axes=3)
