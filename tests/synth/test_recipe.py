@@ -91,7 +91,7 @@ def test_errors_name_line_key_value_and_remedy(tmp_path):
     refused(tmp_path, "reference_lines = 24", "reference_lines = 300", "sampling.reference_lines = 300", "256")
     refused(tmp_path, 'kind = "regular"', 'kind = "reglar"', "line 19", "sampling.kind", "'reglar'", "'regular'")
     refused(tmp_path, 'kind = "regular"\n', "", "sampling.kind", "missing")
-    refused(tmp_path, 'kind = "skimage"', 'kind = "images"', "source", "needs a path")
+    refused(tmp_path, 'kind = "skimage"', 'kind = "images"', "source", "needs source.path")
     refused(tmp_path, "matrix = [256, 256]", "matrix = [256]", "line 8", "target.matrix")
     refused(tmp_path, "matrix = [256, 256]", "matrix = [2, 256]", "target.matrix", "8 ... 4096")
     refused(tmp_path, 'name = "mine"', 'name = "../mine"', "name", "pattern")
