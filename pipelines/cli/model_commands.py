@@ -99,7 +99,10 @@ def _print_card(card: dict[str, Any], out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({key: card.get(key) for key in SHOWN})
         return
-    say(f"{out}: {card['name']}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s")
+    own = f" with {card['model']['factory']}" if card["model"].get("kind") == "own" else ""
+    say(
+        f"{out}: {card['name']}{own}, {card['parameters']} parameters, {card['steps']} steps in {card['seconds']:.0f} s"
+    )
     if card["validation_loss"] is not None:
         say(f"lowest validation loss {card['validation_loss']:.4g}, at step {card['step_kept']}")
     if card["lam"] is not None:

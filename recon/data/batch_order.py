@@ -33,8 +33,8 @@ class BatchOrder:
 
     def __post_init__(self) -> None:
         """Refuse values from which no order can be made."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be 0 ... world_size - 1, got rank {self.rank} of {self.world_size}")
         if self.window and not self.shuffle:

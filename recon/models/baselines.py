@@ -48,8 +48,8 @@ class CgSense:
 
     def __post_init__(self) -> None:
         """Refuse none."""
-        if self.iterations < 1:
-            raise ValueError(f"CG-SENSE with {self.iterations} iterations is no reconstruction; give at least 1")
+        if not isinstance(self.iterations, int) or self.iterations < 1:
+            raise ValueError(f"CG-SENSE takes a whole number of iterations, at least 1, got {self.iterations!r}")
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""

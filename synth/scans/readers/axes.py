@@ -140,6 +140,13 @@ def refuse_real(path: Path, name: str, dtype: np.dtype[Any]) -> None:
         )
 
 
+def which_array(found: list[str]) -> str:
+    """What is said of a file of several arrays none of which is named: these of them are complex."""
+    if not found:
+        return "none of its arrays is k-space, which is complex and has 2 to 4 axes; save k-space so"
+    return f"which array is the k-space? Complex arrays in it: {found}; name one as variable"
+
+
 def refuse_matrices(path: Path, name: str, array: NDArray[Any]) -> None:
     """Raise ScanError for a covariance or decorrelation matrix [coil coil], which is not k-space."""
     if array.ndim == 2 and array.shape[0] == array.shape[1] and array.shape[0] <= 256:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import ScanError
 from ..scan import Choice, Scan
-from .axes import named_axes, refuse_empty_promises, refuse_real, sizes, slice_of
+from .axes import named_axes, refuse_empty_promises, refuse_real, sizes, slice_of, which_array
 from .hdf5_tree import dataset_at, datasets_of
 from .isolated import read_apart
 from .mrd import groups_of_acquisitions, read_acquisitions
@@ -46,9 +46,7 @@ def read(path: Path, choice: Choice) -> Scan:
 def _only_complex(path: Path, datasets: dict[str, Any]) -> str:
     found = [name for name, d in datasets.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
     if len(found) != 1:
-        raise ScanError(
-            f"{path}: which array is the k-space? Complex arrays in it: {found or 'none'}; name one as variable"
-        )
+        raise ScanError(f"{path}: {which_array(found)}")
     return found[0]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import ScanError
 from ...storage.arrays import not_plain
 from ..scan import Choice, Scan
-from .axes import named_axes, refuse_empty_promises, refuse_matrices, refuse_real, scan_of
+from .axes import named_axes, refuse_empty_promises, refuse_matrices, refuse_real, scan_of, which_array
 
 GUESSES = {2: "y x", 3: "coil y x", 4: "slice coil y x"}
 
@@ -38,10 +38,7 @@ def _array(path: Path, variable: str | None) -> tuple[str, Any]:
         if variable is None and len(complex_ones) == 1:
             variable = complex_ones[0]
         if variable not in shapes:
-            raise ScanError(
-                f"{path}: which array is the k-space? Complex arrays in it: {complex_ones or 'none'}; name one as "
-                "variable"
-            )
+            raise ScanError(f"{path}: {which_array(complex_ones)}")
         shape, dtype = shapes[variable]
         refuse_empty_promises(path, variable, shape, dtype.itemsize, members[variable].compress_size)
     with np.load(path, allow_pickle=False) as arrays:

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import h5py
 import numpy as np
 import pytest
 from commands import refused, run
@@ -319,3 +320,20 @@ def test_the_source_part_of_a_recipe_is_told(file, tmp_path):
     words = ["build", file, "--scheduler", "sync", "--set", "source.part=[0, 0.5]", "--set", "pairs=3"]
     made = run(*words, "--out", tmp_path / "c.zarr")
     assert "note: source.part = [0, 0.5] leaves the other sources out" in made.output
+
+
+def test_files_without_kspace_have_none_to_name(tmp_path):
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file["image"] = np.zeros((24, 20))
+    np.savez(tmp_path / "images.npz", image=np.zeros((24, 20)))
+    for name in ("empty.h5", "images.npz"):
+        refused(run("calibrate", tmp_path / name, "--out", tmp_path / "p"), f"{name}: none of its arrays is k-space")
+
+
+def test_a_source_of_many_rejected_pairs_is_named_once(file, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.png").write_text("hello")
+    words = ["build", file, "--out", tmp_path / "c.zarr", "--scheduler", "sync", "--set", "pairs=20"]
+    made = run(*words, "--set", f"source.path={tmp_path / 'photos'}")
+    refused(made, " of 20 pairs were rejected")
+    assert made.stderr.count("bad.png") == 1

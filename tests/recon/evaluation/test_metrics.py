@@ -54,8 +54,8 @@ def test_a_batch_and_a_slice_are_not_compared(images):
 
 
 def test_cg_sense_without_an_iteration_is_refused():
-    for iterations in (0, -1):
-        with pytest.raises(ValueError, match="is no reconstruction; give at least 1"):
+    for iterations in (0, -1, 2.5, "ten"):
+        with pytest.raises(ValueError, match="whole number of iterations, at least 1, got"):
             CgSense(iterations)
 
 

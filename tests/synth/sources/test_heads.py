@@ -36,7 +36,7 @@ def test_recipes_take_heads_without_a_path():
     spec = ImagesSpec(kind="heads", part=(0.5, 1.0))
     assert spec.list_files() == names()[COUNT // 2 :]
     assert read_photo(spec.folder / names()[3]).sha256 == computed_head(names()[3])[1]
-    with pytest.raises(ValueError, match="the others take none"):
+    with pytest.raises(ValueError, match="takes no path"):
         ImagesSpec(kind="heads", path="somewhere")
     data = {"name": "h", "pairs": 2, "source": {"kind": "heads"}, "target": {"matrix": [64, 64], "fit": "resize"}}
     recipe = parse_recipe({**data, "coils": {"kind": "loops", "count": 4, "sets": 1}}, "test")
