@@ -120,7 +120,7 @@ def _compared(
 
 def _from_noise_scan(scan: Scan) -> NoiseProfile:
     if scan.noise is None:
-        raise CalibrationError("the scan holds none, and no separate one is given (--noise, axes coil and sample)")
+        raise CalibrationError("it holds none; a noise scan has two axes, coil and sample (--noise FILE)")
     if scan.averages is None:
         raise CalibrationError("the lines were averaged unequally, so noise differs between them")
     profile = profile_of_noise(scan.noise, "noise scan", str(scan.path))

@@ -66,7 +66,7 @@ def test_tls_with_an_authority_of_its_own(large, tmp_path):
         build = ("build", file, "--out", out, "--set", "pairs=8", "--scheduler", address)
         refused(run(*build), address, "tls needs certificates; give --tls-ca-file, --tls-cert and --tls-key")
         refused(run(*build, *flags(other)), address, "no scheduler answers", str(other[0]))
-        refused(run(*build, *flags([*mine[:2], tmp_path / "no.pem"])), "no.pem: does not exist", "--tls-key")
+        refused(run(*build, *flags([*mine[:2], tmp_path / "no.pem"])), "--tls-key", "no.pem does not exist")
         plain = ("build", file, "--out", out, "--scheduler", address.replace("tls", "tcp"), *flags(mine))
         refused(run(*plain), "is not encrypted", "write tls://")
         assert not list(tmp_path.glob("c.zarr/*"))

@@ -93,7 +93,7 @@ def test_wrong_recipes(file, tmp_path):
     for change, parts in {
         "sampling.acceleratoin=4": ("sampling.acceleratoin", "did you mean 'acceleration'"),
         "sampling.acs=24": ("sampling.acs", "did you mean 'reference_lines'"),
-        'coils.count="many"': ("coils.count", "many", "integer"),
+        'coils.count="many"': ("coils.count", "many", "whole number"),
         "sampling.reference_lines=57": ("reference_lines = 57", "56"),
         "sampling.acceleration=60": ("acceleration 60", "cannot be met"),
         "noise.snr=-1": ("noise.snr = -1", "greater than 0"),
@@ -211,7 +211,7 @@ def test_addresses_of_object_stores_are_refused(file, tmp_path, monkeypatch):
 def test_things_that_are_no_corpus(tmp_path):
     for command in (("verify",), ("iterate",), ("inspect", "--out", tmp_path / "o")):
         refused(run(command[0], tmp_path / "none", *command[1:]), "none", "does not exist")
-        refused(run(command[0], tmp_path, *command[1:]), tmp_path.name, "not a corpus")
+        refused(run(command[0], tmp_path, *command[1:]), tmp_path.name, "a corpus of Fathom's")
 
 
 def test_an_unfinished_corpus_is_said(file, tmp_path):

@@ -245,7 +245,7 @@ def test_wrong_arguments(corpus, photos, published, tmp_path):
     refused(run("rebuild", corpus, "--out", out), "is no published corpus")
     refused(run("rebuild", published, "--sources", tmp_path / "no", "--out", out), "--sources", "does not exist")
     refused(run("publish", tmp_path / "no.zarr", "--out", out), "no.zarr does not exist")
-    refused(run("publish", photos, "--out", out), "is not a corpus of Fathom's")
+    refused(run("publish", photos, "--out", out), "is neither a corpus of Fathom's nor a finished training")
     refused(run("publish", corpus, "--out", out, "--licence", "as you like"), "--licence 'as you like'", "cc-by-4.0")
     (tmp_path / "there").mkdir()
     refused(run("publish", corpus, "--out", tmp_path / "there"), "is there already", "choose another --out")
