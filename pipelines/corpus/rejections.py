@@ -38,8 +38,8 @@ class Rejections:
         """Count those of a shard."""
         self._count += len(entry["rejected"])
         self._tasks += [entry["task"]] if entry["rejected"] else []
-        told = dict.fromkeys((*self._reasons, *(r["reason"] for r in entry["rejected"])))  # a source makes many
-        self._reasons = list(told)[:REASONS_SHOWN]
+        reasons = dict.fromkeys((*self._reasons, *(r["reason"] for r in entry["rejected"])))  # once for each source
+        self._reasons = list(reasons)[:REASONS_SHOWN]
 
     def stop_at_too_many(self) -> None:
         """Raise BuildError where there are more than the recipe allows."""

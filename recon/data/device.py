@@ -10,4 +10,4 @@ def named_device(wanted: torch.device | str | None = None) -> torch.device:
     try:
         return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:  # lists every device that torch was ever made for
-        raise ValueError(f"device {wanted!r}: no such device; write cpu, cuda or cuda:1") from None
+        raise ValueError(f"device {wanted}: no such device; write cpu, cuda or cuda:1") from None

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from ..data.device import named_device
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
@@ -64,21 +66,20 @@ class ProcessGroup:
 
 def local_device(device: str | None) -> torch.device:
     """The device asked for, or the GPU where there is one; raises ValueError for a GPU that is not there."""
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(wanted)
-    except RuntimeError:
-        raise ValueError(f"--device {wanted}: no such device; write cpu, cuda or cuda:1") from None
+        chosen = named_device(device)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"--device {wanted}: torch finds no GPU here; leave it out, or see `fathom doctor`")
+            raise ValueError(f"--device {chosen}: torch finds no GPU here; leave it out, or see `fathom doctor`")
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         if chosen.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-            raise ValueError(f"--device {wanted}: all processes of torchrun would share it; write cuda, one GPU each")
+            raise ValueError(f"--device {chosen}: all processes of torchrun would share it; write cuda, one GPU each")
         chosen = chosen if chosen.index is not None else torch.device("cuda", rank)
         if chosen.index >= torch.cuda.device_count():
             raise ValueError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
         torch.cuda.set_device(chosen)
     elif chosen.type != "cpu":
-        raise ValueError(f"--device {wanted}: this kind of device cannot be used; write cpu or cuda")
+        raise ValueError(f"--device {chosen}: this kind of device cannot be used; write cpu or cuda")
     return chosen

@@ -84,9 +84,7 @@ class ImagesSpec(Spec):
         if self.kind == "images" and self.path is None:
             raise ValueError("kind 'images' needs source.path, a folder of photographs")
         if self.kind != "images" and self.path is not None:
-            raise ValueError(
-                f"kind '{self.kind}' takes no path; source.kind = 'images' (--set source.kind=images) takes photographs"
-            )
+            raise ValueError(f"kind '{self.kind}' takes no path, and 'images' does: --set source.kind=images")
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ValueError(f"part = {list(self.part)}: must be two fractions, the lower one first, within 0 and 1")
         return self

@@ -143,7 +143,7 @@ def refuse_real(path: Path, name: str, dtype: np.dtype[Any]) -> None:
 def which_array(found: list[str]) -> str:
     """What is said of a file of several arrays none of which is named: these of them are complex."""
     if not found:
-        return "none of its arrays is k-space, which is complex and has 2 to 4 axes; save k-space so"
+        return "it has no complex array that could be k-space; save k-space as a complex array"
     return f"which array is the k-space? Complex arrays in it: {found}; name one as variable"
 
 

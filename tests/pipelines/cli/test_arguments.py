@@ -327,7 +327,10 @@ def test_files_without_kspace_have_none_to_name(tmp_path):
         file["image"] = np.zeros((24, 20))
     np.savez(tmp_path / "images.npz", image=np.zeros((24, 20)))
     for name in ("empty.h5", "images.npz"):
-        refused(run("calibrate", tmp_path / name, "--out", tmp_path / "p"), f"{name}: none of its arrays is k-space")
+        refused(
+            run("calibrate", tmp_path / name, "--out", tmp_path / "p"),
+            f"{name}: it has no complex array that could be k-space",
+        )
 
 
 def test_a_source_of_many_rejected_pairs_is_named_once(file, tmp_path):

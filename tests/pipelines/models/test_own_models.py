@@ -282,3 +282,25 @@ def test_a_network_that_ends_before_its_first_step_leaves_no_folder(corpus, tmp_
         assert made.exit_code == 1
         assert why in made.stderr
         assert not (tmp_path / "mine").exists()
+
+
+def test_a_training_that_ends_after_its_first_steps_keeps_their_log(corpus, tmp_path):
+    file = tmp_path / "late.py"
+    file.write_text(
+        "import torch\n\n\nclass Late(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.w, self.calls = torch.nn.Parameter(torch.ones(1)), 0\n\n    def forward(self, batch):\n"
+        "        self.calls += 1\n        return batch['target'] * self.w * (0.5 if self.calls < 4 else float('nan'))\n"
+    )
+    words = [
+        "train",
+        "first",
+        "--set",
+        f'data.corpora=["{corpus}"]',
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "mine"),
+    ]
+    made = run(app, [*words, "--model", f"{file}:Late"])
+    assert made.exit_code == 1
+    assert len((tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()) == 3

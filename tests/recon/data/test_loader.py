@@ -315,5 +315,5 @@ def test_what_is_no_pair_is_told(corpus):
 def test_what_is_no_corpus_or_no_device_is_told(corpus):
     with pytest.raises(TypeError, match=r"got a list; give PairDataset\('corpus.zarr'\)"):
         make_loader([corpus], 2)
-    with pytest.raises(ValueError, match="device 'gpu': no such device; write cpu, cuda or cuda:1"):
+    with pytest.raises(ValueError, match="device gpu: no such device; write cpu, cuda or cuda:1"):
         make_loader(PairDataset(corpus), 2, device="gpu")
