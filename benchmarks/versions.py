@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/versions.py OUT [PYTHON ...]   (`make versions` gives the Pythons on the path)
 
-Every environment builds the demo, makes pairs of the first one's demo again, and runs the study demo at its smoke
-scale. The table tells the content hash of the demo, which must be the same with the newest dependencies; other
-libraries round the last digits of single precision differently. Torch is the one of constraints.txt everywhere. An
-environment may take 6 GB, and is removed when its case ends.
+Both are made from a clone of the last commit with a tag, whose version the command must say. Every environment builds the
+demo, makes pairs of the first one's demo again, and runs the study demo at its smoke scale. The table tells the content
+hash of the demo, which must be the same with the newest dependencies; other libraries round the last digits of single
+precision differently. Torch is the one of constraints.txt everywhere. An environment may take 6 GB, and is removed when
+its case ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text())
+TAG = "9.8.7"
 TOLD = ("numpy", "scipy", "torch", "zarr", "dask", "pydantic")
 
 
@@ -28,12 +31,15 @@ def run(*words, **options):
 
 
 def distributions(out):
-    """The wheel and the sdist, made by hatchling in an environment of its own."""
+    """The wheel and the sdist, made by hatchling in an environment of its own; the version is that of a tag."""
     builder = environment(sys.executable, out / "builder")
-    run(builder / "pip", "install", "--quiet", "hatchling")
-    shutil.rmtree(out / "dist", ignore_errors=True)
-    run(builder / "python", "-m", "hatchling", "build", "-d", out / "dist", cwd=HERE)
-    return next((out / "dist").glob("*.whl")), next((out / "dist").glob("*.tar.gz"))
+    run(builder / "pip", "install", "--quiet", *PROJECT["build-system"]["requires"])
+    tagged = out / "tagged"
+    shutil.rmtree(tagged, ignore_errors=True)
+    run("git", "clone", "--quiet", HERE, tagged)
+    run("git", "-C", tagged, "tag", f"v{TAG}")
+    run(builder / "python", "-m", "hatchling", "build", "-d", out / "dist", cwd=tagged)
+    return next((out / "dist").glob(f"*-{TAG}-*.whl")), next((out / "dist").glob(f"*-{TAG}.tar.gz"))
 
 
 def environment(python, folder):
@@ -44,8 +50,8 @@ def environment(python, folder):
 
 def lowest():
     """Constraints to the lowest version that pyproject.toml allows of each dependency, but torch's."""
-    wanted = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["dependencies"]
-    pinned = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", line).groups() for line in wanted]
+    wanted = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in PROJECT["project"]["dependencies"]]
+    pinned = [line.groups() for line in wanted]
     return [f"{name}=={version}" for name, version in pinned if name != "torch"]
 
 
@@ -66,6 +72,9 @@ def checked(python, distribution, extra, folder, first):
         shutil.copytree(work / "demo.zarr", first)
     replayed = run(commands / "fathom", "verify", first, "--replay", "8", **alone).splitlines()[1]
     run(commands / "fathom", "study", "demo", "--scale", "smoke", "--device", "cpu", "--out", "study", **alone)
+    told = run(commands / "fathom", "--version", **alone).strip()
+    if told != f"fathom {TAG}":
+        raise SystemExit(f"the tag is v{TAG}, and the command says {told}")
     there = {p["name"].lower(): p["version"] for p in json.loads(run(commands / "pip", "list", "--format", "json"))}
     return {
         "content_hash": made["content_hash"],

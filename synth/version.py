@@ -5,10 +5,19 @@ from __future__ import annotations
 import hashlib
 import platform
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__version__ = "0.1.0"
+
+def _installed() -> str:
+    """The version that the installation took from git's tag; a checkout that was never installed has none."""
+    try:
+        return version("fathom-mri")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+__version__ = _installed()
 
 SCAN_STAGES = {"maps": 4, "noise": 2, "sources": 2}
 """Versions of the stages of pairs from scans; a stage that is not listed has version 1.
@@ -22,7 +31,7 @@ samples unless the recipe accepts them.
 
 @lru_cache
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, Fathom and `packages`; Fathom's is its own, so that a checkout need not be installed."""
+    """Versions of Python, Fathom and `packages`."""
     found = {name: version(name) for name in packages}
     return {"python": platform.python_version(), "fathom-mri": __version__, **found}
 
