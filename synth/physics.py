@@ -147,7 +147,15 @@ def sense_forward(image: Array, maps: Array, mask: Array, *, sets: bool = False)
     Returns
     -------
     K-space [... coil y x], zero where it was not sampled.
+
+    Raises
+    ------
+    ValueError
+        The image and the maps differ in rows, columns or sets.
     """
+    if tuple(image.shape[-2:]) != tuple(maps.shape[-2:]) or (sets and image.shape[-3] != maps.shape[-4]):
+        axes = ("[... set y x]", "[... set coil y x]") if sets else ("[... y x]", "[... coil y x]")
+        raise ValueError(f"the image {axes[0]} is {list(image.shape)}, and the maps {axes[1]} are {list(maps.shape)}")
     return fft2c(coil_expand(image, maps, sets=sets)) * mask
 
 
@@ -168,7 +176,17 @@ def sense_adjoint(kspace: Array, maps: Array, mask: Array, *, sets: bool = False
     Returns
     -------
     Image [... y x]. It is not divided by the share of samples: R-fold undersampled data give about 1 / R of the image.
+
+    Raises
+    ------
+    ValueError
+        K-space and the maps differ in coils, rows or columns.
     """
+    if tuple(kspace.shape[-3:]) != tuple(maps.shape[-3:]):
+        raise ValueError(
+            f"k-space [... coil y x] is {list(kspace.shape)}, and the maps [... coil y x] are {list(maps.shape)}; they "
+            "need the same coils, rows and columns"
+        )
     return coil_combine(ifft2c(kspace * mask), maps, sets=sets)
 
 

@@ -110,7 +110,8 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
 
     Returns
     -------
-    NRMSE of complex images (not for magnitudes) and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice.
+    NRMSE of complex images (not for magnitudes) and of magnitudes, PSNR in dB, SSIM in windows and of the whole slice;
+    all NaN where the reference is zero everywhere, which is the scale of all of them.
 
     Raises
     ------
@@ -124,6 +125,8 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
         )
     shown = over_sets(image), over_sets(reference)
     known = SLICE_METRICS if np.iscomplexobj(image) else SLICE_METRICS[1:]
+    if not reference.any():
+        return {metric.__name__: float("nan") for metric in known}
     given = {metric: (image, reference) if metric is nrmse_complex else shown for metric in known}
     return {metric.__name__: metric(*images) for metric, images in given.items()}
 

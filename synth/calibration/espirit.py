@@ -118,6 +118,8 @@ def _refuse(kspace: Complex, sets: int) -> None:
     if getattr(kspace, "ndim", 0) != 3:
         told = f"an array of {kspace.ndim} axes" if hasattr(kspace, "ndim") else f"a {type(kspace).__name__}"
         raise ValueError(f"espirit takes the k-space [coil y x] of one slice, such as a scan's scan[0]; got {told}")
+    if not np.iscomplexobj(kspace):
+        raise ValueError(f"espirit takes complex k-space [coil y x]; got real samples ({kspace.dtype})")
     if not np.isfinite(kspace).all():
         raise ValueError("k-space has samples that are NaN or infinite")
     if sets > len(kspace):

@@ -76,12 +76,14 @@ def remove(place: Place) -> None:
 def local_path(place: str | Path) -> Path:
     """The local path of a place that a user names: a path, or an address ``file:///folder``.
 
+    ``~`` at the beginning is the user's folder: a shell replaces it in ``~/scans``, but not in ``source.path=~/scans``.
+
     Raises StorageError for the address of an object store or of a web server: taken as a path, it would be a folder
     with the name ``s3:``.
     """
     found = ADDRESS.match(str(place))
     if found is None:
-        return Path(place)
+        return Path(place).expanduser()
     if found[1].lower() != "file":
         raise StorageError(
             f"{found[1]}://{found[2]}: Fathom reads and writes local files, not {found[1]}://; give the path of a "

@@ -58,6 +58,17 @@ def test_sense_is_adjoint(kind, shape, rng):
     )
 
 
+def test_sense_refuses_what_does_not_fit(kind, shape, rng):
+    """Of one map for all coils, torch would make an image without a word: its sum over coils."""
+    image, maps, kspace, mask = problem(kind, shape, rng)
+    with pytest.raises(ValueError, match="the same coils"):
+        physics.sense_adjoint(kspace, maps[..., :1, :, :], mask)
+    with pytest.raises(ValueError, match=r"the image \[... y x\] is"):
+        physics.sense_forward(image[..., 1:], maps, mask)
+    with pytest.raises(ValueError, match=r"the image \[... set y x\] is"):
+        physics.sense_forward(image[:1], maps, mask, sets=True)
+
+
 def test_sense_normal_is_selfadjoint_and_the_product(kind, shape, rng):
     image, maps, _, mask = problem(kind, shape, rng)
     other = image * 1j + 1

@@ -53,6 +53,11 @@ def test_a_batch_and_a_slice_are_not_compared(images):
     assert slice_metrics(torch.from_numpy(image), torch.from_numpy(reference)) == slice_metrics(image, reference)
 
 
+def test_without_a_reference_there_is_no_scale(images):
+    x, _ = images
+    assert all(np.isnan(value) for value in slice_metrics(x, 0 * x).values())
+
+
 def test_cg_sense_without_an_iteration_is_refused():
     for iterations in (0, -1, 2.5, "ten"):
         with pytest.raises(ValueError, match="whole number of iterations, at least 1, got"):

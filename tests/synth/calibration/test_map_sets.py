@@ -90,6 +90,11 @@ def test_more_sets_than_coils_are_refused(rng):
         espirit(complex_normal(rng, 1, 32, 32), sets=2)
 
 
+def test_real_samples_are_refused():
+    with pytest.raises(ValueError, match=r"takes complex k-space .* real samples \(float64\)"):
+        espirit(np.ones((2, 32, 32)))
+
+
 def test_the_edge_by_hand():
     """Sqrt(2) (sqrt(361) + sqrt(288)) = 1.4142 * (19 + 16.9706) = 50.870."""
     assert noise_edge(361, 288) == pytest.approx(50.870, abs=1e-3)

@@ -16,6 +16,8 @@ from synth.storage.place import below_one_folder, local_path, place_of
         ("C:/corpora/a", "C:/corpora/a"),
         ("file:///a/b%20c.zarr", "/a/b c.zarr"),
         (Path("file:///a/b"), "/a/b"),
+        ("~/scans", Path.home() / "scans"),
+        ("a/~/b", "a/~/b"),
     ],
 )
 def test_local_places(place, path):
