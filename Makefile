@@ -12,6 +12,7 @@ PROCESSES := 3
 venv: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Installing Fathom and what it needs into .venv: about a minute, more where the network is slow"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip>=25.1"
 	$(BIN)/pip install --quiet --editable ".[formats]" --group dev --constraint constraints.txt
@@ -37,6 +38,7 @@ check: venv
 	$(BIN)/mypy
 
 .venv/docs: .venv/installed
+	@echo "Installing Sphinx into .venv"
 	$(BIN)/pip install --quiet --group docs --constraint constraints.txt
 	touch $@
 

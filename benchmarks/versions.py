@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/versions.py OUT [PYTHON ...]   (`make versions` gives the Pythons on the path)
 
-Both are made from a clone of the last commit with a tag, whose version the command must say. Every environment builds the
-demo, makes pairs of the first one's demo again, and runs the study demo at its smoke scale. The table tells the content
-hash of the demo, which must be the same with the newest dependencies; other libraries round the last digits of single
-precision differently. Torch is the one of constraints.txt everywhere. An environment may take 6 GB, and is removed when
-its case ends.
+Both are made from a clone of the last commit with a tag, whose version the command must say. Every environment builds
+the demo, makes pairs of the first one's demo again, and runs the study demo at its smoke scale. The table tells the
+content hash of the demo, which must be the same with the newest dependencies; other libraries round the last digits of
+single precision differently. Torch is the one of constraints.txt everywhere. An environment may take 6 GB, and is
+removed when its case ends.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from .options import Device, Json, Scheduler, kindly, print_json, say_notes
 
 if TYPE_CHECKING:
     from ..study.folder import StudyFolder
+    from ..study.missing import Missing
     from ..study.run import Outcome
 
 
@@ -58,7 +59,10 @@ def study_command(
         absent = _tell_missing(folder)
         if plan:
             _show_plan(folder, device)
-            sys.exit(int(absent))
+            sys.exit(bool(absent.sentences))
+        if absent.everything:
+            say("nothing was made: every stage needs one of them", err=True)
+            sys.exit(1)
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
         result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)
     if as_json:
@@ -80,14 +84,14 @@ class _Told:
         say(f"[{self.count}/{stages}] {outcome.stage}: {outcome.state}{note}", err=True)
 
 
-def _tell_missing(folder: StudyFolder) -> bool:
-    """Say which sources are missing; returns whether any is."""
+def _tell_missing(folder: StudyFolder) -> Missing:
+    """Say which sources are missing, and return them."""
     from ..study.missing import missing
 
     absent = missing(folder)
-    for sentence in absent:
+    for sentence in absent.sentences:
         say(f"missing: {sentence}", err=True)
-    return bool(absent)
+    return absent
 
 
 def _show_plan(folder: StudyFolder, device: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from synth.recipe import Recipe
@@ -12,12 +13,22 @@ from .folder import StudyFolder
 SHOWN = 2  # corpora that are named
 
 
-def missing(folder: StudyFolder) -> list[str]:
-    """A sentence for each source that cannot be listed, with the corpora that wait for it and a remedy."""
+@dataclass(frozen=True)
+class Missing:
+    """A sentence for each source that cannot be listed, and whether no corpus at all can be had without them."""
+
+    sentences: list[str]
+    everything: bool
+
+
+def missing(folder: StudyFolder) -> Missing:
+    """The sources that cannot be listed, with the corpora that wait for them and a remedy."""
     why: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
+    corpora = 0
     for name, stage in folder.stages.items():
         recipe = stage.settings
+        corpora += isinstance(recipe, Recipe)
         if not isinstance(recipe, Recipe) or folder.has(stage):
             continue
         try:
@@ -26,10 +37,11 @@ def missing(folder: StudyFolder) -> list[str]:
         except (OSError, ValueError) as error:
             why.setdefault(str(error), []).append(name)
             paths[str(error)] = _short(str(recipe.source.path))
-    return [
+    sentences = [
         f"{paths[error]}, for {_those(names)}; put the data there, or a link to them ({error})"
         for error, names in why.items()
     ]
+    return Missing(sentences, 0 < corpora == sum(map(len, why.values())))
 
 
 def _those(names: list[str]) -> str:

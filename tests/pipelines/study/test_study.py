@@ -291,6 +291,15 @@ def test_a_folder_that_is_missing_is_told_before_anything_runs(study, tmp_path, 
     assert first.startswith("missing: data/nowhere")
 
 
+def test_without_any_of_its_data_nothing_is_made(study, tmp_path):
+    """Rather than a report of stages that all failed."""
+    (tmp_path / "recipe.toml").write_text(recipe_text("nowhere"))
+    made = done(study, tmp_path / "out")
+    assert made.exit_code == 1
+    assert made.output.endswith("nothing was made: every stage needs one of them\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_laptop_is_the_scale_that_is_not_asked_for(study, tmp_path):
     made = run(app, ["study", str(study), "--out", str(tmp_path / "out")])
     assert "has no scale 'laptop'; it has smoke" in made.output
