@@ -19,7 +19,7 @@ from synth.storage.whole import read_document, refuse_shortage, write_whole
 from ..errors import TrainingError
 from ..models.unrolled_sense import EARLIER, UnrolledSpec
 from .checkpoint import load_tensors, save_tensors
-from .model_files import CARD, NOTE, WEIGHTS, note_document
+from .model_files import CARD, NOTE, WEIGHTS, kept_name, note_document
 from .settings import WITHOUT_EFFECT, AdamSpec, Training
 
 OURS = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
@@ -41,7 +41,7 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
     """Begin this training in a folder, or find it there; raises TrainingError if another training or something else is.
 
     A training whose rates do not depend on its length goes on when it is made longer: its checkpoint is then one of the
-    longer training, and its finished model is taken away until the longer training has one.
+    longer training, and its finished model is kept under another name (`kept_name`).
     """
     identity, note = settings.identity(corpora, validation, own=own), out / NOTE
     if not _begun(out):  # a training that made no checkpoint must not block one with better settings
@@ -70,10 +70,13 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
     made, length, place = facts["state"]["step"], settings.training, facts["loader"]
     if made > (length.steps or made) or (place["epoch"], place["given"]) > (length.epochs or place["epoch"] + 1, 0):
         raise TrainingError(
-            f"{out} has made {made} steps already, more than {_length(settings)} allows; give more, or choose another "
-            "--out"
+            f"{out} has made {made} steps already, more than {_length(settings)} allows; give more "
+            f"(--set training.{'epochs' if length.epochs else 'steps'}=N), or choose another --out"
         )
     save_tensors(checkpoint, tensors, {**facts, "identity": identity})
+    if (out / WEIGHTS).exists():
+        weights, card = load_tensors(out / WEIGHTS)
+        save_tensors(out / kept_name(card["steps"]), weights, card)
     for name in (WEIGHTS, CARD):
         remove(out / name)
     write_whole(note, note_document(identity, settings.model_dump(mode="json")))

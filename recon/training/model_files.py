@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from synth.settings.spec import differing_keys
-from synth.storage.place import Place, place_of
+from synth.storage.place import Place, names_in_folder, place_of
 from synth.storage.whole import write_whole
 
 from ..data.datasets import PairDataset
@@ -46,11 +47,20 @@ def note_document(identity: str, settings: dict[str, Any]) -> bytes:
     return (json.dumps({"identity": identity, "settings": settings}, indent=2) + "\n").encode()
 
 
+def kept_name(steps: int | str) -> str:
+    """The name of the weights that a training had before it was made longer."""
+    return f"model-{steps}.safetensors"
+
+
 def weights_file(path: str | Place) -> Place:
     """The file of weights in a training's folder, or `path` itself if it is a file; raises CheckpointError."""
     path = place_of(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
-        raise CheckpointError(f"{path}: its training has not ended; run the same `fathom train` again to go on")
+        kept = sorted((name for name in names_in_folder(path) if fnmatch(name, kept_name("*"))), key=len)
+        raise CheckpointError(
+            f"{path}: its training has not ended; run the same `fathom train` again to go on"
+            + "".join(f", or use what it was before it was made longer, {path / name}" for name in kept[-1:])
+        )
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(

@@ -174,6 +174,12 @@ def test_a_longer_training_goes_on_to_the_same_bits(corpus, tmp_path):
     with pytest.raises(TrainingError, match=r"differs in optimiser.rate; choose another"):
         train(how(12, rate=0.5), tmp_path / "longer", device="cpu")
     assert load_model(tmp_path / "longer")[1]["steps"] == 12
+    before = load_model(tmp_path / "longer" / "model-6.safetensors")[1]
+    assert before["steps"] == 6
+    for name in ("model.safetensors", "model.json"):
+        (tmp_path / "longer" / name).unlink()
+    with pytest.raises(CheckpointError, match=r"has not ended; .* use what it was .*longer/model-6.safetensors"):
+        load_model(tmp_path / "longer")
 
 
 def test_epochs_are_added_but_not_taken_away(corpus, tmp_path):
