@@ -61,7 +61,7 @@ def _print_calibrated(found: Calibrated, out: Path) -> None:
     say(
         f"{out}: {counted(profile.coils, 'coil')}, sigma {profile.rms_sigma:.4g}{interval} "
         f"({profile.sigma.min():.4g} ... {profile.sigma.max():.4g} over coils) "
-        f"from the {profile.place}, {profile.samples} samples"
+        f"from {found.origin}, {profile.samples} samples"
     )
     for line in (*(f"note: {note}" for note in doubts), *(f"not checked: {what}" for what in found.unchecked)):
         say(line)

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .terminal import say, shown
+from .terminal import counted, say, shown
 
 SECONDS_BETWEEN_LINES = 5.0
 SHOWN_LOSSES = 50
@@ -91,7 +91,7 @@ def steps_shown(name: str) -> Iterator[Callable[[int, int, float], None]]:
             meters.append(Meter(f"train {name}", steps, done=step - 1, unit="steps").__enter__())
             meters[0].restart(entered)
         losses.append(loss)
-        meters[0].advance(1, f", loss {sum(losses) / len(losses):.4g}")
+        meters[0].advance(1, f", loss {sum(losses) / len(losses):.4g} (mean of {counted(len(losses), 'step')})")
 
     try:
         yield tell

@@ -31,6 +31,7 @@ class Calibrated:
     refused: list[str]  # scans that gave no profile, each with the reason
     scans: list[Scan]
     notes: list[str]  # about the scans; those about the noise are in the profile
+    origin: str  # where the noise was found, such as "the background and the samples of 2 scans"
 
     @property
     def unchecked(self) -> list[str]:
@@ -90,7 +91,9 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
         doubts += _doubts(scan, profile) if noise is not None else []
     if not rows and any(len(s) for s in scans):
         raise CalibrationError("no scan matches this noise:\n  " + "\n  ".join(refused[:10]))
-    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans, scan_notes)
+    origin = " and ".join(f"the {found}" for found in dict.fromkeys(p.place for p in profiles))
+    origin += f" of {len(profiles)} scans" if len(profiles) > 1 else ""
+    return Calibrated(replace(profile, notes=(*profile.notes, *doubts)), rows, refused, scans, scan_notes, origin)
 
 
 def _refuse_other_coils(profiles: list[NoiseProfile]) -> None:

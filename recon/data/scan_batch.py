@@ -31,6 +31,13 @@ class Undersampling:
     acceleration: int = 1
     reference_lines: int = 24
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for numbers that cannot be."""
+        for name, least in (("acceleration", 1), ("reference_lines", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} = {value!r}: give a whole number of {least} or more")
+
     def mask(self, kspace: Kspace) -> np.ndarray:
         """Sampled lines [x], or sampled points [y x] if the scan was undersampled along both axes.
 

@@ -14,7 +14,7 @@ from trainings import settings
 from typer.testing import CliRunner
 from wide_scans import COILS, FIELD, ROWS, white_profile, wide_recipe, wide_scan
 
-import pipelines.models.reconstruct as command
+import pipelines.models.scan_images as command
 import synth.calibration.espirit as module
 import synth.plan
 from pipelines.cli.app import app

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 
@@ -9,6 +10,7 @@ from properties import complex_normal
 from scan_files import flag, header, write_mrd
 from typer.testing import CliRunner
 
+from pipelines import reconstruct_scan
 from pipelines.cli.app import app
 from pipelines.models.reconstruct import _shown
 from pipelines.models.reconstruction_files import FILES, G_LAM, g_map
@@ -43,6 +45,30 @@ def whole(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "r"
     shown = reconstruct(folder, "--out", out, "--acceleration", 2, *FORMATS)
     return shown, [out / "a", out / "more" / "b"]
+
+
+def test_python_gives_what_the_command_writes(folder, whole):
+    made = reconstruct_scan("cg-sense:3", str(folder / "a.npy"), acceleration=2)
+    np.testing.assert_array_equal(made.images, np.load(whole[1][0] / "images.npy"))
+    summary = json.loads((whole[1][0] / "summary.json").read_text())
+    assert json.loads(json.dumps(made.rows)) == summary["rows"]
+    assert made.notes == summary["notes"]
+    plain = reconstruct_scan("cg-sense:3", open_scan(folder / "a.npy"))
+    assert (plain.rows, plain.sampled[0]["acceleration_net"]) == ([], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"acceleration": 0}, "acceleration = 0: give a whole number of 1 or more"),
+        ({"acceleration": 2.5}, "acceleration = 2.5: give a whole number"),
+        ({"reference_lines": -1}, "reference_lines = -1: give a whole number of 0 or more"),
+        ({"sets": 3}, "sets = 3: give 1, or 2 for"),
+    ],
+)
+def test_python_refuses_numbers_that_cannot_be(folder, wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        reconstruct_scan("cg-sense:3", folder / "a.npy", **wrong)
 
 
 def test_the_page_of_a_folder_has_the_words_of_the_command_line(folder, tmp_path):

@@ -1,0 +1,193 @@
+"""The images of a scan by a trained network or a baseline: noise and maps from the scan itself, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recon.data.packed_batch import Batch, image_shape
+from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.evaluation.metrics import Image, slice_metrics
+from recon.models.baselines import CgSense
+from recon.models.called import image_by
+from recon.models.catalogue import Reconstruction
+from recon.training.process_group import local_device
+from recon.training.scope import beyond, numbers_of
+from synth.calibration.noise_profile import NoiseProfile
+from synth.errors import ScanError
+from synth.scans.open import open_scan
+from synth.scans.scan import Scan
+
+from ..corpus.recipe_notes import beyond_coils
+from ..display.progress import Meter
+from .named_models import model_named
+
+PLAIN = CgSense(10)  # what images are compared with: it needs nothing but maps, and 10 iterations suit most scans
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """The images of a scan's slices, and what is known of them.
+
+    Attributes
+    ----------
+    images
+        Complex [slice y x]; with several map sets [slice set y x]. They are in units of the noise (sigma is 1 in
+        k-space's real and imaginary parts) where it could be learnt, and else in those of the file.
+    rows
+        The metrics of each slice, and those of CG-SENSE, after retrospective undersampling; else empty.
+    notes
+        What is in doubt, one sentence each: the scan, its noise and maps, and what the network was not trained for.
+    sampled
+        Of each slice, its coils, its net acceleration, and its SNR where that is known.
+    """
+
+    images: NDArray[np.complex64]
+    rows: list[dict[str, Any]]
+    notes: list[str]
+    sampled: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A reconstructed slice [y x] with its batch of one, CG-SENSE's image, and the image from all lines."""
+
+    number: int
+    batch: Batch
+    image: Image
+    plain: Image | None
+    reference: Image | None
+    limits: tuple[str, ...]  # notes on its maps
+    tell: Callable[[str], None]  # adds a note to the progress
+
+    def compared(self) -> list[dict[str, Any]]:
+        """A row, if there is an image to compare with: the metrics of the image, and those of CG-SENSE."""
+        if self.plain is None or self.reference is None:
+            return []
+        ours, plain = (slice_metrics(image, self.reference) for image in (self.image, self.plain))
+        return [{"slice": self.number, **ours, "cg_sense": plain}]
+
+
+def reconstruct_scan(
+    model: str,
+    scan: Scan | str | Path,
+    *,
+    acceleration: int = 1,
+    reference_lines: int = 24,
+    sets: int = 1,
+    device: str | None = None,
+) -> Reconstructed:
+    """Reconstruct every slice of a scan; ``fathom reconstruct`` does it, and writes files.
+
+    Parameters
+    ----------
+    model
+        A name of `fathom models`, such as "photos-1" or "cg-sense:10"; the folder of a training; or FILE.py:FACTORY,
+        which runs the code of this file.
+    scan
+        A scan, as `open_scan` gives it, or its path.
+    acceleration
+        Undersample a full scan: keep every `acceleration`-th line; 1 takes the scan as it was measured.
+    reference_lines
+        Lines at k-space's centre that are kept in any case.
+    sets
+        Map sets: 2 for an object that is wider than the field of view.
+    device
+        "cpu", "cuda" or "cuda:1"; by default the GPU where there is one.
+
+    Returns
+    -------
+    Images, metrics where the scan was undersampled here, and notes on what is in doubt. They are for research, and not
+    for diagnosis.
+
+    Raises
+    ------
+    CheckpointError
+        There is no model of this name, or its files are damaged.
+    ModelError
+        The file of code makes no model, or the model no image.
+    ScanError
+        The scan cannot be read or has no images, too few lines or coils for maps, or no noise level where the network
+        needs one.
+    ValueError
+        `acceleration`, `reference_lines` or `sets` is no number that can be, or there is no such device.
+    """
+    how = Undersampling(acceleration, reference_lines)
+    if sets not in (1, 2):
+        raise ValueError(f"sets = {sets!r}: give 1, or 2 for an object that is wider than the field of view")
+    network, card = model_named(model, device)
+    scan = scan_with_images(scan) if not isinstance(scan, Scan) else scan
+    profile, notes = known_noise(scan, model, card)
+    found = images_of(network, card, scan, profile, how, sets, local_device(device))
+    return replace(found, notes=[*scan.notes, *notes, *found.notes])
+
+
+def scan_with_images(path: str | Path, variable: str | None = None, axes: str | None = None) -> Scan:
+    """Open a scan; raises ScanError also where it holds noise alone."""
+    scan = open_scan(path, variable=variable, axes=axes)
+    if len(scan) == 0:
+        raise ScanError(f"{path} holds only noise; give a scan with images")
+    return scan
+
+
+def known_noise(scan: Scan, model: str, card: dict[str, Any], probes: int = 0) -> tuple[NoiseProfile | None, list[str]]:
+    """As `noise_of`; raises ScanError where the noise must be known, and cannot be learnt."""
+    profile, notes = noise_of(scan)
+    needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
+    if needs and profile is None:
+        raise ScanError(f"{scan.path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
+    return profile, notes
+
+
+def images_of(
+    network: Reconstruction,
+    card: dict[str, Any],
+    scan: Scan,
+    profile: NoiseProfile | None,
+    how: Undersampling,
+    sets: int,
+    device: torch.device,
+    each: Callable[[Slice], None] = lambda _: None,
+) -> Reconstructed:
+    """Reconstruct every slice; `each` is called with each, and may keep of it what it needs.
+
+    K-space is whitened if there is a noise profile. ESPIRiT estimates the maps from the reference lines that are left;
+    the image of a slice without a signal in them is 0. After retrospective undersampling, images and those of CG-SENSE
+    (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps.
+    """
+    images, rows, numbers, notes = [], [], [], []
+    with Meter(f"reconstruct {scan.path.name}", len(scan), unit="slices") as meter:
+        for k in range(len(scan)):
+            batch, reference, limits = batch_of(scan[k], profile, how, scan.calibration_of(k), sets, device)
+            plain = None if reference is None or not reference.any() else _image(PLAIN, batch)
+            one = Slice(k, batch, _image(network, batch), plain, reference, limits, partial(meter.advance, 0))
+            images.append(one.image)
+            rows += one.compared()
+            numbers.append(numbers_of(batch, one.image))
+            notes += [f"slice {k}: {limit}" for limit in limits]
+            each(one)
+            meter.advance(1)
+    return Reconstructed(
+        np.stack(images), rows, [*notes, *_beyond_coils(how, numbers), *beyond(card, numbers)], numbers
+    )
+
+
+def _image(network: Reconstruction, batch: Batch) -> Image:
+    """The image [y x] or [set y x] of a batch of one; 0 where its maps are, which says that it holds noise alone."""
+    if not bool(batch["sens_maps"].any()):
+        return np.zeros(image_shape(batch)[1:], np.complex64)
+    with torch.no_grad():
+        return np.asarray(image_by(network, batch)[0].cpu().numpy())
+
+
+def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[str]:
+    """What `beyond_coils` says of the slice with the fewest coils."""
+    aliases = how.acceleration if how.acceleration > 1 else max(one["acceleration_net"] for one in numbers)
+    return beyond_coils(min(one["coils"] for one in numbers), aliases)
