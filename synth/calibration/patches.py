@@ -23,8 +23,12 @@ def reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) ->
             "sample more reference lines"
         )
     block = kspace[(slice(None), *(centre_block(n, r) for n, r in zip(kspace.shape[1:], size, strict=True)))]
-    if not block.any(axis=(0, 1)).all():
-        raise ValueError(f"the centre {size[0]}x{size[1]} of k-space, from which maps are made, is not fully sampled")
+    sampled = block.any(axis=0)
+    if not (sampled.any(axis=0).all() and sampled.any(axis=1).all()):
+        raise ValueError(
+            f"the centre {size[0]}x{size[1]} of k-space, from which maps are made, is not fully sampled; sample it, or "
+            "lower `reference` to what is"
+        )
     return block
 
 

@@ -90,6 +90,15 @@ def test_more_sets_than_coils_are_refused(rng):
         espirit(complex_normal(rng, 1, 32, 32), sets=2)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_missing_rows_and_columns_are_refused(axis, rng):
+    """A centre of which every second row is missing gives maps with an alias."""
+    kspace = np.moveaxis(complex_normal(rng, 4, 32, 32), axis, 0)
+    kspace[::2] = 0
+    with pytest.raises(ValueError, match=r"not fully sampled; sample it, or lower `reference`"):
+        espirit(np.moveaxis(kspace, 0, axis))
+
+
 def test_real_samples_are_refused():
     with pytest.raises(ValueError, match=r"takes complex k-space .* real samples \(float64\)"):
         espirit(np.ones((2, 32, 32)))
