@@ -61,7 +61,9 @@ class ClusterSpec:
     patience: float = PATIENCE
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be an address, before anything is begun; raises ClusterError."""
+        """Refuse what cannot be an address, or no number of workers, before anything is begun; raises ClusterError."""
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise ClusterError(f"workers = {self.workers!r}: give a whole number of 1 or more")
         if self.scheduler_file is not None or self.scheduler not in ("local", "sync"):
             _address_of(self)
         for name, file in (("ca-file", self.tls_ca_file), ("cert", self.tls_cert), ("key", self.tls_key)):
@@ -168,12 +170,16 @@ def _started(workers: int) -> Any:
     try:
         return local_cluster(workers)
     except RuntimeError as error:
-        raise ClusterError(
-            f"the {workers} worker processes cannot be started ({error}); raise the limits of open files and processes "
-            "(`ulimit -n 4096`, `ulimit -u`), or use fewer --workers"
-        ) from None
+        raise ClusterError(f"the {workers} worker processes cannot be started ({error}); {_remedy()}") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remedy() -> str:
+    """What helps where worker processes do not start: each begins by running the file of this program again."""
+    if str(getattr(sys.modules["__main__"], "__file__", "")).endswith(".py"):
+        return 'put what your script runs below `if __name__ == "__main__":`, or give ClusterSpec("sync")'
+    return "raise the limits of open files and processes (`ulimit -n 4096`, `ulimit -u`), or use fewer --workers"
 
 
 def _hush() -> None:

@@ -153,7 +153,8 @@ def sense_forward(image: Array, maps: Array, mask: Array, *, sets: bool = False)
     ValueError
         The image and the maps differ in rows, columns or sets.
     """
-    if tuple(image.shape[-2:]) != tuple(maps.shape[-2:]) or (sets and image.shape[-3] != maps.shape[-4]):
+    fits = maps.ndim >= 3 + sets and tuple(image.shape[-2:]) == tuple(maps.shape[-2:])
+    if not fits or (sets and image.shape[-3] != maps.shape[-4]):
         axes = ("[... set y x]", "[... set coil y x]") if sets else ("[... y x]", "[... coil y x]")
         raise ValueError(f"the image {axes[0]} is {list(image.shape)}, and the maps {axes[1]} are {list(maps.shape)}")
     return fft2c(coil_expand(image, maps, sets=sets)) * mask

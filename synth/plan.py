@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import RecipeError, SourceRejectedError, StageVersionError
+from .given import refuse_other_type
 from .pair import Pair, matrix_of, pair_from_image
 from .process import one_blas_thread
 from .recipe import Recipe
@@ -104,6 +105,7 @@ class Plan:
 
         The stages have the newest versions.
         """
+        refuse_other_type(recipe, Recipe, "a plan takes a Recipe, which load_recipe reads")
         try:
             files = tuple(recipe.source.list_files()) if files is None else files
         except (OSError, ValueError) as error:

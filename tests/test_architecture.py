@@ -18,6 +18,7 @@ DOORS = ("synth/__init__.py", "recon/__init__.py", "pipelines/__init__.py")
 FLOORS = (
     (
         "synth/errors.py",
+        "synth/given.py",
         "synth/rng.py",
         "synth/physics.py",
         "synth/snr.py",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..study.folder import StudyFolder
     from ..study.missing import Missing
     from ..study.run import Outcome
+    from ..study.run_study import StudyResult
 
 
 OwnModels = Annotated[
@@ -68,9 +69,16 @@ def study_command(
     if as_json:
         print_json({"report": str(result.report), "stages": done.count, "failed": result.failed})
     else:
+        _tell_findings(result)
         say(str(result.report))
     if result.failed:
         raise typer.Exit(1)
+
+
+def _tell_findings(result: StudyResult) -> None:
+    for found in result.findings:
+        interval = "" if found["mean"] is None else " ({mean:.3g} [{low:.3g}, {high:.3g}])".format(**found)
+        say(f"{found['verdict']}: {found['finding']}{interval}")
 
 
 class _Told:

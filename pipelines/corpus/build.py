@@ -17,6 +17,7 @@ from synth.corpus.reader import open_corpus, stored_plan
 from synth.corpus.tasks import Task, finished, tasks_of, write_shard
 from synth.corpus.unfinished import UnfinishedCorpus
 from synth.errors import CorpusError, SourceUnreadableError
+from synth.given import refuse_other_type
 from synth.plan import Plan
 from synth.process import keep_memory
 from synth.recipe import Recipe
@@ -24,10 +25,12 @@ from synth.sources.crimes import MEANING
 from synth.sources.scan_slices import ScansSpec
 from synth.storage.arrays import sha256_of_file
 from synth.storage.corpus_files import stored_attributes
+from synth.storage.objects import ObjectPlace
 from synth.storage.place import Place, place_of
 
 from ..cluster import LOCAL, ClusterSpec, open_cluster
 from ..display.progress import Meter
+from ..display.terminal import counted
 from ..errors import BuildError, CorpusExistsError
 from ..running import run_tasks
 from .claim import claimed, is_finished, is_new, place_to_build, remove_traces
@@ -109,6 +112,9 @@ def build(recipe: Recipe, out: str | Place, cluster: ClusterSpec = LOCAL) -> Bui
     ClusterError
         The cluster cannot be reached, or was lost.
     """
+    refuse_other_type(recipe, Recipe, "build takes a Recipe, which load_recipe reads")
+    refuse_other_type(out, (str, Path, ObjectPlace), "build takes the place of the corpus, such as 'corpus.zarr'")
+    refuse_other_type(cluster, ClusterSpec, "build takes a cluster such as ClusterSpec('sync')")
     return _build(recipe, None, out, cluster)
 
 
@@ -209,7 +215,7 @@ def _finish(corpus: UnfinishedCorpus, cluster: ClusterSpec, check: Callable[[], 
         acceleration_net=summary["numbers"]["acceleration_net"]["mean"],
         status="built",
         notes=(
-            *(f"{n} sources: {MEANING[f]} ({f})" for f, n in summary["findings"].items()),
+            *(f"{counted(n, 'source')}: {MEANING[f]} ({f})" for f, n in summary["findings"].items()),
             *lacking(summary),
             *plan.older_stages,
         ),

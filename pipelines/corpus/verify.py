@@ -94,6 +94,8 @@ def verify(path: str | Place, replay: int = 0, measured: int = 0) -> Verified:
         Pairs are to be made again that only a later version of Fathom can make.
     """
     path = place_of(path)
+    if min(replay, measured) < 0:
+        raise ValueError(f"replay = {replay} and measured = {measured} are numbers of pairs; give 0 or more")
     refuse_unfinished(path)
     plan = stored_plan(path)
     check = CorpusCheck.of(path, plan)

@@ -12,6 +12,7 @@ from recon.models.catalogue import BASELINES, Reconstruction, named_baseline
 from recon.training.model_files import load_model, weights_file
 from recon.training.own_model import is_own, load_own, own_file, own_history, own_identity
 from recon.training.process_group import local_device
+from synth.given import refuse_other_type
 from synth.settings.nearest import nearest
 from synth.storage.arrays import sha256_of_file
 from synth.storage.place import Place, place_of
@@ -45,6 +46,7 @@ def model_named(name: str, device: str | None = None) -> tuple[Reconstruction, d
     ValueError
         There is no such device.
     """
+    refuse_other_type(name, str, "model_named takes a name, such as 'photos-1'")
     baseline = named_baseline(name)
     if baseline is not None:
         return baseline, {}
@@ -74,7 +76,9 @@ def trained(name: str) -> Place:
     if name in ready:
         return ready[name]
     if name.partition(":")[0] in BASELINES:
-        raise CheckpointError(f"{name} is a baseline, which has no weights; networks are {', '.join(ready)}")
+        raise CheckpointError(
+            f"{name} is a baseline, which has no weights; give {', '.join(ready)} or the folder of a training"
+        )
     if ".py:" in name:
         raise CheckpointError(f"{name}: write FILE.py:FACTORY, or FILE.py:FACTORY,WEIGHTS without spaces")
     known = [*ready, *BASELINES]

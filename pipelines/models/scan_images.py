@@ -171,7 +171,8 @@ def images_of(
             images.append(one.image)
             rows += one.compared()
             numbers.append(numbers_of(batch, one.image))
-            notes += [f"slice {k}: {limit}" for limit in limits]
+            empty = "" if bool(batch["sens_maps"].any()) else "; its image is 0 everywhere"
+            notes += [f"slice {k}: {limit}{empty}" for limit in limits]
             each(one)
             meter.advance(1)
     return Reconstructed(

@@ -55,5 +55,5 @@ def _named(name: str, folder: Path, what: str, error: type[ValueError]) -> Path:
     raise error(
         f"{name}: no such file, and no ready {what} of that name; "
         + (f"did you mean {near}? " if near else "")
-        + f"The ready ones are {names} (`fathom ready` tells which folders they need)"
+        + f"{'T' if near else 't'}he ready ones are {names} (`fathom ready` tells which folders they need)"
     )

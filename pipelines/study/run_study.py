@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from synth.settings.toml import within
 from synth.storage.place import local_path
+from synth.storage.whole import read_document
 
 from ..cluster import IN_PROCESS, ClusterSpec
 from ..ready.names import named_study
@@ -35,6 +39,12 @@ class StudyResult:
     outcomes: list[Outcome]
 
     @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the study expected, each with its verdict and the measured mean with its 95 % interval."""
+        found: list[dict[str, Any]] = json.loads(read_document(self.report.parent / "findings.json"))
+        return found
+
+    @property
     def failed(self) -> list[str]:
         """Names of stages that could not be made, or were left out because they need such a stage."""
         return [outcome.stage for outcome in self.outcomes if outcome.state in ("failed", "left out")]
@@ -44,7 +54,10 @@ def study_folder(
     study: str, out: str | Path, scale: str, only: str | None = None, own: Mapping[str, str] | None = None
 ) -> StudyFolder:
     """The stages of a study and the folder where they lie or will lie; raises SettingsError."""
-    return StudyFolder(local_path(out), with_needs(stages_of(load_study(named_study(study)), scale, own), only))
+    loaded = load_study(path := named_study(study))
+    with within(str(path)):
+        stages = stages_of(loaded, scale, own)
+    return StudyFolder(local_path(out), with_needs(stages, only))
 
 
 def run_study(

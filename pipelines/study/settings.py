@@ -12,6 +12,7 @@ from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.rows import METRICS
 from recon.models.catalogue import named_baseline
 from synth.errors import SettingsError
+from synth.settings.nearest import nearest
 from synth.settings.spec import Spec
 from synth.settings.toml import parse_settings, read_toml
 
@@ -194,11 +195,12 @@ class Study(Spec):
                 self._no_cycle(name)
         self._known("tests.corpora", self.tests.corpora, self.corpora)
         trained = [name for name in self.tests.models if named_baseline(name) is None]
-        self._known("tests.models", trained, [*self.trainings, *ready_networks()])
+        self._known("tests.models", trained, [*self.trainings, *ready_networks()], "baselines such as cg-sense:10")
         for scale, how in self.scales.items():
             self._known(f"scales.{scale}.tested_on", how.tested_on, self.tests.corpora)
         for k, expected in enumerate(self.expected):
-            self._known(f"expected[{k}]", [expected.model, expected.other], self.tests.models)
+            self._known(f"expected[{k}].model", [expected.model], self.tests.models)
+            self._known(f"expected[{k}].other", [expected.other], self.tests.models)
             corpora = [expected.corpus, expected.other_corpus or expected.corpus]
             self._known(f"expected[{k}].corpus", corpora, self.tests.corpora)
         for k, table in enumerate(self.tables):
@@ -217,10 +219,12 @@ class Study(Spec):
         return self
 
     @staticmethod
-    def _known(where: str, names: Sequence[str], there: Any) -> None:
+    def _known(where: str, names: Sequence[str], there: Any, *others: str) -> None:
         for name in names:
             if name not in there:
-                raise ValueError(f"{where}: there is no '{name}'; this study has {', '.join(there) or 'none'}")
+                meant = f"; did you mean '{near}'?" if (near := nearest(name, there)) else ""
+                has = ", ".join([*there, *others]) or "none"
+                raise ValueError(f"{where}: there is no '{name}'{meant or ';'} this study has {has}")
 
     def _no_cycle(self, name: str) -> None:
         seen, at = [name], self.trainings[name].start

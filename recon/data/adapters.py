@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from synth.given import refuse_other_type
+
 from .pairs import Pairs
 
 
@@ -30,6 +32,7 @@ class FastmriSample(NamedTuple):
 
 class _Adapted(Dataset[Any]):
     def __init__(self, pairs: Pairs, *, needs_maps: bool = True) -> None:
+        refuse_other_type(pairs, Pairs, "adapters take pairs, such as PairDataset('corpus.zarr')")
         if pairs.oversampled:
             raise ValueError("adapters take pairs without the readout's oversampling; make them with oversampled=False")
         if needs_maps and not pairs.with_maps:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synth.calibration.espirit import ITERATIONS, LEAST, NOISE_ALONE, SPACING, positions_of, spline
+from synth.calibration.espirit import ITERATIONS, LEAST, NOISE_ALONE, SPACING, positions_of, refuse_numbers, spline
 from synth.calibration.espirit_maps import EspiritMaps
 from synth.calibration.map_phase import AIR, ROUNDS, TINY, referenced
 from synth.calibration.patches import MARGIN, noise_edge, reference_block
@@ -91,6 +91,7 @@ def device_espirit(
         )
     if sets > kspace.shape[1]:
         raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {kspace.shape[1]}; ask for 1 set")
+    refuse_numbers(kernel, threshold, sigma)
     size = min(reference[0], kspace.shape[2]), min(reference[1], kspace.shape[3])
     centre = tuple(centre_block(n, r) for n, r in zip(kspace.shape[2:], size, strict=True))
     blocks = kspace[(slice(None), slice(None), *centre)].to(torch.complex64)

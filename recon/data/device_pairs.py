@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from synth.errors import RecipeError
+from synth.given import refuse_other_type
 from synth.physics import centring, coil_combine, coil_expand, rss
 from synth.recipe import Recipe
 from synth.snr import snr_per_sigma
@@ -74,6 +75,7 @@ class DevicePairs(VirtualPairs):
         device: str | torch.device | None = None,
         photo_bytes: int = 8 * 2**30,
     ) -> None:
+        refuse_other_type(recipe, Recipe, "DevicePairs takes a Recipe, which load_recipe reads")
         if isinstance(recipe.source, ScansSpec):
             raise RecipeError("source.kind 'scans' has k-space of its own; build a corpus, and read it by PairDataset")
         if recipe.target.lesions is not None:

@@ -247,9 +247,12 @@ def make_loader(
         ("workers", workers, 0),
         ("ahead", ahead, 1),
         ("window", window, 0),
+        ("seed", seed, 0),
     ):
         if value is not None and (not isinstance(value, int | np.integer) or value < least):
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if context not in (None, "fork", "forkserver", "spawn"):
+        raise ValueError(f"context must be fork, forkserver or spawn, got {context!r}")
     readers = threads or (REMOTE_READERS if pairs.is_remote else max(1, min(4, (os.cpu_count() or 1) // 2)))
     order = BatchOrder(pairs, batch_size, shuffle, seed, drop_last, rank, world_size, window)
     chosen = named_device(device)

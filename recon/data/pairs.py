@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from synth.given import refuse_other_type
 from synth.recipe import Recipe
 
 from .packed_batch import Geometry, PackedBatch, unpack
@@ -105,6 +106,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
+        refuse_other_type(position, (int, np.integer), "a pair has a whole number, and __getitems__ takes several")
         if not -len(self) <= position < len(self):
             raise IndexError(f"there are {len(self)} pairs, and no pair {position}")
         return self.__getitems__([range(len(self))[position]])[0]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synth.corpus.sources import Source
+from synth.given import shown
 from synth.recipe import Recipe
 from synth.settings.spec import differing_keys
 from synth.stages.lesions import LesionsSpec
@@ -91,6 +92,9 @@ def evaluate(
     ValueError
         An image is not finite.
     """
+    if not callable(model):
+        told = "a model that is called as model(batch); pipelines.model_named gives the one of a name"
+        raise TypeError(f"evaluate takes {told}; got {shown(model)}")
     made = reconstructions(model, pairs, batch_size, device)
     return sorted((row for batch, images in made for row in rows_of(batch, images, pairs)), key=lambda row: row["pair"])
 

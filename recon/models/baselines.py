@@ -6,9 +6,11 @@ A batch is what the loader gives: ``masked_kspace``, ``mask``, ``sens_maps``. Wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -75,6 +77,12 @@ class RegularisedSense:
     iterations: int = 100
     tolerance: float = 1e-5
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a weight that cannot be, or an unknown convention."""
+        _refuse_weight("regularised SENSE", self.lam)
+        if self.convention not in get_args(Convention):
+            raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, got {self.convention!r}")
+
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
         return regularised_sense(
@@ -103,6 +111,10 @@ class Wavelet:
     lam: float = 1e-3
     iterations: int = 100
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a weight that cannot be."""
+        _refuse_weight("wavelet", self.lam)
+
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""
         from sigpy.mri.app import L1WaveletRecon  # slow to import (numba)
@@ -124,6 +136,11 @@ class Wavelet:
                 )
                 images.append(torch.from_numpy(np.asarray(app.run()) * scale))
         return torch.stack(images).to(batch["masked_kspace"])
+
+
+def _refuse_weight(what: str, lam: object) -> None:
+    if not isinstance(lam, int | float) or not 0 <= lam < math.inf:
+        raise ValueError(f"{what} takes a lam of 0 or more, got {lam!r}")
 
 
 @contextmanager
@@ -151,6 +168,11 @@ class Grappa:
     """
 
     kernel: tuple[int, int] = (5, 5)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for kernels that cannot be."""
+        if len(self.kernel) != 2 or min(self.kernel) < 1:
+            raise ValueError(f"GRAPPA's kernels have two sizes of 1 or more, got {self.kernel!r}")
 
     def __call__(self, batch: Batch) -> Tensor:
         """Reconstruct a batch."""

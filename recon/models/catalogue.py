@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
+from synth.given import refuse_other_type
 from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch
@@ -61,6 +62,7 @@ def make_model(spec: Spec, seed: int = 0) -> nn.Module:
     -------
     A torch module, called as ``model(batch) -> image`` [batch y x].
     """
+    refuse_other_type(spec, tuple(_NETWORKS), "make_model takes settings such as UnrolledSpec()")
     return _NETWORKS[type(spec)](spec, seed)
 
 

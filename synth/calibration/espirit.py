@@ -83,6 +83,9 @@ def espirit(
         The reference is too small for the kernel, or not fully sampled; or there are fewer coils than sets.
     """
     _refuse(kspace, sets)
+    refuse_numbers(kernel, threshold, sigma)
+    if not isinstance(reference, tuple | list) or len(reference) != 2:
+        raise ValueError(f"reference = {reference!r}: give y, x of the block, such as (24, 24)")
     shape = shape or (kspace.shape[1], kspace.shape[2])
     block = reference_block(kspace, reference, kernel)
     signal = signal_space(block, kernel, threshold, sigma if version >= 3 else 0.0)
@@ -115,8 +118,9 @@ def espirit(
 
 
 def _refuse(kspace: Complex, sets: int) -> None:
-    if getattr(kspace, "ndim", 0) != 3:
-        told = f"an array of {kspace.ndim} axes" if hasattr(kspace, "ndim") else f"a {type(kspace).__name__}"
+    if not isinstance(kspace, np.ndarray) or kspace.ndim != 3:
+        is_array = isinstance(kspace, np.ndarray)
+        told = f"an array of {kspace.ndim} axes" if is_array else f"a {type(kspace).__name__}"
         raise ValueError(f"espirit takes the k-space [coil y x] of one slice, such as a scan's scan[0]; got {told}")
     if not np.iscomplexobj(kspace):
         raise ValueError(f"espirit takes complex k-space [coil y x]; got real samples ({kspace.dtype})")
@@ -124,6 +128,16 @@ def _refuse(kspace: Complex, sets: int) -> None:
         raise ValueError("k-space has samples that are NaN or infinite")
     if sets > len(kspace):
         raise ValueError(f"{sets} map sets need {sets} coils or more, and k-space has {len(kspace)}; ask for 1 set")
+
+
+def refuse_numbers(kernel: int, threshold: float, sigma: float) -> None:
+    """Raise ValueError where ESPIRiT's parameters are none that can be."""
+    if not isinstance(kernel, int) or kernel < 1:
+        raise ValueError(f"kernel = {kernel!r}: give the side of the patches, such as 6")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold = {threshold}: give a fraction of the largest singular value, from 0 to 1")
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma = {sigma}: give the standard deviation of the noise, or 0 where it is not known")
 
 
 def _start(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CalibrationError
+from ..given import refuse_other_type
 from ..snr import snr_per_sigma
 from ..storage.place import place_of
 from ..storage.whole import named, open_stored, read_document
@@ -116,9 +117,9 @@ class NoiseProfile:
             **({} if np.isnan(self.uncertainty) else {"uncertainty": self.uncertainty}),
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write as JSON; raises FileExistsError rather than overwrite."""
-        with named(path), path.open("x") as file:
+        with named(Path(path)), Path(path).open("x") as file:
             json.dump(self.as_dict(), file, indent=2)
 
 
@@ -143,16 +144,16 @@ def load_profile(path: str | Path) -> NoiseProfile:
             return NoiseProfile(psi, "noise scan", 0, 0.0, 0.0, str(path), ("a covariance alone",))
         stored = json.loads(read_document(place_of(path)))
         covariance = np.asarray(stored["covariance"]["real"]) + 1j * np.asarray(stored["covariance"]["imag"])
-        names = ("place", "samples", "lag_correlation", "excess_kurtosis", "source")
         profile = NoiseProfile(
             covariance,
-            **{n: stored[n] for n in names},
+            **{n: stored[n] for n in ("place", "samples", "lag_correlation", "excess_kurtosis", "source")},
             notes=tuple(stored["notes"]),
             uncertainty=float(stored.get("uncertainty", np.nan)),  # earlier versions stored none
         )
         whitening_matrix(profile)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CalibrationError(f"{path}: is not a noise profile ({error}); make one with `fathom calibrate`") from None
+        what = "does not exist" if isinstance(error, FileNotFoundError) else "is not a noise profile"
+        raise CalibrationError(f"{path}: {what}; make one with `fathom calibrate`") from None
     return profile
 
 
@@ -256,8 +257,7 @@ def whiten(kspace: NDArray[np.complexfloating], profile: NoiseProfile) -> NDArra
     CalibrationError
         The profile is of another number of coils, or its covariance cannot be inverted.
     """
-    if not isinstance(profile, NoiseProfile):
-        raise TypeError(f"whiten takes a NoiseProfile, got {profile!r}; load_profile gives the one of a file")
+    refuse_other_type(profile, NoiseProfile, "whiten takes a NoiseProfile, such as load_profile gives")
     if len(kspace) != profile.coils:
         raise CalibrationError(
             f"the noise profile has {profile.coils} coils, the data have {len(kspace)}; give the profile of these coils"

@@ -23,8 +23,7 @@ def reference_block(kspace: Complex, reference: tuple[int, int], kernel: int) ->
             "sample more reference lines"
         )
     block = kspace[(slice(None), *(centre_block(n, r) for n, r in zip(kspace.shape[1:], size, strict=True)))]
-    sampled = block.any(axis=0)
-    if not (sampled.any(axis=0).all() and sampled.any(axis=1).all()):
+    if not (block.any(axis=(0, 1)).all() and block.any(axis=(0, 2)).all()):
         raise ValueError(
             f"the centre {size[0]}x{size[1]} of k-space, from which maps are made, is not fully sampled; sample it, or "
             "lower `reference` to what is"

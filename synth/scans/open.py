@@ -59,6 +59,8 @@ def open_scan(
         longer = [path.name + suffix for suffix in READERS if path.with_name(path.name + suffix).is_file()]
         raise ScanError(f"{path}: is not a file; " + (f"did you mean {longer[0]}?" if longer else "give a scan"))
     read = reader_of(path)
+    if path.stat().st_size == 0:
+        raise ScanError(f"{path}: is empty; copy it anew")
     try:
         scan = read(path, Choice(variable, axes, shape))
     except ScanError:

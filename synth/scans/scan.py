@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScanError
+from ..given import refuse_other_type
 from ..physics import fft2c, ifft2c, rss
 
 Kspace = NDArray[np.complex64]
@@ -125,6 +126,7 @@ class Scan:
 
     def as_stored(self, number: int) -> Kspace:
         """One slice [coil y x] with oversampling and padding, as the file has it."""
+        refuse_other_type(number, (int, np.integer), f"{self.path}: a slice has a whole number")
         if not 0 <= number < len(self):
             held = "it holds only noise, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
             raise ScanError(f"{self.path}: there is no slice {number}; {held}")

@@ -36,6 +36,9 @@ TWICE = {  # what tomllib says of a key or a section that is there twice, and wh
     r"Cannot overwrite a value": "a key is given twice in one section",
     r"Cannot declare \((?P<section>.*?),?\) twice": "the section {section} begins twice",
 }
+NAMED = re.compile(
+    r"Value error, (?P<key>[a-z_]+(?:\[\d+\])?(?:\.[\w-]+)*): "
+)  # what a check of a whole file begins with
 LONG = 300  # characters; a message leaves out a longer value
 
 
@@ -60,6 +63,8 @@ def load_settings(
 
     An override of a key of `instead` also removes the key that it names from the file: only one of them may be given.
     """
+    if isinstance(overrides, str | Mapping):
+        raise TypeError(f"changes are a list of texts, such as ['pairs=10', 'seed=2']; got {overrides!r}")
     overrides = tuple(overrides)
     data, text = read_toml(path, what)
     for override in overrides:
@@ -78,7 +83,7 @@ def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
     if path.exists() and not path.is_file():
         raise SettingsError(f"{path}: is not a file; give a TOML {what}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before the first letter
         data = tomllib.loads(text)
     except RecursionError:
         raise SettingsError(f"{path}: is nested too deeply; give a TOML {what}") from None
@@ -99,6 +104,8 @@ def _told_plainly(error: tomllib.TOMLDecodeError, text: str) -> str:
     if (place := re.match(r"Invalid value \(at line (\d+)", told)) and (number := int(place[1])):
         line = text.splitlines()[number - 1 : number]
         return told + f": {line[0].strip()}; a text needs quotes" * bool(line)
+    if told.startswith(("Invalid hex value", "Unescaped '\\' in a string")):  # a path of Windows
+        return f"{told}; a text with backslashes needs single quotes"
     for words, plain in TWICE.items():
         if found := re.match(words, told):
             section = ".".join(re.findall(r"'([^']*)'", found.groupdict().get("section", "")))
@@ -161,6 +168,8 @@ def _explain(
     keys, value, model = _locate(whole, problem["loc"], data)
     if problem["type"].startswith("union_tag"):
         keys = [*keys, "kind"]
+    if not keys and (named := NAMED.match(problem["msg"])):
+        keys, value, problem = named["key"].split("."), None, {**problem, "msg": problem["msg"][named.end() :]}
     line, key = _line_of(keys, text), ".".join(keys) or "the file"
     place = f"{where}{f', line {line}' if line else ''}: {key}"
     below = [o for o in overridden if o.startswith(f"{key}.")]
@@ -174,7 +183,8 @@ def _explain(
         others = "" if meant and "." not in meant else f"known here: {', '.join(sorted(model))}"
         return f"{place}: unknown key; {guess}{others}".rstrip()
     if problem["type"] == "missing":
-        return f"{place}: is missing; add it"
+        section = f", as a section [{key}]" if len(keys) == 1 and _fields(whole, key, None) else ""
+        return f"{place}: is missing; add it{section}"
     if problem["type"] == "union_tag_not_found":
         return f"{place}: is missing; add it, to say which kind of {keys[0]} is wanted"
     if problem["type"] == "union_tag_invalid":
@@ -185,7 +195,8 @@ def _explain(
         example = json.dumps([value]) if isinstance(value, str) else "[2, 2]"
         return f"{place} = {json.dumps(value, default=str)}: must be a list, such as {example}"
     told = json.dumps(value, default=str)
-    told = f" = {told}" if len(told) <= LONG else ""  # a long value, such as a whole study, would hide the message
+    # a long value, such as a whole study, would hide the message
+    told = f" = {told}" if value is not None and len(told) <= LONG else ""
     return f"{place}{told}: {in_plain_words(problem)}"
 
 

@@ -17,6 +17,8 @@ WORDS = {  # types of pydantic's problems, and what a value must be
     "finite_number": "must be finite",
     "bool_type": "must be true or false",
     "string_type": "must be a text in quotes",
+    "too_short": "must have at least {min_length}, and has {actual_length}",
+    "too_long": "must have at most {max_length}, and has {actual_length}",
     "literal_error": "must be one of {expected}",
 }
 

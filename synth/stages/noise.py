@@ -92,7 +92,8 @@ def _read_covariance(path: str) -> NDArray[np.complex128]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         refuse_shortage(error)
         raise ValueError(
-            f"noise.covariance {path} is not a noise profile ({error}); need covariance.real and covariance.imag"
+            f"noise.covariance {path} is not a noise profile; make one with `fathom calibrate`, or give a covariance "
+            "[coil coil] as .npy"
         ) from None
 
 

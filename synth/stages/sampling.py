@@ -41,9 +41,9 @@ class FileSpec(MaskSpec):
         values = np.asarray(load_array(self.path, "sampling.path"))
         sampled = (values != 0) & np.isfinite(values)
         if sampled.ndim not in (1, 2) or not sampled.any():
+            what = f"has {sampled.ndim} axes" if sampled.ndim not in (1, 2) else "samples no position"
             raise ValueError(
-                f"sampling.path {self.path} is {sampled.shape} and samples {int(sampled.sum())} positions; need a mask "
-                "[x] or [y x] that samples at least one"
+                f"sampling.path {self.path} {what}; a mask is [x] or [y x], and not 0 where k-space is sampled"
             )
         return np.asarray(sampled)
 

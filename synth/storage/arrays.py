@@ -41,14 +41,14 @@ def load_array(path: str, key: str, name: str | None = None) -> Any:
             if not isinstance(loaded, np.ndarray):
                 with loaded:
                     loaded = loaded[name]
-        if loaded.dtype.kind not in "biufc":
-            raise ValueError(f"it holds {loaded.dtype}, not numbers")
-        return loaded
     except KeyError:
         raise ValueError(f"{key} {path} has no array '{name}'; save it under that name") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError, TypeError, SyntaxError) as error:
         refuse_shortage(error)
         raise ValueError(f"{key} {path}: {not_plain(error)}; save it with numpy.save") from None
+    if loaded.dtype.kind not in "biufc":
+        raise ValueError(f"{key} {path}: holds {loaded.dtype}, not numbers; save numbers with numpy.save")
+    return loaded
 
 
 def not_plain(error: Exception) -> str:

@@ -29,6 +29,8 @@ def refuse_other_results(out: Path, command: dict[str, Any]) -> None:
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if not there - {COMMAND} and not out.is_file():
         return
+    if out.is_file():
+        raise ValueError(f"{out} is a file; choose another --out")
     if COMMAND not in there:
         raise ValueError(f"{out} holds other files; choose another --out")
     try:

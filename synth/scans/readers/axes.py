@@ -36,9 +36,10 @@ def named_axes(
     names = chosen.split()
     noise = sorted(names) in (["coil", "sample"], ["sample"])
     if len(names) != ndim or len(set(names)) != ndim or not (noise or {"y", "x"} <= set(names) <= set(NAMES)):
+        unknown = next((f"; '{name}' is no axis" for name in names if name not in (*NAMES, "sample")), "")
         raise ScanError(
-            f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes; name each axis once, from slice "
-            "coil y x, or from coil sample for a noise scan"
+            f"{path}: axes '{' '.join(names)}' do not fit an array of {ndim} axes{unknown}; name each axis once, from "
+            "slice coil y x, or from coil sample for a noise scan"
         )
     if given and not noise and sizes(shape, names)[1] > MOST_CHANNELS:
         raise ScanError(

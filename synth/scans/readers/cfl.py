@@ -25,10 +25,12 @@ def read(path: Path, choice: Choice) -> Scan:
     if choice.shape is None and not header.is_file():
         raise ScanError(f"{path}: has no {header.name} beside it; restore it, or give shape and axes")
     shape = choice.shape or _sizes(header)
-    if 8 * int(np.prod(shape, dtype=object)) != path.stat().st_size:
+    need, stored = int(np.prod(shape, dtype=object)), path.stat().st_size
+    if 8 * need != stored:
+        likely = "the shape that was given is another's" if choice.shape else f"{header.name} is another file's"
         raise ScanError(
-            f"{path}: holds {path.stat().st_size // 8} samples, but its sizes {' x '.join(map(str, shape))} need "
-            f"{int(np.prod(shape, dtype=object))}; header and body do not belong together"
+            f"{path}: holds {stored // 8} samples, but its sizes {' x '.join(map(str, shape))} need {need}; "
+            + (f"it is cut off, or {likely}" if stored < 8 * need else likely)
         )
     array = np.memmap(path, np.complex64, "r", shape=shape, order="F")
     if choice.axes is not None:

@@ -38,7 +38,8 @@ def _array(path: Path, variable: str | None) -> tuple[str, Any]:
         if variable is None and len(complex_ones) == 1:
             variable = complex_ones[0]
         if variable not in shapes:
-            raise ScanError(f"{path}: {which_array(complex_ones)}")
+            absent = f"has no array {variable!r}; " if variable is not None else ""
+            raise ScanError(f"{path}: {absent}{which_array(complex_ones)}")
         shape, dtype = shapes[variable]
         refuse_empty_promises(path, variable, shape, dtype.itemsize, members[variable].compress_size)
     with np.load(path, allow_pickle=False) as arrays:

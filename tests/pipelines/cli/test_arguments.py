@@ -141,11 +141,19 @@ def test_a_list_of_one_is_shown_as_one(tmp_path):
     [
         ('seed = 1\nname = "a"\nname = "b"\n', "a key is given twice in one section; remove one (at line 3"),
         ("[noise]\nsnr = 1\n[noise]\nsnr = 2\n", "the section [noise] begins twice; remove one (at line 3"),
+        ('[source]\nkind = "images"\npath = "C:\\Users"\n', "a text with backslashes needs single quotes"),
+        ('\ufeffname = "a"\n', "source: is missing; add it, as a section [source]"),  # after a byte-order mark
     ],
 )
-def test_what_a_file_gives_twice_is_told_in_plain_words(tmp_path, text, told):
+def test_what_is_wrong_in_a_file_is_told_in_plain_words(tmp_path, text, told):
     (tmp_path / "two.toml").write_text(text)
     refused(run("build", tmp_path / "two.toml", "--out", tmp_path / "c.zarr"), told)
+
+
+def test_too_few_values_are_told(tmp_path):
+    refused(
+        run("train", "first", "--out", tmp_path / "t", "--set", "data.corpora=[]"), "must have at least 1, and has 0"
+    )
 
 
 def test_a_misspelt_name_is_told(tmp_path, monkeypatch):
@@ -196,7 +204,7 @@ def test_words_too_many_are_told(file, tmp_path):
 
 def test_what_a_training_cannot_start_from_is_told(corpus, tmp_path):
     words = ["train", "first", "--out", tmp_path / "t", "--set", f'data.corpora=["{corpus}"]', "--start"]
-    refused(run(*words, "cg-sense:10"), "cg-sense:10 is a baseline, which has no weights; networks are photos-1")
+    refused(run(*words, "cg-sense:10"), "cg-sense:10 is a baseline, which has no weights; give photos-1 or the folder")
     refused(run(*words, "net.py:Net,"), "FILE.py:FACTORY,WEIGHTS without spaces")
     refused(run(*words, "photos-1", "--set", "model.iterations=3"), "model.iterations is 12 there and 3 here")
 

@@ -131,15 +131,16 @@ def test_a_users_own_study_runs_and_is_not_made_twice(study, tmp_path):
     plan = done(study, out, "--plan")
     assert "train/vn/1" in plan.output
     assert not out.exists()
-    made = done(study, out, "--json")
+    made = done(study, out)
     assert made.exit_code == 0, made.output
+    assert re.search(r"^held[^:]*: CG-SENSE beats zero filling \([\d.]+ \[", made.output, re.MULTILINE)
     rows = rows_in(out)
     assert {row["model"] for row in rows} == {"vn", "tuned", "cg-sense:6", "zero-filled"}
     assert len(rows) == 4 * 4  # four models, four pairs at smoke scale
     (finding,) = json.loads((out / "findings.json").read_text())
     assert finding["verdict"].startswith("held")
     before = (out / "rows.csv").read_bytes()
-    again = done(study, out)
+    again = done(study, out, "--json")
     assert again.exit_code == 0
     assert ": made" not in again.output
     assert (out / "rows.csv").read_bytes() == before
@@ -429,7 +430,11 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('corpora = ["train"]\nseeds', 'corpora = ["trian"]\nseeds', "there is no 'trian'; this study has train, test"),
+        (
+            'corpora = ["train"]\nseeds',
+            'corpora = ["trian"]\nseeds',
+            "there is no 'trian'; did you mean 'train'? this study has train, test",
+        ),
         ('start = "vn"', 'start = "tuned"', "is a circle"),
         ('"zero-filled"]', '"nearest"]', "there is no 'nearest'"),
         ('"psnr_magnitude_slice_max"', '"psnr"', "unknown metric 'psnr'"),
@@ -447,8 +452,9 @@ def test_what_a_study_names_must_be_there(study, old, new, message, tmp_path):
     text = study.read_text()
     assert old in text
     study.write_text(text.replace(old, new, 1))
-    with pytest.raises(SettingsError, match=re.escape(message)):
+    with pytest.raises(SettingsError, match=re.escape(message)) as error:
         stages_of(load_study(study), "smoke")
+    assert "the file" not in str(error.value)
 
 
 def test_a_scale_or_a_folder_that_is_not(study, tmp_path):

@@ -486,5 +486,5 @@ def test_decorrelation_matrices():
 def test_an_array_is_no_scan():
     with pytest.raises(TypeError, match="calibrate takes the Scan that open_scan reads; got a ndarray"):
         calibrate(np.zeros((4, 32, 32), np.complex64))
-    with pytest.raises(TypeError, match=r"whiten takes a NoiseProfile, got 'noise.json'; load_profile"):
+    with pytest.raises(TypeError, match=r"whiten takes a NoiseProfile, such as load_profile gives; got 'noise.json'"):
         whiten(np.zeros((4, 32, 32), np.complex64), "noise.json")

@@ -33,7 +33,11 @@ def test_declared_sizes_are_not_believed(tmp_path):
     refused(tmp_path / "promise.h5", "declared as")
     (tmp_path / "big.hdr").write_text("# Dimensions\n1000000 1000000 100 64\n")
     (tmp_path / "big.cfl").write_bytes(b"\0" * 64)
-    refused(tmp_path / "big.cfl", "do not belong together")
+    refused(tmp_path / "big.cfl", "holds 8 samples", "it is cut off, or big.hdr is another file's")
+    (tmp_path / "big.hdr").write_text("# Dimensions\n2 2\n")
+    refused(tmp_path / "big.cfl", "need 4; big.hdr is another file's")
+    (tmp_path / "empty.npy").touch()
+    refused(tmp_path / "empty.npy", "is empty; copy it anew")
     header = (
         np.lib.format.magic(1, 0)
         + b"v\0"
