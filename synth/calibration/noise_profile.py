@@ -152,7 +152,8 @@ def load_profile(path: str | Path) -> NoiseProfile:
         )
         whitening_matrix(profile)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        what = "does not exist" if isinstance(error, FileNotFoundError) else "is not a noise profile"
+        plain = {FileNotFoundError: "does not exist", json.JSONDecodeError: "is not a noise profile"}
+        what = plain.get(type(error), f"is not a noise profile ({error})")
         raise CalibrationError(f"{path}: {what}; make one with `fathom calibrate`") from None
     return profile
 
@@ -190,11 +191,7 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
     if len(profiles) == 1:
         return profiles[0]
     weights = np.array([max(p.samples, 1) for p in profiles]) / sum(max(p.samples, 1) for p in profiles)
-
-    def mean(values: list[Any]) -> Any:
-        return sum(w * v for w, v in zip(weights, values, strict=True))
-
-    covariance = mean([p.covariance for p in profiles])
+    covariance = np.average([p.covariance for p in profiles], axis=0, weights=weights)
     notes = {f"{Path(p.source).name}: {note}" for p in profiles for note in p.notes}
     for p in profiles:
         apart = float(np.linalg.norm(p.covariance - covariance) / np.linalg.norm(covariance))
@@ -207,8 +204,8 @@ def pooled(profiles: Sequence[NoiseProfile]) -> NoiseProfile:
         covariance,
         profiles[0].place,
         sum(p.samples for p in profiles),
-        float(mean([p.lag_correlation for p in profiles])),
-        float(mean([p.excess_kurtosis for p in profiles])),
+        float(np.average([p.lag_correlation for p in profiles], weights=weights)),
+        float(np.average([p.excess_kurtosis for p in profiles], weights=weights)),
         f"{len(profiles)} scans",
         tuple(sorted(notes)),
         float(np.sqrt(np.sum(weights**2 * np.array([p.uncertainty for p in profiles]) ** 2))),
