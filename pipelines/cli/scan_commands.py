@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 ScansPath = Annotated[Path, typer.Argument(metavar="SCANS", help="A scan, or a folder of scans.")]
 
 
+SNR_MEANING = {  # as `synth.snr` defines them
+    "rms": "signal over noise of all samples",
+    "knoll": "as Knoll 2019 prints it; it falls with the number of samples, and only its ratios can be compared",
+    "knoll-rms": "the same without that number: rms / sqrt(2)",
+    "image": "signal over noise of the coil-combined image",
+}
+
+
 def calibrate_command(
     scans: ScansPath,
     out: Annotated[Path, typer.Option("--out", help="The noise profile to write (JSON).")],
@@ -65,11 +73,12 @@ def _print_calibrated(found: Calibrated, out: Path) -> None:
     )
     for line in (*(f"note: {note}" for note in doubts), *(f"not checked: {what}" for what in found.unchecked)):
         say(line)
-    for name in ("rms", "knoll", "knoll-rms", "image"):
+    for name, meaning in SNR_MEANING.items():
         values = [row[name] for row in found.rows if row["slice"] != "all"]
         if values:
             low, high = f"{min(values):.4g}", f"{max(values):.4g}"
-            say(f"SNR ({name}) {low if low == high else f'{low} ... {high}'} over {counted(len(values), 'slice')}")
+            told = low if low == high else f"{low} ... {high}"
+            say(f"SNR ({name}) {told} over {counted(len(values), 'slice')}: {meaning}")
 
 
 def _interval(uncertainty: float, is_doubtful: bool) -> str:

@@ -110,9 +110,9 @@ class ImagesSpec(Spec):
         if _is_picture_file(place := place_of(str(self.path))):
             return self._parted(self._items([place.name]))
         if not self.folder.is_dir():
+            what = "is no picture and no folder" if self.folder.exists() else "does not exist"
             raise FileNotFoundError(
-                f"source.path {self.folder} is no picture and no folder; give a folder of photographs, or a list "
-                "(--set source.path=FOLDER)"
+                f"source.path {self.folder} {what}; give a folder of photographs, or a list (--set source.path=FOLDER)"
             )
         names = files_below(self.folder, is_image)
         if not names:

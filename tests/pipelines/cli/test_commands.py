@@ -97,7 +97,7 @@ def test_wrong_recipes(file, tmp_path):
         "sampling.reference_lines=57": ("reference_lines = 57", "56"),
         "sampling.acceleration=60": ("acceleration 60", "cannot be met"),
         "noise.snr=-1": ("noise.snr = -1", "greater than 0"),
-        "source.path=/nowhere": ("/nowhere", "no picture and no folder"),
+        "source.path=/nowhere": ("/nowhere", "does not exist; give a folder"),
     }.items():
         refused(build(file, out, "--set", change), *parts)
     assert not list(tmp_path.glob("c.zarr*"))  # not even an empty folder

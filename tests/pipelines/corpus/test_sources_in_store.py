@@ -64,7 +64,7 @@ def test_photographs(photos, there, tmp_path):
 
 
 def test_what_is_not_there_is_told(photos, there, tmp_path):
-    folder = "is no picture and no folder"
+    folder = "does not exist; give a folder"
     for name, why in (("photos", folder), ("list.txt", "no such object"), ("scans", "does not exist")):
         kind = "scans" if name == "scans" else "images"
         with pytest.raises(RecipeError, match=why):

@@ -192,7 +192,7 @@ def test_listing_is_sorted_deep_and_only_images(tmp_path):
 
 
 def test_no_folder_and_no_image_are_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no picture and no folder"):
+    with pytest.raises(FileNotFoundError, match="does not exist; give a folder"):
         images.ImagesSpec(kind="images", path=str(tmp_path / "none")).list_files()
     with pytest.raises(FileNotFoundError, match="no image file"):
         images.ImagesSpec(kind="images", path=str(tmp_path)).list_files()
