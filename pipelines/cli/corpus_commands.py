@@ -27,6 +27,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from synth.stages.sampling import SamplingSpec
+
     from ..corpus.build import Built
 
 REASONS_SHOWN = 5  # of rejections
@@ -71,13 +73,14 @@ def build_command(
     if as_json:
         print_json(made.as_dict())
         return
-    _print_built(made, told=notes)
+    _print_built(made, loaded.sampling, told=notes)
 
 
-def _print_built(made: Built, told: Sequence[str]) -> None:
+def _print_built(made: Built, sampling: SamplingSpec, told: Sequence[str]) -> None:
+    lines = getattr(sampling, "reference_lines", 0)
     say(
         f"{made.corpus}: {made.status}, {counted(made.pairs, 'pair')}, {made.rejected} rejected, "
-        f"net acceleration {made.acceleration_net:.2f}"
+        f"net acceleration {made.acceleration_net:.2f}{f' with {lines} reference lines' if lines else ''}"
     )
     for reason in made.reasons[:REASONS_SHOWN]:
         say(f"rejected: {reason}", err=True)
