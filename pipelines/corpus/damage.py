@@ -30,7 +30,7 @@ def damage_in(check: CorpusCheck, *, complete: bool = True) -> dict[str, str]:
             problem = check.shard(task)
             meter.advance(task.pairs)
             if problem:
-                found[task.name] = problem
+                found[task.name] = problem.partition("; run `fathom verify`")[0]  # which is what asks
     for further in (_wrong_numbers, _wrong_summary, _unsealed) if complete else ():
         found = found or further(check)  # each needs that what was checked before it is right
     return found

@@ -260,6 +260,15 @@ def test_a_document_with_another_layout_is_not_read(tmp_path):
         assert (read_document(file) is not None) == good
 
 
+def test_verify_does_not_advise_to_verify(copy):
+    file = next(path for path in (copy / BUCKET / "kspace" / "c").rglob("*") if path.is_file())
+    flip(file, 100, 1)
+    (problem,) = verify(copy).problems
+    assert problem.endswith("chunk 0 is damaged")
+    with pytest.raises(ShardError, match="run `fathom verify`, then `fathom build`"):
+        [*PairDataset(copy)]
+
+
 def test_flips_anywhere_are_found_and_never_read_as_values(corpus, copy):
     draw, right = np.random.default_rng(8), PairDataset(corpus)
     files = sorted(path for path in copy.rglob("*") if path.is_file())
