@@ -236,14 +236,18 @@ def _made(factory: Callable[..., Any]) -> Any:
     """What a factory gives; a function that takes one argument, or is a module, is the model itself."""
     if isinstance(factory, nn.Module):
         return factory
-    if not inspect.isclass(factory):
-        needed = [
-            p
-            for p in inspect.signature(factory).parameters.values()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        if len(needed) == 1:
-            return factory
+    needed = [
+        p.name
+        for p in inspect.signature(factory).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) == 1 and not inspect.isclass(factory):
+        return factory
+    if needed:
+        raise ModelError(
+            f"takes {', '.join(needed)}, and a factory is called without arguments; give these defaults, or name a "
+            "function that calls it with them"
+        )
     return factory()
 
 

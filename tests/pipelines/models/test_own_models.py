@@ -51,6 +51,11 @@ def magnitude():
     return lambda batch: zero(batch).abs()
 
 
+class Wide(nn.Module):
+    def __init__(self, channels, levels):
+        super().__init__()
+
+
 def none():
     return None
 
@@ -117,6 +122,7 @@ def test_a_file_of_code_is_tested_beside_baselines(net, corpus):
     ("name", "told"),
     [
         ("none", "gives NoneType; give a torch.nn.Module or a function"),
+        ("Wide", "takes channels, levels, and a factory is called without arguments; give these defaults"),
         ("raises", "KeyError: 'no weights here'"),
         ("inside", "return torch.matmul(batch"),
         ("quits", "SystemExit: 3"),
