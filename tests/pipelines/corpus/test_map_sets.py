@@ -235,7 +235,7 @@ def test_a_slice_of_noise_is_0_and_told(tmp_path, rng, monkeypatch, sets):
     assert images[0].any()
     assert not images[1].any()
     assert [row["slice"] for row in found["rows"]] == [0]
-    assert f"slice 1: {module.NOISE_ALONE}" in found["notes"]
+    assert f"slice 1: {module.NOISE_ALONE}; its image is 0 everywhere" in found["notes"]
 
 
 def test_notes_of_maps_are_told_where_maps_are_made(folder, tmp_path, monkeypatch):

@@ -74,4 +74,4 @@ def test_the_loss_that_is_shown_is_the_mean_of_the_last_steps(monkeypatch, capsy
         for step in range(60):
             tell(step + 1, 60, float(step))
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith("loss 34.5")  # the mean of 10 ... 59
+    assert last.endswith("loss 34.5 (mean of 50 steps)")  # of 10 ... 59

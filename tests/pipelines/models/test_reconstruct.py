@@ -210,7 +210,7 @@ def test_a_folder_without_scans_is_refused(tmp_path):
 
 
 def test_the_g_map_is_that_of_replicas(scans):
-    """Of five coils at R = 3 with reference lines: by probes as by 100 replicas of noise, whose error is 5 %."""
+    """Of five coils at R = 3 with reference lines: by probes as by 40 replicas of noise, whose error is 8 %."""
     scan = open_scan(next(path for path in scans.iterdir() if path.stem == "b"))
     batch, *_ = batch_of(scan[0], noise_of(scan)[0], Undersampling(3, 24))
     g, sense = g_map(batch, 72), RegularisedSense(G_LAM)
@@ -219,10 +219,10 @@ def test_the_g_map_is_that_of_replicas(scans):
         many = {"masked_kspace": kspace, "sigma": batch["sigma"].expand(len(kspace))}
         return sense({**batch, **many, "sens_maps": batch["sens_maps"].expand(len(kspace), -1, -1, -1)})
 
-    expected = replica_g(images, batch["sens_maps"], batch["mask"], replicas=100).numpy()
+    expected = replica_g(images, batch["sens_maps"], batch["mask"], replicas=40).numpy()
     inside = expected > 0
     assert np.mean(g[inside] / expected[inside]) == pytest.approx(1, abs=0.02)
-    assert np.median(np.abs(g - expected)[inside] / expected[inside]) < 0.05
+    assert np.median(np.abs(g - expected)[inside] / expected[inside]) < 0.08
     assert 1 < np.median(g[inside]) < np.quantile(g[inside], 0.99) < G_LAM
 
 

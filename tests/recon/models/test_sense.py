@@ -95,16 +95,15 @@ def test_the_model_is_adjoint_and_has_unit_diagonal(mask, rng):
     torch.testing.assert_close(a, a.conj().T)
 
 
-@pytest.mark.parametrize("lam", [0.25, 1.0, 4.0, 20.0])
-def test_noise_is_bounded_by_lambda_at_every_voxel(mask, lam):
+def test_noise_is_bounded_by_lambda_at_every_voxel(mask):
     """g <= lam, for every mask; and the operator norm of (A + mu)^-1 E^H is at most lam, too."""
-    a = dense(Sense(maps_of(), wide(mask)))
-    values, vectors = torch.linalg.eigh(a)
+    values, vectors = torch.linalg.eigh(dense(Sense(maps_of(), wide(mask))))
     values = values.clamp_min(0)
-    mu = float(mu_of(torch.tensor(lam, dtype=torch.float64)))
-    g2 = ((vectors.abs() ** 2) * (values / (values + mu) ** 2)).sum(1)
-    assert float(g2.sqrt().max()) <= lam * (1 + 1e-9)
-    assert float((values.sqrt() / (values + mu)).max()) <= lam * (1 + 1e-9)
+    for lam in (0.25, 1.0, 4.0, 20.0):
+        mu = float(mu_of(torch.tensor(lam, dtype=torch.float64)))
+        g2 = ((vectors.abs() ** 2) * (values / (values + mu) ** 2)).sum(1)
+        assert float(g2.sqrt().max()) <= lam * (1 + 1e-9)
+        assert float((values.sqrt() / (values + mu)).max()) <= lam * (1 + 1e-9)
 
 
 def test_the_limits_of_lambda(rng):

@@ -203,8 +203,11 @@ def test_mask_from_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"need \(96,\)"):
         sampling.FileSpec(path=str(tmp_path / "wrong.npy")).capacity(SIZE)
     np.save(tmp_path / "empty.npy", np.zeros(96))
-    with pytest.raises(ValueError, match="samples at least one"):
+    with pytest.raises(ValueError, match="samples no position"):
         sampling.FileSpec(path=str(tmp_path / "empty.npy")).capacity(SIZE)
+    np.save(tmp_path / "volume.npy", np.ones((1, 48, 96)))
+    with pytest.raises(ValueError, match="has 3 axes; a mask is"):
+        sampling.FileSpec(path=str(tmp_path / "volume.npy")).capacity(SIZE)
 
 
 @pytest.mark.parametrize("sampled", [np.arange(12) % 3 == 0, np.eye(10, 12, dtype=bool)], ids=["lines", "points"])
