@@ -13,6 +13,7 @@ from recon.data.scan_batch import Undersampling
 from recon.evaluation.metrics import over_sets
 from recon.training.process_group import local_device
 from synth.errors import ScanError
+from synth.scans.open import open_scan
 from synth.storage.results import claim, refuse_other_results
 from synth.storage.whole import read_document
 
@@ -28,7 +29,7 @@ from .reconstruction_files import (
     write_result,
     write_summary,
 )
-from .scan_images import Slice, images_of, known_noise, scan_with_images
+from .scan_images import Slice, images_of, known_noise, with_images
 
 SHOWN = 4  # slices in the picture
 UNITS = ("of the file", "noise: sigma is 1 in k-space's real and imaginary parts")
@@ -67,7 +68,7 @@ def reconstruct(
     """
     refuse_unknown_formats(write)
     network, card = model_named(model, device)
-    scan = scan_with_images(path, variable, axes)
+    scan = with_images(open_scan(path, variable=variable, axes=axes))
     decided = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
     command = {**decided, "scan": path.name, "sha256": scan.sha256}
     refuse_other_results(out, command)
@@ -150,6 +151,6 @@ def _panels(name: str, one: Slice) -> list[Line]:
         return [[Panel(name, magnitude, white_of(magnitude))]]
     if one.plain is None:
         return panels_of(reference, {name: image})
-    (row,) = one.compared()
+    (row,) = one.rows
     ours, other = f"{name}: PSNR in the object {row[LEAD]:.1f} dB", f"CG-SENSE: {row['cg_sense'][LEAD]:.1f} dB"
     return panels_of(reference, {ours: image, other: over_sets(one.plain)})

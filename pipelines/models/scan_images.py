@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,9 @@ class Slice:
     limits: tuple[str, ...]  # notes on its maps
     tell: Callable[[str], None]  # adds a note to the progress
 
-    def compared(self) -> list[dict[str, Any]]:
-        """A row, if there is an image to compare with: the metrics of the image, and those of CG-SENSE."""
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row, if there is an image to compare with: the metrics of the image, and those of CG-SENSE."""
         if self.plain is None or self.reference is None:
             return []
         ours, plain = (slice_metrics(image, self.reference) for image in (self.image, self.plain))
@@ -123,17 +124,16 @@ def reconstruct_scan(
     if sets not in (1, 2):
         raise ValueError(f"sets = {sets!r}: give 1, or 2 for an object that is wider than the field of view")
     network, card = model_named(model, device)
-    scan = scan_with_images(scan) if not isinstance(scan, Scan) else scan
+    scan = with_images(scan if isinstance(scan, Scan) else open_scan(scan))
     profile, notes = known_noise(scan, model, card)
     found = images_of(network, card, scan, profile, how, sets, local_device(device))
     return replace(found, notes=[*scan.notes, *notes, *found.notes])
 
 
-def scan_with_images(path: str | Path, variable: str | None = None, axes: str | None = None) -> Scan:
-    """Open a scan; raises ScanError also where it holds noise alone."""
-    scan = open_scan(path, variable=variable, axes=axes)
+def with_images(scan: Scan) -> Scan:
+    """The scan; raises ScanError where it holds noise alone."""
     if len(scan) == 0:
-        raise ScanError(f"{path} holds only noise; give a scan with images")
+        raise ScanError(f"{scan.path} holds only noise; give a scan with images")
     return scan
 
 
@@ -169,7 +169,7 @@ def images_of(
             plain = None if reference is None or not reference.any() else _image(PLAIN, batch)
             one = Slice(k, batch, _image(network, batch), plain, reference, limits, partial(meter.advance, 0))
             images.append(one.image)
-            rows += one.compared()
+            rows += one.rows
             numbers.append(numbers_of(batch, one.image))
             empty = "" if bool(batch["sens_maps"].any()) else "; its image is 0 everywhere"
             notes += [f"slice {k}: {limit}{empty}" for limit in limits]

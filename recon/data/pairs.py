@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
-        refuse_other_type(position, (int, np.integer), "a pair has a whole number, and __getitems__ takes several")
+        refuse_other_type(position, SupportsIndex, "a pair has a whole number, and __getitems__ takes several")
         if not -len(self) <= position < len(self):
             raise IndexError(f"there are {len(self)} pairs, and no pair {position}")
         return self.__getitems__([range(len(self))[position]])[0]

@@ -76,7 +76,7 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
     save_tensors(checkpoint, tensors, {**facts, "identity": identity})
     if (out / WEIGHTS).exists():
         weights, card = load_tensors(out / WEIGHTS)
-        save_tensors(out / kept_name(card["steps"]), weights, card)
+        save_tensors(out / kept_name(card.get("steps", "before")), weights, card)
     for name in (WEIGHTS, CARD):
         remove(out / name)
     write_whole(note, note_document(identity, settings.model_dump(mode="json")))

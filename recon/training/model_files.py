@@ -56,7 +56,8 @@ def weights_file(path: str | Place) -> Place:
     """The file of weights in a training's folder, or `path` itself if it is a file; raises CheckpointError."""
     path = place_of(path)
     if path.is_dir() and not (path / WEIGHTS).exists() and (path / NOTE).exists():
-        kept = sorted((name for name in names_in_folder(path) if fnmatch(name, kept_name("*"))), key=len)
+        kept = sorted(n for n in names_in_folder(path) if fnmatch(n, kept_name("*")))
+        kept.sort(key=len)  # 100 steps are more than 40
         raise CheckpointError(
             f"{path}: its training has not ended; run the same `fathom train` again to go on"
             + "".join(f", or use what it was before it was made longer, {path / name}" for name in kept[-1:])

@@ -17,6 +17,7 @@ from pipelines.models.reconstruction_files import FILES, G_LAM, g_map
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.models.baselines import RegularisedSense
 from recon.models.gfactor import replica_g
+from synth.errors import ScanError
 from synth.scans.open import open_scan
 
 
@@ -69,6 +70,11 @@ def test_python_gives_what_the_command_writes(folder, whole):
 def test_python_refuses_numbers_that_cannot_be(folder, wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         reconstruct_scan("cg-sense:3", folder / "a.npy", **wrong)
+
+
+def test_noise_alone_is_refused_in_python(mixed):
+    with pytest.raises(ScanError, match="holds only noise; give a scan with images"):
+        reconstruct_scan("cg-sense:3", open_scan(mixed / "noise.h5"))
 
 
 def test_the_page_of_a_folder_has_the_words_of_the_command_line(folder, tmp_path):
