@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class ClusterSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an address, or no number of workers, before anything is begun; raises ClusterError."""
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+        if self.workers is not None and (not isinstance(self.workers, Integral) or self.workers < 1):
             raise ClusterError(f"workers = {self.workers!r}: give a whole number of 1 or more")
         if self.scheduler_file is not None or self.scheduler not in ("local", "sync"):
             _address_of(self)

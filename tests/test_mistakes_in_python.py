@@ -22,6 +22,7 @@ from recon import (
     make_loader,
     make_model,
 )
+from recon.data.scan_batch import Undersampling
 from synth import Plan, espirit, load_profile, load_recipe, open_scan, sense_forward
 from synth.errors import CalibrationError
 from synth.recipe import parse_recipe
@@ -49,10 +50,11 @@ def scan(tmp_path_factory):
         (lambda: model_named(None), TypeError, "takes a name, such as 'photos-1'; got None"),
         (lambda: make_model("unrolled-sense"), TypeError, "settings such as UnrolledSpec(); got 'unrolled-sense'"),
         (lambda: as_fastmri("a.zarr"), TypeError, "such as PairDataset('corpus.zarr'); got 'a.zarr'"),
-        (lambda: RegularisedSense(lam=-1), ValueError, "regularised SENSE takes a lam of 0 or more, got -1"),
+        (lambda: RegularisedSense(lam=-1), ValueError, "regularised SENSE takes a lam above 0, got -1"),
         (lambda: RegularisedSense(lam="4"), ValueError, "got '4'"),
         (lambda: RegularisedSense(convention="C"), ValueError, "convention must be one of A, A2, B, got 'C'"),
-        (lambda: Wavelet(lam=float("nan")), ValueError, "wavelet takes a lam of 0 or more, got nan"),
+        (lambda: Wavelet(lam=float("nan")), ValueError, "wavelet takes a lam above 0, got nan"),
+        (lambda: Grappa(5), ValueError, "two sizes of 1 or more, got 5"),
         (lambda: Grappa((0, 0)), ValueError, "two sizes of 1 or more, got (0, 0)"),
         (lambda: espirit(torch.from_numpy(K)), ValueError, "got a Tensor"),
         (lambda: espirit(K, kernel=0), ValueError, "kernel = 0: give the side of the patches"),
@@ -68,13 +70,19 @@ def test_what_is_taken_is_said(call, error, message):
         call()
 
 
+def test_numbers_of_numpy_are_numbers():
+    assert RegularisedSense(lam=np.float32(2)).lam == 2
+    assert Undersampling(np.int64(4)).acceleration == 4
+    assert ClusterSpec(workers=np.int64(2)).workers == 2
+
+
 def test_of_pairs(photos, corpus):
     pairs, recipe = PairDataset(corpus), parse_recipe(recipe_data(photos), "t")
     for call, error, message in (
         (lambda: build(recipe, "a.zarr", "sync"), TypeError, "such as ClusterSpec('sync'); got 'sync'"),
         (lambda: build(recipe, None), TypeError, "the place of the corpus, such as 'corpus.zarr'; got None"),
-        (lambda: pairs["a"], TypeError, "a pair has a whole number"),
-        (lambda: pairs[0:2], TypeError, "__getitems__ takes several; got slice(0, 2, None)"),
+        (lambda: pairs["a"], TypeError, "pairs are indexed by one whole number"),
+        (lambda: pairs[0:2], TypeError, "__getitems__ takes a list; got slice(0, 2, None)"),
         (lambda: make_loader(pairs, seed=-1), ValueError, "seed must be a whole number of at least 0, got -1"),
         (lambda: make_loader(pairs, context="thread"), ValueError, "fork, forkserver or spawn, got 'thread'"),
         (
@@ -90,7 +98,7 @@ def test_of_pairs(photos, corpus):
 
 def test_of_scans(scan, tmp_path):
     for wrong in ("a", slice(0, 2)):
-        with pytest.raises(TypeError, match="a slice has a whole number; got "):
+        with pytest.raises(TypeError, match="slices are indexed by one whole number; got "):
             scan[wrong]
 
 

@@ -85,7 +85,7 @@ def _interval(uncertainty: float, is_doubtful: bool) -> str:
     """A relative interval of 95 % as text; none where it is not known."""
     if math.isnan(uncertainty):
         return ""
-    return f" ± {100 * uncertainty:.2g} %" + " by chance alone; see the notes" * is_doubtful
+    return f" ± {100 * uncertainty:.2g} %" + " by chance; the notes say what may add to it" * is_doubtful
 
 
 def coils_command(

@@ -62,7 +62,7 @@ def study_command(
             _show_plan(folder, device)
             sys.exit(bool(absent.sentences))
         if absent.everything:
-            say("nothing was made: every stage needs one of them", err=True)
+            say("nothing was made: every corpus of this study needs data that are missing", err=True)
             sys.exit(1)
         where = ClusterSpec("local" if workers > 1 and scheduler == "sync" else scheduler, workers=workers)
         result = run_study(study, out, scale, only=only, own=own, cluster=where, device=device, tell=done)

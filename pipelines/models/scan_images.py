@@ -118,7 +118,7 @@ def reconstruct_scan(
         The scan cannot be read or has no images, too few lines or coils for maps, or no noise level where the network
         needs one.
     ValueError
-        `acceleration`, `reference_lines` or `sets` is no number that can be, or there is no such device.
+        `acceleration`, `reference_lines` or `sets` is out of range, or there is no such device.
     """
     how = Undersampling(acceleration, reference_lines)
     if sets not in (1, 2):

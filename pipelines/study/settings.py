@@ -222,9 +222,9 @@ class Study(Spec):
     def _known(where: str, names: Sequence[str], there: Any, *others: str) -> None:
         for name in names:
             if name not in there:
-                meant = f"; did you mean '{near}'?" if (near := nearest(name, there)) else ""
+                meant = f"; did you mean '{near}'? This" if (near := nearest(name, there)) else "; this"
                 has = ", ".join([*there, *others]) or "none"
-                raise ValueError(f"{where}: there is no '{name}'{meant or ';'} this study has {has}")
+                raise ValueError(f"{where}: there is no '{name}'{meant} study has {has}")
 
     def _no_cycle(self, name: str) -> None:
         seen, at = [name], self.trainings[name].start

@@ -226,8 +226,6 @@ class VirtualPairs(Pairs):
 
     def __init__(self, recipe: Recipe, *, with_maps: bool = True, oversampled: bool = False) -> None:
         super().__init__(with_maps=with_maps, oversampled=oversampled)
-        if not isinstance(recipe, Recipe):
-            raise TypeError(f"VirtualPairs takes a Recipe, got {recipe!r}; load_recipe gives the one of a file")
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe
 

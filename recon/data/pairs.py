@@ -106,7 +106,7 @@ class Pairs(Dataset[dict[str, Tensor]], ABC):
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """One item; its ``sens_maps`` are shared with other items, so do not change them in place."""
-        refuse_other_type(position, SupportsIndex, "a pair has a whole number, and __getitems__ takes several")
+        refuse_other_type(position, SupportsIndex, "pairs are indexed by one whole number; __getitems__ takes a list")
         if not -len(self) <= position < len(self):
             raise IndexError(f"there are {len(self)} pairs, and no pair {position}")
         return self.__getitems__([range(len(self))[position]])[0]

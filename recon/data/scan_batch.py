@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -32,10 +33,10 @@ class Undersampling:
     reference_lines: int = 24
 
     def __post_init__(self) -> None:
-        """Raise ValueError for numbers that cannot be."""
+        """Raise ValueError for numbers out of range."""
         for name, least in (("acceleration", 1), ("reference_lines", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} = {value!r}: give a whole number of {least} or more")
 
     def mask(self, kspace: Kspace) -> np.ndarray:

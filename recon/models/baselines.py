@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 import numpy as np
@@ -78,7 +79,7 @@ class RegularisedSense:
     tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a weight that cannot be, or an unknown convention."""
+        """Raise ValueError for a lam out of range, or an unknown convention."""
         _refuse_weight("regularised SENSE", self.lam)
         if self.convention not in get_args(Convention):
             raise ValueError(f"convention must be one of {', '.join(get_args(Convention))}, got {self.convention!r}")
@@ -112,7 +113,7 @@ class Wavelet:
     iterations: int = 100
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a weight that cannot be."""
+        """Raise ValueError for a lam out of range."""
         _refuse_weight("wavelet", self.lam)
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -139,8 +140,8 @@ class Wavelet:
 
 
 def _refuse_weight(what: str, lam: object) -> None:
-    if not isinstance(lam, int | float) or not 0 <= lam < math.inf:
-        raise ValueError(f"{what} takes a lam of 0 or more, got {lam!r}")
+    if not isinstance(lam, Real) or not 0 < float(lam) < math.inf:
+        raise ValueError(f"{what} takes a lam above 0, got {lam!r}")
 
 
 @contextmanager
@@ -170,8 +171,8 @@ class Grappa:
     kernel: tuple[int, int] = (5, 5)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for kernels that cannot be."""
-        if len(self.kernel) != 2 or min(self.kernel) < 1:
+        """Raise ValueError for kernels without two positive sizes."""
+        if not isinstance(self.kernel, tuple | list) or len(self.kernel) != 2 or min(self.kernel) < 1:
             raise ValueError(f"GRAPPA's kernels have two sizes of 1 or more, got {self.kernel!r}")
 
     def __call__(self, batch: Batch) -> Tensor:

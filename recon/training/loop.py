@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from synth.errors import ClaimedError
+from synth.given import refuse_other_type
 from synth.process import keep_memory
 from synth.storage.lease import claimed as claimed_place
 from synth.storage.place import Place, place_of
@@ -81,8 +82,7 @@ def train(
     CorpusError
         A corpus cannot be used.
     """
-    if not isinstance(settings, Training):
-        raise TypeError(f"train takes a Training, got {settings!r}; load_training gives the one of a file")
+    refuse_other_type(settings, Training, "train takes a Training, which load_training reads")
     keep_memory()
     own = OwnModel.of(model) if isinstance(model, nn.Module) else model
     out, chosen = place_of(out), local_device(device)

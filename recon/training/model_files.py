@@ -60,7 +60,7 @@ def weights_file(path: str | Place) -> Place:
         kept.sort(key=len)  # 100 steps are more than 40
         raise CheckpointError(
             f"{path}: its training has not ended; run the same `fathom train` again to go on"
-            + "".join(f", or use what it was before it was made longer, {path / name}" for name in kept[-1:])
+            + "".join(f"; its network before it was made longer is {path / name}" for name in kept[-1:])
         )
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():

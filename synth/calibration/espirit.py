@@ -13,6 +13,7 @@ which start from them, on a grid that is fine enough; and quintic splines from t
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Integral
 
 import numpy as np
 import scipy.sparse
@@ -131,8 +132,8 @@ def _refuse(kspace: Complex, sets: int) -> None:
 
 
 def refuse_numbers(kernel: int, threshold: float, sigma: float) -> None:
-    """Raise ValueError where ESPIRiT's parameters are none that can be."""
-    if not isinstance(kernel, int) or kernel < 1:
+    """Raise ValueError where a parameter of ESPIRiT is out of range."""
+    if not isinstance(kernel, Integral) or kernel < 1:
         raise ValueError(f"kernel = {kernel!r}: give the side of the patches, such as 6")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold = {threshold}: give a fraction of the largest singular value, from 0 to 1")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CalibrationError, NoQuietPlaceError, ScanError, ShapedNoiseError
+from ..given import refuse_other_type
 from ..physics import ifft2c
 from ..process import one_blas_thread
 from ..scans.scan import Scan
@@ -61,8 +62,7 @@ def calibrate(
     CalibrationError
         The noise cannot be learnt, because of padding, filters or signal; the message gives the reason for each place.
     """
-    if not isinstance(scan, Scan):
-        raise TypeError(f"calibrate takes the Scan that open_scan reads; got a {type(scan).__name__}")
+    refuse_other_type(scan, Scan, "calibrate takes the Scan that open_scan reads")
     asked, number = number, len(scan) // 2 if number is None else number
     ways: dict[Place, Callable[[], NoiseProfile]] = {
         "noise scan": partial(_from_noise_scan, scan),

@@ -126,7 +126,7 @@ class Scan:
 
     def as_stored(self, number: int) -> Kspace:
         """One slice [coil y x] with oversampling and padding, as the file has it."""
-        refuse_other_type(number, SupportsIndex, f"{self.path}: a slice has a whole number")
+        refuse_other_type(number, SupportsIndex, f"{self.path}: slices are indexed by one whole number")
         if not 0 <= number < len(self):
             held = "it holds only noise, see its `noise`" if len(self) == 0 else f"its slices are 0 ... {len(self) - 1}"
             raise ScanError(f"{self.path}: there is no slice {number}; {held}")

@@ -64,7 +64,7 @@ def test_an_interval_stands_beside_a_doubt(scans, tmp_path):
         told = CliRunner().invoke(app, [*words, "--axes", "slice coil y x"]).output
         assert " ± " in told
         assert "not checked" not in told  # three slices show a filter along them
-        assert ("by chance alone; see the notes" in told) is ("note: " in told) is (shift > 0)
+        assert ("the notes say what may add to it" in told) is ("note: " in told) is (shift > 0)
 
 
 def test_one_slice_is_said_not_to_show_a_filter_along_slices(scans, tmp_path):

@@ -118,6 +118,12 @@ def test_a_file_of_code_is_tested_beside_baselines(net, corpus):
         assert sum(row["model"] == "mine" for row in csv.DictReader(text)) == 10
 
 
+def trained(model, corpus, out):
+    """The result of `fathom train first` with a model of one's own."""
+    data = f'data.corpora=["{corpus}"]'
+    return run(app, ["train", "first", "--set", data, "--device", "cpu", "--out", str(out), "--model", model])
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -273,18 +279,8 @@ def test_a_network_that_ends_before_its_first_step_leaves_no_folder(corpus, tmp_
         "        torch.nn.Module.__init__(self)\n"
     )
     told = {"Cut": "images do not depend on its parameters", "Bare": "has no parameter to train"}
-    words = [
-        "train",
-        "first",
-        "--set",
-        f'data.corpora=["{corpus}"]',
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "mine"),
-    ]
     for name, why in told.items():
-        made = run(app, [*words, "--model", f"{file}:{name}"])
+        made = trained(f"{file}:{name}", corpus, tmp_path / "mine")
         assert made.exit_code == 1
         assert why in made.stderr
         assert not (tmp_path / "mine").exists()
@@ -297,16 +293,6 @@ def test_a_training_that_ends_after_its_first_steps_keeps_their_log(corpus, tmp_
         "        self.w, self.calls = torch.nn.Parameter(torch.ones(1)), 0\n\n    def forward(self, batch):\n"
         "        self.calls += 1\n        return batch['target'] * self.w * (0.5 if self.calls < 4 else float('nan'))\n"
     )
-    words = [
-        "train",
-        "first",
-        "--set",
-        f'data.corpora=["{corpus}"]',
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "mine"),
-    ]
-    made = run(app, [*words, "--model", f"{file}:Late"])
+    made = trained(f"{file}:Late", corpus, tmp_path / "mine")
     assert made.exit_code == 1
     assert len((tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()) == 3

@@ -297,7 +297,7 @@ def test_without_any_of_its_data_nothing_is_made(study, tmp_path):
     (tmp_path / "recipe.toml").write_text(recipe_text("nowhere"))
     made = done(study, tmp_path / "out")
     assert made.exit_code == 1
-    assert made.output.endswith("nothing was made: every stage needs one of them\n")
+    assert made.output.endswith("nothing was made: every corpus of this study needs data that are missing\n")
     assert not (tmp_path / "out").exists()
 
 
@@ -433,7 +433,7 @@ def test_the_report_needs_nothing_else_and_escapes(finished, tmp_path):
         (
             'corpora = ["train"]\nseeds',
             'corpora = ["trian"]\nseeds',
-            "there is no 'trian'; did you mean 'train'? this study has train, test",
+            "there is no 'trian'; did you mean 'train'? This study has train, test",
         ),
         ('start = "vn"', 'start = "tuned"', "is a circle"),
         ('"zero-filled"]', '"nearest"]', "there is no 'nearest'"),

@@ -306,7 +306,7 @@ def test_what_is_no_pair_is_told(corpus):
     assert torch.equal(pairs[-1]["target"], pairs[len(pairs) - 1]["target"])
     with pytest.raises(TypeError, match=r"give PairDataset\('c\.zarr'\)"):
         make_loader("c.zarr")
-    with pytest.raises(TypeError, match=r"got 'my\.toml'; load_recipe gives"):
+    with pytest.raises(TypeError, match=r"takes a Recipe, which load_recipe reads; got 'my\.toml'"):
         VirtualPairs("my.toml")
     with pytest.raises(ValueError, match=r"redraw takes 'mask' and 'noise', got 'masks'"):
         PairDataset(corpus, redraw="masks")

@@ -178,7 +178,7 @@ def test_a_longer_training_goes_on_to_the_same_bits(corpus, tmp_path):
     assert before["steps"] == 6
     for name in ("model.safetensors", "model.json"):
         (tmp_path / "longer" / name).unlink()
-    with pytest.raises(CheckpointError, match=r"has not ended; .* use what it was .*longer/model-6.safetensors"):
+    with pytest.raises(CheckpointError, match=r"has not ended; .* made longer is .*longer/model-6.safetensors"):
         load_model(tmp_path / "longer")
 
 
