@@ -131,7 +131,7 @@ def _was_left(partial: str) -> bool:
     """Remove a file whose writer is gone; return whether it was one."""
     with contextlib.suppress(OSError), Path(partial).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while its writer lives
-        Path(partial).unlink(missing_ok=True)
+        Path(partial).unlink()  # raises FileNotFoundError if its writer has just renamed it: it is whole, and counts
         return True
     return False
 

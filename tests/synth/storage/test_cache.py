@@ -77,6 +77,22 @@ def test_what_a_killed_process_left_is_removed_and_what_is_written_counts(tmp_pa
     assert take(cache, NAMES[3], b"0123456789") == (b"0123456789", True)
 
 
+def test_a_file_that_is_renamed_while_the_folder_is_counted_counts(tmp_path, monkeypatch):
+    cache = ShardCache(tmp_path, 20)
+    partial = tmp_path / f"{NAMES[0]}.{'a' * 32}.partial"
+    partial.write_bytes(b"x" * 15)
+    lock = fcntl.flock
+
+    def renamed_before(file, how):
+        if how & fcntl.LOCK_NB and partial.exists():
+            partial.rename(tmp_path / NAMES[0])  # another process is done, and lets go of the lock
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", renamed_before)
+    assert take(cache, NAMES[1], b"0123456789") == (None, False)  # 15 of 20 are there
+    assert held(tmp_path) == [NAMES[0]]
+
+
 def test_threads_fetch_once_and_processes_keep_to_the_size(tmp_path):
     cache, fetched, found = ShardCache(tmp_path, 100), [], []
 
