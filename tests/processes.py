@@ -1,6 +1,7 @@
 """Real processes for tests: `fathom`, a Dask scheduler, workers; each ends with its context."""
 
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -53,21 +54,27 @@ def forked(*arguments, told=os.devnull):
 
     What it is killed in is the same as in a process of `start`, without the seconds of each start.
     """
+    return _forked("pipelines.cli.main", arguments, told)
+
+
+PRELOADED = ["pipelines.study.run_study", "recon.training.loop", "distributed.cli.dask_scheduler"]
+PRELOADED += ["distributed.cli.dask_worker", "pipelines.cli.app", "synth.pair"]
+
+
+def _forked(module, arguments, told=os.devnull):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.cli.app", "pipelines.study.run_study", "recon.training.loop"])
-    process = context.Process(target=_command, args=([str(a) for a in arguments], str(told)))
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_main_of, args=(module, [str(a) for a in arguments], str(told)))
     process.start()
     return process
 
 
-def _command(arguments, told):
-    from pipelines.cli.main import main
-
+def _main_of(module, arguments, told):
     file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(file, stream)
-    sys.argv = ["fathom", *arguments]
-    main()
+    sys.argv = [module, *arguments]
+    importlib.import_module(module).main()
 
 
 def built(*arguments):
@@ -110,7 +117,15 @@ def end_tree(pid):
                 process.kill()
 
 
-PYTHON = (sys.executable, "-m")
+@contextlib.contextmanager
+def _serving(module, *arguments):
+    """A server as a process of its own, without the seconds of its start; killed with its context."""
+    process = _forked(module, arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 @contextlib.contextmanager
@@ -118,7 +133,7 @@ def dask_scheduler(file, *options, port=0):
     """A scheduler on the loopback, which writes `file`: (address, process)."""
     place = ("--host", "127.0.0.1", "--port", port, "--no-dashboard", "--scheduler-file", file)
     file.unlink(missing_ok=True)
-    with running(*PYTHON, "distributed.cli.dask_scheduler", *place, *options) as scheduler:
+    with _serving("distributed.cli.dask_scheduler", *place, *options) as scheduler:
         wait_for(lambda: file.exists() and file.stat().st_size > 0)
         yield json.loads(file.read_text())["address"], scheduler
 
@@ -126,7 +141,7 @@ def dask_scheduler(file, *options, port=0):
 def dask_worker(address, folder, *options):
     """A worker of one thread, as a context that ends it."""
     how = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", folder)
-    return running(*PYTHON, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", *how, *options)
+    return _serving("distributed.cli.dask_worker", address, "--host", "127.0.0.1", *how, *options)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recon.data.datasets import PairDataset
 from recon.data.loader import make_loader
+from recon.errors import ModelError
 from recon.evaluation.disturbed import UNDISTURBED, Disturbance
 from recon.evaluation.intervals import differences, summary_of
 from recon.evaluation.metrics import over_sets
@@ -78,8 +79,9 @@ def evaluate(
 
     `models` gives the folder, the baseline or the file of code of each name in the results. The first model is compared
     with every other: the mean difference over the same pairs, with its interval. If a model cannot be tested, the
-    summary's ``failed`` says why, and the others go on; raises the error if no model can. A name that stands for no
-    model is refused before any is tested, as `identity_of` does.
+    summary's ``failed`` says why, and the others go on. A name that stands for no model is refused before any is
+    tested, as `identity_of` does. If none can be tested, raises the error of the only model, or a ModelError that says
+    what is wrong with each.
     """
     keep_memory()
     pairs = PairDataset(corpus)
@@ -94,9 +96,11 @@ def evaluate(
         try:
             tested.append(_test(label, name, pairs, device, batch_size, without, probes))
         except (FathomError, ValueError, RuntimeError) as error:
-            if len(failed) + 1 == len(models) or is_out_of_memory(error):
+            if len(models) == 1 or is_out_of_memory(error):
                 raise
-            failed[label] = str(error)
+            failed[label] = str(error) if label in str(error) else f"{label}: {error}"
+    if not tested:
+        raise ModelError("\n".join(failed.values()))
     first, *others = tested
     summary = {
         "corpus": {"path": pairs.path.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},

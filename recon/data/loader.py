@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from synth.given import refuse_other_type
 from synth.storage.semaphores import name_semaphores
 
 from .batch_order import BatchOrder
@@ -102,6 +103,7 @@ class PairLoader:
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Continue from the result of `state_dict`; raises ValueError for the state of another order."""
+        refuse_other_type(state, dict, "load_state_dict takes what state_dict gave")
         for name, mine in {"window": 0, **self.order.state()}.items():
             if (stored := state.get(name, 0)) != mine:
                 raise ValueError(

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -113,7 +112,7 @@ def test_workers_that_end_at_a_walltime_and_others_that_come(large, tmp_path):
         for shards in (4, 8):
             with dask_worker(address, tmp_path) as worker:
                 wait_for(lambda least=shards: len(ledger_lines(out)) >= least or driver.poll() is not None)
-                worker.send_signal(signal.SIGKILL)
+                worker.kill()
         with dask_worker(address, tmp_path):
             stdout, stderr = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, stderr

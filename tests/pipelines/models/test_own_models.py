@@ -132,7 +132,7 @@ def trained(model, corpus, out):
         ("raises", "KeyError: 'no weights here'"),
         ("inside", "return torch.matmul(batch"),
         ("quits", "SystemExit: 3"),
-        ("nan", "the reconstruction holds NaN or infinity"),
+        ("nan", "error: mine: pair 0: the reconstruction holds NaN or infinity"),
         ("fixed_size", "RuntimeError: The size of tensor a"),
         ("absent", "defines Little, zero, magnitude"),
         ("number", "there is no function or class of this name"),
@@ -145,6 +145,13 @@ def test_a_model_that_fails_is_told_and_the_others_go_on(net, corpus, name, told
     assert set(json.loads((out / "summary.json").read_text())["models"]) == {"zero-filled"}
     for foreign in ("site-packages", "own_model.py", "Traceback"):
         assert foreign not in result.stderr
+
+
+def test_where_all_models_fail_each_is_told(net, corpus):
+    result, _ = result_of(net, corpus, f"mine={net}:nan", f"other={net}:fixed_size")
+    assert result.exit_code == 1
+    assert "error: mine: pair 0: the reconstruction holds NaN or infinity" in result.stderr
+    assert "RuntimeError: The size of tensor a" in result.stderr
 
 
 def test_a_file_that_cannot_run_is_told_by_name(net, corpus):
