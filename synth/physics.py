@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import scipy.fft
 
+from .given import refuse_other_type, shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,13 +26,17 @@ else:
     Array = TypeVar("Array")
 
 
-def _fft_namespace(x: Any) -> Any:
-    """scipy.fft for numpy arrays; torch.fft for tensors (whoever holds one has imported torch already)."""
-    return scipy.fft if isinstance(x, np.ndarray) else importlib.import_module("torch").fft
-
-
-def _axes(x: Any, axes: tuple[int, ...]) -> dict[str, Any]:
-    return {"axes" if isinstance(x, np.ndarray) else "dim": axes}
+def _fft_of(x: Any, axes: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+    """scipy.fft and the axes for numpy arrays; torch.fft and the dimensions for tensors."""
+    if isinstance(x, np.ndarray):
+        namespace, words = scipy.fft, {"axes": axes}
+    else:
+        torch = importlib.import_module("torch")  # whoever holds a tensor has imported it already
+        refuse_other_type(x, torch.Tensor, "Fourier transforms take numpy arrays and torch tensors")
+        namespace, words = torch.fft, {"dim": axes}
+    if x.ndim < -min(axes):
+        raise ValueError(f"a transform along the last {-min(axes)} axes needs as many; the array is {list(x.shape)}")
+    return namespace, words
 
 
 def fftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
@@ -38,13 +44,13 @@ def fftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
 
     k and n run from -(N // 2); for odd and even N alike.
     """
-    ns, ax = _fft_namespace(x), _axes(x, axes)
+    ns, ax = _fft_of(x, axes)
     return ns.fftshift(ns.fftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)
 
 
 def ifftc(x: Array, axes: tuple[int, ...] = (-1,)) -> Array:
     """Centred orthonormal inverse Fourier transform of [... y x] along `axes`; inverse and adjoint of `fftc`."""
-    ns, ax = _fft_namespace(x), _axes(x, axes)
+    ns, ax = _fft_of(x, axes)
     return ns.fftshift(ns.ifftn(ns.ifftshift(x, **ax), norm="ortho", **ax), **ax)
 
 
@@ -151,13 +157,29 @@ def sense_forward(image: Array, maps: Array, mask: Array, *, sets: bool = False)
     Raises
     ------
     ValueError
-        The image and the maps differ in rows, columns or sets.
+        The image and the maps differ in rows, columns or sets, or the mask does not broadcast to k-space.
     """
     fits = maps.ndim >= 3 + sets and tuple(image.shape[-2:]) == tuple(maps.shape[-2:])
     if not fits or (sets and image.shape[-3] != maps.shape[-4]):
         axes = ("[... set y x]", "[... set coil y x]") if sets else ("[... y x]", "[... coil y x]")
         raise ValueError(f"the image {axes[0]} is {list(image.shape)}, and the maps {axes[1]} are {list(maps.shape)}")
+    _refuse_misfitting_mask(mask, maps)
     return fft2c(coil_expand(image, maps, sets=sets)) * mask
+
+
+def _refuse_misfitting_mask(mask: Any, maps: Any) -> None:
+    """A mask broadcasts to the coils, rows and columns of k-space, and is of the same kind as the maps."""
+    wanted = [*maps.shape[-3:]]
+    try:
+        fits = [*np.broadcast_shapes(tuple(mask.shape[-3:]), wanted)] == wanted
+    except (AttributeError, ValueError):
+        fits = False
+    if not fits or isinstance(mask, np.ndarray) != isinstance(maps, np.ndarray):
+        told = f"{type(mask).__name__} {list(mask.shape)}" if hasattr(mask, "shape") else shown(mask)
+        raise ValueError(
+            f"a mask is of the type {type(maps).__name__}, as the maps are, and [x] for lines, [y x] for points, or "
+            f"what broadcasts to [coil y x], here {wanted}; got {told}"
+        )
 
 
 def sense_adjoint(kspace: Array, maps: Array, mask: Array, *, sets: bool = False) -> Array:
@@ -181,13 +203,14 @@ def sense_adjoint(kspace: Array, maps: Array, mask: Array, *, sets: bool = False
     Raises
     ------
     ValueError
-        K-space and the maps differ in coils, rows or columns.
+        K-space and the maps differ in coils, rows or columns, or the mask does not broadcast to k-space.
     """
     if tuple(kspace.shape[-3:]) != tuple(maps.shape[-3:]):
         raise ValueError(
             f"k-space [... coil y x] is {list(kspace.shape)}, and the maps [... coil y x] are {list(maps.shape)}; they "
             "need the same coils, rows and columns"
         )
+    _refuse_misfitting_mask(mask, maps)
     return coil_combine(ifft2c(kspace * mask), maps, sets=sets)
 
 

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -147,8 +148,12 @@ class Plan:
     def pair(self, index: int) -> Pair:
         """Synthesise pair `index`.
 
-        Raises SourceRejectedError where its source cannot be used, and StageVersionError.
+        Raises SourceRejectedError where its source cannot be used, StageVersionError, and IndexError below 0. Beyond
+        the recipe's number of pairs come those of a larger corpus of the same recipe.
         """
+        refuse_other_type(index, SupportsIndex, "pairs are numbered 0, 1, 2")
+        if index < 0:
+            raise IndexError(f"there is no pair {index}; pairs are numbered from 0")
         self.refuse_unknown_stages(self.recipe.name)
         source = self.recipe.source
         try:

@@ -16,6 +16,7 @@ from recon import (
     Grappa,
     PairDataset,
     RegularisedSense,
+    UnrolledSense,
     Wavelet,
     as_fastmri,
     evaluate,
@@ -23,7 +24,7 @@ from recon import (
     make_model,
 )
 from recon.data.scan_batch import Undersampling
-from synth import Plan, espirit, load_profile, load_recipe, open_scan, sense_forward
+from synth import Plan, espirit, fft2c, load_profile, load_recipe, open_scan, sense_adjoint, sense_forward
 from synth.errors import CalibrationError
 from synth.recipe import parse_recipe
 
@@ -46,6 +47,14 @@ def scan(tmp_path_factory):
         (lambda: DevicePairs("a.toml"), TypeError, "takes a Recipe, which load_recipe reads; got 'a.toml'"),
         (lambda: load_recipe("a.toml", "seed=2"), TypeError, "a list of texts, such as ['pairs=10', 'seed=2']"),
         (lambda: load_recipe("a.toml", {"seed": 2}), TypeError, "a list of texts"),
+        (lambda: load_recipe(None), TypeError, "a recipe is read from the path of a TOML file; got None"),
+        (lambda: verify(None), TypeError, "a place is a path, or an address such as 's3://bucket/name.zarr'; got None"),
+        (lambda: UnrolledSense(3), TypeError, "this network is made from an UnrolledSpec; got 3"),
+        (lambda: fft2c([1, 2]), TypeError, "take numpy arrays and torch tensors; got [1, 2]"),
+        (lambda: fft2c(np.ones(4)), ValueError, "along the last 2 axes needs as many; the array is [4]"),
+        (lambda: sense_forward(K[0], K, None), ValueError, "here [4, 32, 32]; got None"),
+        (lambda: sense_forward(K[0], K, MASK[:9]), ValueError, "here [4, 32, 32]; got ndarray [9]"),
+        (lambda: sense_adjoint(K, K, torch.ones(32)), ValueError, "a mask is of the type ndarray, as the maps are"),
         (lambda: ClusterSpec(workers=0), ClusterError, "workers = 0: give a whole number of 1 or more"),
         (lambda: model_named(None), TypeError, "takes a name, such as 'photos-1'; got None"),
         (lambda: make_model("unrolled-sense"), TypeError, "settings such as UnrolledSpec(); got 'unrolled-sense'"),

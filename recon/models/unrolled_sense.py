@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from synth.given import refuse_other_type
 from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
@@ -132,7 +133,8 @@ class UnrolledSense(nn.Module):
 
     def __init__(self, spec: UnrolledSpec | None = None, seed: int = 0) -> None:
         super().__init__()
-        self.spec = spec or UnrolledSpec()
+        self.spec = UnrolledSpec() if spec is None else spec
+        refuse_other_type(self.spec, UnrolledSpec, "this network is made from an UnrolledSpec")
         self.checkpointing = False
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from synth.given import refuse_other_type
 from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
@@ -106,7 +107,8 @@ class VariationalNetwork(nn.Module):
 
     def __init__(self, spec: VariationalSpec | None = None, seed: int = 0) -> None:
         super().__init__()
-        self.spec = spec or VariationalSpec()
+        self.spec = VariationalSpec() if spec is None else spec
+        refuse_other_type(self.spec, VariationalSpec, "this network is made from a VariationalSpec")
         self.checkpointing = False
         self.table = RbfTable(self.spec.nodes, self.spec.rbf)
         generator = torch.Generator().manual_seed(seed)

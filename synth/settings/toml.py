@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 import typing
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import SettingsError
+from ..given import refuse_other_type
 from .nearest import nearest
 from .wording import in_plain_words
 
@@ -79,6 +81,7 @@ def load_settings(
 
 def read_toml(path: str | Path, what: str) -> tuple[dict[str, Any], str]:
     """The data of a TOML file, and its text; raises SettingsError."""
+    refuse_other_type(path, (str, os.PathLike), f"a {what} is read from the path of a TOML file")
     path = Path(path)
     if path.exists() and not path.is_file():
         raise SettingsError(f"{path}: is not a file; give a TOML {what}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import StorageError
+from ..given import refuse_other_type
 from .objects import SCHEMES, ObjectPlace
 
 # `pathlib` joins the two slashes of an address to one; a drive of Windows has one letter.
@@ -81,6 +82,7 @@ def local_path(place: str | Path) -> Path:
     Raises StorageError for the address of an object store or of a web server: taken as a path, it would be a folder
     with the name ``s3:``.
     """
+    refuse_other_type(place, (str, os.PathLike), "a place is a path, or an address such as 's3://bucket/name.zarr'")
     found = ADDRESS.match(str(place))
     if found is None:
         return Path(place).expanduser()
