@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import numpy as np
@@ -149,8 +150,11 @@ def test_caipi_moves_columns_by_the_shift():
     assert mask[6, 9]
 
 
-@pytest.mark.parametrize("acceleration", [1.5, 2, 2.5, 4, 6, 8, 12])
-@pytest.mark.parametrize("size", [(64, 64), (128, 127), (320, 368)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "acceleration"),
+    [*itertools.product([(64, 64), (128, 127)], [1.5, 2, 2.5, 4, 6, 8, 12]), ((320, 368), 1.5), ((320, 368), 12)],
+    ids=str,
+)
 def test_poisson_meets_its_acceleration_in_bounded_time(size, acceleration):
     spec = points.PoissonSpec(acceleration=acceleration, reference_lines=16)
     started = time.perf_counter()
