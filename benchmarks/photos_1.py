@@ -1,12 +1,15 @@
 """The network photos-1 on scans that it never saw, beside baselines that are tuned on the very image.
 
-.venv/bin/python benchmarks/photos_1.py SCANS OUT [NETWORK]      (BART wants `bart` on the path)
+.venv/bin/python benchmarks/photos_1.py SCANS OUT [NETWORK] [--unseen]     (BART wants `bart` on the path)
 
 For every scan, both phase-encoding directions and ten samplings: CG-SENSE at its best iteration, regularised SENSE at
 its best lam, BART's l1-wavelet at its best weight, and the network, which is tuned on nothing. PSNR inside the object,
 SSIM. Rows are kept in OUT/baselines.json as they are made, so the command goes on where it was stopped; without NETWORK
 only baselines are made. A row is shown but not counted where the reference's own noise lies within 3 dB of the
 wavelet's error, since no method can then be told from another.
+
+Rows of these images led to some parts of the training (docs/scans.md). With --unseen, they are of other slices of the
+head, which were looked at once, when the training had ended.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ SCANS = {  # file, slices
     "phantom_gre_siemens": ("phantom_gre_siemens/gre.dat", (0,)),
     "brain_t2_1ch, simulated": ("brain_t2_1ch/T2_single_channel.mat", (0,)),
 }
+UNSEEN = {"head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(0, 32, 4)))}
 WEIGHTS = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 
 
@@ -67,9 +71,9 @@ def samplings(n):
     yield "R = 4, 6/8", RegularSpec(acceleration=4, reference_lines=lines, partial_fourier=0.75)
 
 
-def images_of(folder):
+def images_of(folder, scans=SCANS):
     """Name, k-space [coil y x] and noise profile of every image."""
-    for name, (file, slices) in SCANS.items():
+    for name, (file, slices) in scans.items():
         scan = open_scan(folder / file)
         if name.endswith("simulated"):
             yield name, simulated(scan[0]), None
@@ -87,11 +91,11 @@ def simulated(kspace):
     return clean + complex_noise(clean.shape, 0.01, rng(0, "noise"))
 
 
-def measured(folder, out, network):
+def measured(folder, out, network, scans):
     """All rows, made or read; those of the network are made anew."""
     kept = out / "baselines.json"
     rows = json.loads(kept.read_text()) if kept.exists() else {}
-    for name, kspace, profile in images_of(folder):
+    for name, kspace, profile in images_of(folder, scans):
         for direction, turned in (("x", kspace), ("y", kspace.swapaxes(-1, -2))):
             for label, spec in samplings(turned.shape[-1]):
                 row = f"{name} | along {direction} | {label}"
@@ -131,10 +135,11 @@ def baselines(batch, reference):
 
 
 def main():
-    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    given = [word for word in sys.argv[1:] if word != "--unseen"]
+    folder, out = map(Path, given[:2])
     out.mkdir(parents=True, exist_ok=True)
-    network, _ = model_named(sys.argv[3], "cpu") if len(sys.argv) > 3 else (None, {})
-    rows = measured(folder, out, network)
+    network, _ = model_named(given[2], "cpu") if len(given) > 2 else (None, {})
+    rows = measured(folder, out, network, SCANS if len(given) == len(sys.argv) - 1 else UNSEEN)
     if network is None:
         return
     counted = {name: row for name, row in rows.items() if row["noise of the reference"] > row["wavelet"][0] + 3}
