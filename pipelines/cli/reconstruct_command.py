@@ -40,6 +40,10 @@ def reconstruct_command(
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
     reference_lines: ReferenceLines = REFERENCE_LINES,
+    noise: Annotated[
+        Path | None,
+        typer.Option(help="A noise scan, or a profile of `fathom calibrate`; by default the scan's own samples."),
+    ] = None,
     noise_map: NoiseMap = False,
     probes: ProbeCount = PROBES,
     sets: Annotated[
@@ -64,7 +68,12 @@ def reconstruct_command(
     with kindly(in_options):
         refuse_swapped_scan(model, scan)
         say_notes((*runs_code([model]), *_without_effect(acceleration, reference_lines, probes, noise_map=noise_map)))
-        wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "write": write or ()}
+        wanted: dict[str, Any] = {
+            "probes": probes if noise_map else 0,
+            "sets": sets,
+            "noise": noise,
+            "write": write or (),
+        }
         one: Any = partial(reconstruct_folder, worded=in_options) if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
         found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)

@@ -14,6 +14,7 @@ from recon.evaluation.metrics import over_sets
 from recon.training.process_group import local_device
 from synth.errors import ScanError
 from synth.scans.open import open_scan
+from synth.storage.arrays import sha256_of_file
 from synth.storage.results import claim, refuse_other_results
 from synth.storage.whole import read_document
 
@@ -47,6 +48,7 @@ def reconstruct(
     axes: str | None = None,
     probes: int = 0,
     sets: int = 1,
+    noise: Path | None = None,
     write: Sequence[str] = (),
     told: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def reconstruct(
     With several `sets` of maps, ``images.npy`` is [slice set y x]; picture and metrics are of the root of the sum of
     squares over the sets.
 
-    `images_of` says how they are made.
+    `images_of` says how they are made, and `known_noise` what `noise` may be; without it, it is learnt from the scan.
 
     With `probes` above 0, it also writes ``noise_map.npy`` [part slice y x], the local standard deviation of the
     images' real and imaginary part, and of their magnitude (`recon.evaluation.noise_map`), ``g_map.npy`` [slice y x],
@@ -69,12 +71,12 @@ def reconstruct(
     refuse_unknown_formats(write)
     network, card = model_named(model, device)
     scan = with_images(open_scan(path, variable=variable, axes=axes))
-    decided = command_of(model, how, probes=probes, sets=sets, variable=variable, axes=axes)
+    decided = command_of(model, how, probes=probes, sets=sets, noise=noise, variable=variable, axes=axes)
     command = {**decided, "scan": path.name, "sha256": scan.sha256}
     refuse_other_results(out, command)
     if _is_there(out, write):
         return {**json.loads(read_document(out / "summary.json")), "there": True}
-    profile, notes = known_noise(scan, model, card, probes)
+    profile, notes = known_noise(scan, model, card, probes, noise)
     drawn: list[Line] = []
     maps: list[SliceNoise] = []
     shown = _shown(len(scan))
@@ -89,6 +91,7 @@ def reconstruct(
     found = images_of(network, card, scan, profile, how, sets, local_device(device), keep)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": found.rows}
     summary |= {**_sampled(how, found.sampled), "notes": [*told, *scan.notes, *notes, *found.notes]}
+    summary |= {"sigma": profile.rms_sigma} if profile is not None else {}
     summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     claim(out, command)
     summary |= write_noise(maps, sorted(shown), out)
@@ -121,6 +124,7 @@ def command_of(
     *,
     probes: int = 0,
     sets: int = 1,
+    noise: Path | None = None,
     variable: str | None = None,
     axes: str | None = None,
 ) -> dict[str, Any]:
@@ -128,7 +132,8 @@ def command_of(
     lines = {"acceleration": how.acceleration}
     lines |= {"reference_lines": how.reference_lines} if how.acceleration > 1 else {}
     named = {"model": model, "model_identity": identity_of(model), **lines, "noise_map_probes": probes}
-    return {**named, "map_sets": sets, "variable": variable, "axes": axes}
+    given = {"noise": sha256_of_file(noise)} if noise is not None else {}
+    return {**named, "map_sets": sets, "variable": variable, "axes": axes, **given}
 
 
 def _refuse_empty(one: Slice, path: Path) -> None:

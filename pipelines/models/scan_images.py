@@ -20,13 +20,15 @@ from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
 from recon.training.process_group import local_device
 from recon.training.scope import beyond, numbers_of
-from synth.calibration.noise_profile import NoiseProfile
-from synth.errors import ScanError
+from synth.calibration.noise_profile import NoiseProfile, load_profile
+from synth.calibration.scan_noise import calibrate
+from synth.errors import CalibrationError, FathomError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.scan import Scan
 
 from ..corpus.recipe_notes import beyond_coils
 from ..display.progress import Meter
+from ..display.terminal import counted
 from .named_models import model_named
 
 PLAIN = CgSense(10)  # what images are compared with: it needs nothing but maps, and 10 iterations suit most scans
@@ -40,19 +42,22 @@ class Reconstructed:
     ----------
     images
         Complex [slice y x]; with several map sets [slice set y x]. They are in units of the noise (sigma is 1 in
-        k-space's real and imaginary parts) where it could be learnt, and else in those of the file.
+        k-space's real and imaginary parts) where it is known, and else in those of the file.
     rows
         The metrics of each slice, and those of CG-SENSE, after retrospective undersampling; else empty.
     notes
         What is in doubt, one sentence each: the scan, its noise and maps, and what the network was not trained for.
     sampled
         Of each slice, its coils, its net acceleration, and its SNR where that is known.
+    noise
+        The noise with which k-space was whitened, which is the unit of the images; None where it is not known.
     """
 
     images: NDArray[np.complex64]
     rows: list[dict[str, Any]]
     notes: list[str]
     sampled: list[dict[str, float]]
+    noise: NoiseProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def reconstruct_scan(
     acceleration: int = 1,
     reference_lines: int = 24,
     sets: int = 1,
+    noise: NoiseProfile | str | Path | None = None,
     device: str | None = None,
 ) -> Reconstructed:
     """Reconstruct every slice of a scan; ``fathom reconstruct`` does it, and writes files.
@@ -100,6 +106,9 @@ def reconstruct_scan(
         Lines at k-space's centre that are kept in any case.
     sets
         Map sets: 2 for an object that is wider than the field of view.
+    noise
+        The noise of these coils: a profile, the path of one (.json), or that of a noise scan. By default it is learnt
+        from the scan.
     device
         "cpu", "cuda" or "cuda:1"; by default the GPU where there is one.
 
@@ -117,6 +126,8 @@ def reconstruct_scan(
     ScanError
         The scan cannot be read or has no images, too few lines or coils for maps, or no noise level where the network
         needs one.
+    CalibrationError
+        `noise` is no noise scan and no profile, or one of another number of coils.
     ValueError
         `acceleration`, `reference_lines` or `sets` is out of range, or there is no such device.
     """
@@ -125,7 +136,7 @@ def reconstruct_scan(
         raise ValueError(f"sets = {sets!r}: give 1, or 2 for an object that is wider than the field of view")
     network, card = model_named(model, device)
     scan = with_images(scan if isinstance(scan, Scan) else open_scan(scan))
-    profile, notes = known_noise(scan, model, card)
+    profile, notes = known_noise(scan, model, card, noise=noise)
     found = images_of(network, card, scan, profile, how, sets, local_device(device))
     return replace(found, notes=[*scan.notes, *notes, *found.notes])
 
@@ -137,13 +148,47 @@ def with_images(scan: Scan) -> Scan:
     return scan
 
 
-def known_noise(scan: Scan, model: str, card: dict[str, Any], probes: int = 0) -> tuple[NoiseProfile | None, list[str]]:
-    """As `noise_of`; raises ScanError where the noise must be known, and cannot be learnt."""
+def known_noise(
+    scan: Scan, model: str, card: dict[str, Any], probes: int = 0, noise: NoiseProfile | str | Path | None = None
+) -> tuple[NoiseProfile | None, list[str]]:
+    """As `noise_of`, or the noise that is given; raises ScanError where it must be known, and cannot be learnt."""
+    if noise is not None:
+        return _given_noise(scan, noise)
     profile, notes = noise_of(scan)
     needs = "noise maps need" if probes else f"{model} needs" if card.get("model", {}).get("noise_aware") else ""
     if needs and profile is None:
         raise ScanError(f"{scan.path}: {needs} the noise level, which cannot be learnt from this scan ({notes[0]})")
     return profile, notes
+
+
+def _given_noise(scan: Scan, noise: NoiseProfile | str | Path) -> tuple[NoiseProfile, list[str]]:
+    """The profile of a noise scan or of a file of `fathom calibrate`; raises CalibrationError for other coils."""
+    name, notes = "the profile that was given", list[str]()
+    if not isinstance(noise, NoiseProfile):
+        name = str(noise)
+        if Path(noise).suffix.lower() == ".json":
+            noise = load_profile(noise)
+        else:
+            noise, notes = _of_noise_scan(name, scan.coils)
+    if noise.coils != scan.coils:
+        told = f"{scan.path} has {counted(scan.coils, 'coil')}, but {name} is the noise of {noise.coils}"
+        raise CalibrationError(f"{told}; give that of the same coils")
+    return noise, [*notes, f"the noise is that of {name}", *noise.notes]
+
+
+def _of_noise_scan(file: str, coils: int) -> tuple[NoiseProfile, list[str]]:
+    """The profile of a noise scan, and its notes; where a file names no axes, the order with so many coils."""
+    found: list[tuple[NoiseProfile, list[str]]] = []
+    refused: list[FathomError] = []
+    for axes in (None, "coil sample", "sample coil"):
+        try:
+            scan = open_scan(file, axes=axes)
+            found.append((calibrate(scan, place="noise scan"), [f"{file}: {note}" for note in scan.notes]))
+        except (ScanError, CalibrationError) as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return next((one for one in found if one[0].coils == coils), found[0])
 
 
 def images_of(
@@ -176,7 +221,7 @@ def images_of(
             each(one)
             meter.advance(1)
     return Reconstructed(
-        np.stack(images), rows, [*notes, *_beyond_coils(how, numbers), *beyond(card, numbers)], numbers
+        np.stack(images), rows, [*notes, *_beyond_coils(how, numbers), *beyond(card, numbers)], numbers, profile
     )
 
 

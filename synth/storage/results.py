@@ -59,6 +59,8 @@ def _subject(command: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _told(value: Any) -> str:
-    """A value as text; the first digits of a sha256 are enough."""
+    """A value as text: "not given" for None, and of a sha256 the first digits, which are enough."""
+    if value is None:
+        return "not given"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text[:DIGITS] if len(text) == 64 else text

@@ -2,12 +2,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from examples import write_scan
 from properties import complex_normal
 from scan_files import flag, header, write_mrd
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from pipelines import reconstruct_scan
@@ -17,7 +19,7 @@ from pipelines.models.reconstruction_files import FILES, G_LAM, g_map
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.models.baselines import RegularisedSense
 from recon.models.gfactor import replica_g
-from synth.errors import ScanError
+from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 
 
@@ -56,6 +58,31 @@ def test_python_gives_what_the_command_writes(folder, whole):
     assert made.notes == summary["notes"]
     plain = reconstruct_scan("cg-sense:3", open_scan(folder / "a.npy"))
     assert (plain.rows, plain.sampled[0]["acceleration_net"]) == ([], 1.0)
+
+
+def test_noise_may_be_given(folder, tmp_path, rng):
+    """Of a profile twice as strong, images are half as large; a noise scan gives what its profile gives."""
+    scan = open_scan(folder / "a.npy")
+    own = reconstruct_scan("cg-sense:3", scan)
+    double = replace(own.noise, covariance=4 * own.noise.covariance)
+    double.save(tmp_path / "noise.json")
+    made = reconstruct(folder / "a.npy", "--out", tmp_path / "out", "--noise", tmp_path / "noise.json")
+    assert made.exit_code == 0, made.output
+    assert f"note: the noise is that of {tmp_path / 'noise.json'}" in made.output
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "images.npy"), own.images / 2, rtol=1e-4, atol=1e-4)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["sigma"] == pytest.approx(
+        2 * own.noise.rms_sigma
+    )
+    savemat(tmp_path / "noise.mat", {"noise": 3 * complex_normal(rng, 2000, scan.coils)})
+    found = reconstruct_scan("cg-sense:3", scan, noise=tmp_path / "noise.mat")
+    assert found.noise.rms_sigma == pytest.approx(3, rel=0.03)
+    savemat(tmp_path / "other.mat", {"noise": complex_normal(rng, 2000, scan.coils + 1)})
+    with pytest.raises(CalibrationError, match=r"other\.mat is the noise of .*; give that of the same coils"):
+        reconstruct_scan("cg-sense:3", scan, noise=str(tmp_path / "other.mat"))
+    with pytest.raises(CalibrationError, match=r"b\.npy: its noise cannot be learnt. noise scan: it holds none"):
+        reconstruct_scan("cg-sense:3", scan, noise=folder / "more" / "b.npy")
+    again = reconstruct(folder / "a.npy", "--out", tmp_path / "out")
+    assert "holds the results of another command" in again.output
 
 
 @pytest.mark.parametrize(
