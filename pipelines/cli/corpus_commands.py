@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..corpus.build import Built
 
 REASONS_SHOWN = 5  # of rejections
+SHARED_SHOWN = 10  # names of sources that two corpora share
 
 
 def build_command(
@@ -97,14 +98,20 @@ def _print_built(made: Built, sampling: SamplingSpec, told: Sequence[str]) -> No
 def leakage_command(
     corpus: CorpusPath,
     others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Corpora to compare CORPUS with.")],
+    as_json: Json = False,
 ) -> None:
     """List the pictures or slices from which both corpora were made. The exit code is 1 if there are any."""
     from ..corpus.leakage import shared_sources
 
     with kindly():
         found = {other: shared_sources(corpus, other) for other in others}
-    for other, names in found.items():
-        say(f"{len(names)} sources of {corpus} are in {other}, too" + "".join(f"\n  {n}" for n in names[:10]))
+    if as_json:
+        print_json({str(other): names for other, names in found.items()})
+    for other, names in () if as_json else found.items():
+        shown = "".join(f"\n  {name}" for name in names[:SHARED_SHOWN])
+        say(f"{other} shares {counted(len(names), 'source')} with {corpus}{shown}")
+        if (more := len(names) - SHARED_SHOWN) > 0:
+            say(f"  {more} more; --json lists all")
     if any(found.values()):
         raise typer.Exit(1)
 

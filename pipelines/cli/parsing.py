@@ -49,7 +49,7 @@ def _told(error: Any) -> str:
         problem = error.__cause__.errors()[0]
         if problem["type"] in WORDS:
             return f"'{problem['input']}'; it {in_plain_words(problem)}"
-    return told
+    return told.removeprefix("Value error, ")
 
 
 def _meant(option: str, ctx: Any) -> str:

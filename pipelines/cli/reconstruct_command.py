@@ -26,6 +26,12 @@ from .options import (
 
 REFERENCE_LINES, PROBES = 24, 72
 ReferenceLines = Annotated[int, typer.Option(min=8, help="Fully sampled lines at the centre of k-space.")]
+NoiseFile = Annotated[
+    Path | None, typer.Option(help="A noise scan, or a profile of `fathom calibrate`; default: the scan's own samples.")
+]
+MapSets = Annotated[
+    int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
+]
 ROWS = 8  # slices of a scan whose numbers are printed; the page has all
 
 
@@ -40,15 +46,10 @@ def reconstruct_command(
         int, typer.Option(min=1, help="Undersample a full scan by this factor; 1 leaves it as it is.")
     ] = 1,
     reference_lines: ReferenceLines = REFERENCE_LINES,
-    noise: Annotated[
-        Path | None,
-        typer.Option(help="A noise scan, or a profile of `fathom calibrate`; by default the scan's own samples."),
-    ] = None,
+    noise: NoiseFile = None,
     noise_map: NoiseMap = False,
     probes: ProbeCount = PROBES,
-    sets: Annotated[
-        int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
-    ] = 1,
+    sets: MapSets = 1,
     write: Annotated[
         list[str] | None, typer.Option("--write", help="Images as nifti, dicom or cfl, too. Repeatable.")
     ] = None,

@@ -68,7 +68,7 @@ def _write_all(corpus: Corpus, kind: str, folder: Path) -> int:
     with Meter(f"export {corpus.path.name}", len(corpus.valid_pairs)) as meter:
         for bucket in corpus.buckets:
             for k in range(bucket.arrays["maps"].shape[0]):
-                np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.arrays["maps"][k])
+                np.save(folder / "fathom" / f"{bucket.name}-maps-{k:06d}.npy", bucket.row("maps", k))
             for content in _contents(corpus, bucket):
                 WRITERS[kind].write(content, folder / "pairs")
                 count += 1
@@ -106,8 +106,8 @@ def _contents(corpus: Corpus, bucket: Bucket) -> Iterator[Content]:
     names = [n for n in bucket.arrays if n not in skip and not n.startswith("maps_") and not n.endswith("_crc32c")]
     scalars, indices = {name: bucket.numbers(name) for name in names}, bucket.numbers("index")
     for row in bucket.valid_rows.tolist():
-        kspace, sampled, target = (np.asarray(bucket.arrays[n][row]) for n in ("kspace", "mask", "target"))
-        maps = np.asarray(bucket.arrays["maps"][bucket.map_rows[row]])
+        kspace, sampled, target = (bucket.row(name, row) for name in ("kspace", "mask", "target"))
+        maps = bucket.row("maps", bucket.map_rows[row])
         index = int(indices[row])
         spread = _spread(kspace, sampled, plan, full=full)
         numbers = {name: values[row] for name, values in scalars.items()}

@@ -125,7 +125,7 @@ def _three() -> tuple[list[Any], list[Any]]:
 def _masks(corpus: Corpus) -> list[bytes]:
     bucket = max(corpus.buckets, key=lambda b: len(b.valid_rows))
     rows = bucket.valid_rows[:AVERAGED]
-    masks = np.stack([np.asarray(bucket.arrays["mask"][int(row)]) for row in rows]).astype(np.float64)
+    masks = np.stack([bucket.row("mask", row) for row in rows]).astype(np.float64)
     figures, (density, spread, spectrum) = _three()
     transformed = np.abs(ifftc(masks[0], tuple(range(masks[0].ndim))))
     decibel = 20 * np.log10(np.maximum(transformed / transformed.max(), 1e-4))
@@ -138,7 +138,7 @@ def _masks(corpus: Corpus) -> list[bytes]:
         spread.imshow(decibel, cmap="gray", vmin=-60, vmax=0)
     density.set_title(f"sampling, mean of {len(rows)} pairs", fontsize=9)
     spread.set_title("point spread function", fontsize=9)
-    powers = np.mean([np.abs(fft2c(np.asarray(bucket.arrays["target"][int(row)]))) ** 2 for row in rows], axis=0)
+    powers = np.mean([np.abs(fft2c(bucket.row("target", row))) ** 2 for row in rows], axis=0)
     powers = powers.reshape(-1, *powers.shape[-2:]).sum(axis=0)  # over map sets, where there are several
     for axis, name in ((0, "x"), (1, "y")):
         line = powers.mean(axis=axis)
@@ -175,6 +175,6 @@ def _outliers(corpus: Corpus) -> dict[str, bytes]:
             seen.add(source)
             which = int(np.abs(table[:, k]).argmax())
             title = f"pair {pair}: {names[which]} {table[which, k]:+.1f}"
-            image = np.abs(over_sets(np.asarray(bucket.arrays["target"][row])))
+            image = np.abs(over_sets(bucket.row("target", row)))
             shown[f"pair {pair} ({source})"] = PairPanel(image, title, {"cmap": "gray", "vmin": 0}).picture()
     return shown

@@ -88,9 +88,8 @@ def _spread(corpus: Corpus, pairs: int) -> list[tuple[Bucket, int]]:
 
 
 def _panels(corpus: Corpus, bucket: Bucket, row: int) -> list[PairPanel]:
-    target = np.asarray(bucket.arrays["target"][row])
-    sampled = np.asarray(bucket.arrays["mask"][row])
-    maps = np.asarray(bucket.arrays["maps"][int(bucket.map_rows[row])])
+    target, sampled = bucket.row("target", row), bucket.row("mask", row)
+    maps = bucket.row("maps", bucket.map_rows[row])
     net = float(bucket.numbers("acceleration_net")[row])
     known = "snr_wanted" in bucket.arrays  # absent where the noise of no scan is known
     snr = f"{bucket.numbers('snr_wanted')[row]:.0f}" if known else "unknown"
@@ -119,8 +118,7 @@ def _quartered(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def zero_filled_image(corpus: Corpus, bucket: Bucket, row: int, maps: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Root-sum-of-squares image [y x] of the sampled k-space, at the target's rows."""
-    mask = Mask(np.asarray(bucket.arrays["mask"][row]), 1.0)
-    stored = np.asarray(bucket.arrays["kspace"][row])
+    mask, stored = Mask(bucket.row("mask", row), 1.0), bucket.row("kspace", row)
     rows = stored.shape[1] if mask.is_lines else mask.sampled.shape[0]
     size = (rows, mask.sampled.shape[-1])
     if corpus.recipe.kspace == "full":

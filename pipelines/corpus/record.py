@@ -164,7 +164,7 @@ def _pair_of(buckets: Iterable[Bucket], index: int) -> dict[str, Any]:
     for bucket in buckets:
         for row in np.flatnonzero(bucket.numbers("index") == index):
             places = {"kspace": int(row), "target": int(row), "maps": int(bucket.map_rows[row])}
-            arrays = {name: Fingerprint.of(np.asarray(bucket.arrays[name][place])) for name, place in places.items()}
-            mask = np.packbits(np.asarray(bucket.arrays["mask"][int(row)])).tobytes()
+            arrays = {name: Fingerprint.of(bucket.row(name, place)) for name, place in places.items()}
+            mask = np.packbits(bucket.row("mask", row)).tobytes()
             return {"mask_sha256": hashlib.sha256(mask).hexdigest(), "arrays": arrays}
     raise CorpusError(f"pair {index} is missing: the corpus is damaged; the same `fathom build` mends it")

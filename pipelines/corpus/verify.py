@@ -159,7 +159,7 @@ def _compare(corpus: Corpus, bucket: Bucket, row: int, stored: dict[str, Any]) -
         return "identical", ""
     width = pair.kspace.shape[-1]
     made = pair.arrays
-    kept = [np.asarray(bucket.arrays[name][row]) for name in (*ARRAYS, "maps")[: len(made)]]
+    kept = [bucket.row(name, row) for name in (*ARRAYS, "maps")[: len(made)]]
     kept[0] = kept[0][..., :width]
     if all(
         np.linalg.norm(np.subtract(a, b, dtype=np.complex128)) <= CLOSE * np.linalg.norm(b)

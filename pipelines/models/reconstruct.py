@@ -12,6 +12,7 @@ import numpy as np
 from recon.data.scan_batch import Undersampling
 from recon.evaluation.metrics import over_sets
 from recon.training.process_group import local_device
+from synth.calibration.noise_profile import NoiseProfile
 from synth.errors import ScanError
 from synth.scans.open import open_scan
 from synth.storage.arrays import sha256_of_file
@@ -91,14 +92,18 @@ def reconstruct(
     found = images_of(network, card, scan, profile, how, sets, local_device(device), keep)
     summary = {"scan": path.name, "model": model, "slices": len(scan), "rows": found.rows}
     summary |= {**_sampled(how, found.sampled), "notes": [*told, *scan.notes, *notes, *found.notes]}
-    summary |= {"sigma": profile.rms_sigma} if profile is not None else {}
-    summary |= {"unit": UNITS[profile is not None], "use": USE, **({"map_sets": sets} if sets > 1 else {})}
+    summary |= {**_unit(profile), "use": USE, **({"map_sets": sets} if sets > 1 else {})}
     claim(out, command)
     summary |= write_noise(maps, sorted(shown), out)
     draw_rows(drawn, out / "images.png")
     write_result(found.images, out, write, model, scan.field_of_view_mm)
     write_summary(summary, out)
     return summary
+
+
+def _unit(noise: NoiseProfile | None) -> dict[str, Any]:
+    """The unit of the images, and sigma in that of the file, rms over coils, where it is known."""
+    return {"unit": UNITS[noise is not None], **({} if noise is None else {"sigma": noise.rms_sigma})}
 
 
 def _is_there(out: Path, write: Sequence[str]) -> bool:

@@ -50,7 +50,7 @@ class Undersampling:
         if self.acceleration == 1:
             return measured
         if not is_full(measured):
-            raise ScanError("the scan is undersampled already; leave --acceleration out")
+            raise ScanError("the scan is undersampled already; leave acceleration out")
         wanted = RegularSpec(acceleration=self.acceleration, reference_lines=self.reference_lines)
         return measured & wanted.draw(rng(0, "sampling"), kspace.shape[-2:]).sampled
 
@@ -98,7 +98,7 @@ def batch_of(
         sigma = 0.0
     if min(height, width) < FEWEST:
         few = f"{min(height, width)} reference lines at k-space's centre"
-        raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed")
+        raise ScanError(f"{few} are too few for coil maps; {FEWEST} are needed, there or in a calibration scan")
     try:
         found = _espirit(source, (min(24, height), min(24, width)), sets, sigma, device)
     except ValueError as error:

@@ -15,6 +15,7 @@ from synth.stages.object_mask import object_of
 
 Image = NDArray[np.complexfloating]
 SIGMA, WINDOW = 1.5, 11  # of Wang's SSIM
+MAP_SETS = 2  # at most, as in `coils.espirit_sets`
 
 
 def nrmse_complex(image: Image, reference: Image) -> float:
@@ -116,12 +117,13 @@ def slice_metrics(image: Image, reference: Image) -> dict[str, float]:
     Raises
     ------
     ValueError
-        The shapes differ, or are not [y x] or [set y x].
+        The shapes differ, or are not [y x] or [set y x] with at most two sets, such as that of a batch.
     """
     image, reference = np.asarray(image), np.asarray(reference)
-    if image.shape != reference.shape or image.ndim not in (2, 3):
+    if image.shape != reference.shape or image.ndim not in (2, 3) or (image.ndim == 3 and len(image) > MAP_SETS):
         raise ValueError(
-            f"the image is {list(image.shape)} and the reference {list(reference.shape)}; give one slice of each, [y x]"
+            f"the image is {list(image.shape)} and the reference {list(reference.shape)}; give one slice of each, "
+            f"[y x], or [set y x] with {MAP_SETS} map sets; of a batch, one after another"
         )
     shown = over_sets(image), over_sets(reference)
     known = SLICE_METRICS if np.iscomplexobj(image) else SLICE_METRICS[1:]

@@ -29,7 +29,11 @@ EARLIER = "1"  # had no sum
 BLANK = b"0" * 64
 SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 LIKE_PARAMETERS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # parts of optimisers' states
-PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save writes a zip of pickles
+PICKLE = re.compile(rb"PK\x03\x04|\x80[\x02-\x05](?:\x95|(?!.{2}\0{4}))", re.DOTALL)
+"""How a zip of pickles, as torch.save writes it, and a pickle begin.
+
+A file of safetensors, which may be cut short, begins with its header's length in 8 bytes, of which the last four are 0.
+"""
 
 
 def save_tensors(path: Place, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -57,7 +61,7 @@ def load_tensors(path: Place, device: torch.device | str = "cpu") -> tuple[dict[
         raise CheckpointError(f"{path} does not exist; give the folder that `fathom train` made") from None
     except (SafetensorError, ValueError, RecursionError, IsADirectoryError) as error:
         refuse_shortage(error)
-        if path.is_file() and _start_of(path).startswith(PICKLES):  # an undamaged file may begin with these bytes, too
+        if path.is_file() and PICKLE.match(_start_of(path)):
             raise CheckpointError(
                 f"{path} is a pickle, which may run code when it is read; Fathom reads only safetensors files: "
                 "give a model that `fathom train` made"
@@ -117,7 +121,7 @@ def _tell_once(message: str) -> None:
 
 def _start_of(path: Place) -> bytes:
     with local_copy(path) as here, here.open("rb") as file:
-        return file.read(4)
+        return file.read(8)
 
 
 def flat_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

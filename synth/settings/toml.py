@@ -182,6 +182,10 @@ def _explain(
         place = f"--set {' and '.join(below)}: {key}"
     if problem["type"] == "extra_forbidden":
         meant = _meant(whole, keys, model)
+        if meant == key and len(keys) == 2:  # a key of another kind, which --set has replaced
+            kind = f"{keys[0]}.kind = {data[keys[0]].get('kind')!r}"
+            section = f"--set '{keys[0]}={{kind=...}}' replaces the whole section"
+            return f"{place}: {kind} has no such key; it has {', '.join(sorted(model))}; {section}"
         guess = f"did you mean '{meant}'? " if meant else ""
         others = "" if meant and "." not in meant else f"known here: {', '.join(sorted(model))}"
         return f"{place}: unknown key; {guess}{others}".rstrip()

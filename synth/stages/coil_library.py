@@ -106,7 +106,7 @@ def open_library(path: str) -> Library:
 
 
 def _of_array(path: str, maps: Any) -> Library:
-    if maps.ndim != 4 or not np.issubdtype(maps.dtype, np.complexfloating):
+    if len(maps.shape) != 4 or not np.issubdtype(maps.dtype, np.complexfloating):
         raise ValueError(f"coils.path {path} holds {maps.dtype} {maps.shape}; need complex [set coil y x]")
     if not (maps.shape[0] >= 1 and 1 <= maps.shape[1] <= MAX_COILS):
         raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import zarr
@@ -22,7 +22,8 @@ from ..errors import CorpusError, StorageError, UnfinishedCorpusError
 from .objects import ObjectPlace
 from .place import Place, names_in_folder
 from .remote_files import MAX_METADATA, SLACK, RemoteFiles
-from .shard import crc32c_of
+from .remote_shard import opened_array
+from .shard import ShardedArray, crc32c_of
 from .whole import read_document, refuse_shortage, refuse_strange
 
 SCHEMA = 1  # raised by every change of what is stored
@@ -98,11 +99,26 @@ class RegularFiles(LocalStore):
 class Bucket:
     """Pairs of one shape, opened for reading."""
 
+    path: Place  # the corpus
     name: str
     arrays: dict[str, zarr.Array[Any]]
 
     own_maps: bool = False  # row k of `maps` belongs to pair k
     sums: dict[str, int] = field(default_factory=dict)  # crc32c of arrays of numbers; an earlier version kept none
+    _opened: dict[str, ShardedArray] = field(default_factory=dict, repr=False, compare=False)
+
+    def row(self, name: str, row: SupportsIndex) -> NDArray[Any]:
+        """A row of `kspace`, `mask`, `target` or `maps`; raises ShardError where it is damaged or its file is gone.
+
+        Of a file that is gone, zarr reads the fill value.
+        """
+        return self.sharded(name)[int(row)]
+
+    def sharded(self, name: str) -> ShardedArray:
+        """The array `kspace`, `mask`, `target` or `maps`, whose rows are checked as they are read."""
+        if name not in self._opened:
+            self._opened[name] = opened_array(self.path / self.name / name, self.sums_of(name))
+        return self._opened[name]
 
     def numbers(self, name: str) -> NDArray[Any]:
         """All rows of a number; raises CorpusError where the array is missing, or is not the one that was written."""
@@ -193,14 +209,14 @@ def refuse_unfinished(path: Place) -> None:
         raise UnfinishedCorpusError(f"{path} is unfinished; run the same `fathom build` again to finish it")
 
 
-def maps_of_corpus(path: Place) -> list[zarr.Array[Any]]:
+def maps_of_corpus(path: Place) -> list[ShardedArray]:
     """The array of maps [set coil y x] of every bucket of a finished corpus; raises CorpusError."""
     refuse_unfinished(path)
     attributes = stored_attributes(path)
     names = sorted(name for name in names_in_folder(path) if (path / name / "zarr.json").is_file())
     try:
         buckets = [open_bucket(path, n, own_maps=False, sums=sealed_sums(attributes, n)) for n in names]
-        return [bucket.arrays["maps"] for bucket in buckets]
+        return [bucket.sharded("maps") for bucket in buckets]
     except DAMAGED as error:
         raise damaged_metadata(path, error) from None
 
@@ -226,7 +242,7 @@ def open_bucket(path: Place, name: str, *, own_maps: bool, sums: dict[str, int])
         if document["node_type"] == "array":
             _check_codecs(f"{path}/{name}/{key}", document["codecs"])
             arrays[key] = zarr.Array.from_dict(StorePath(store, f"{name}/{key}"), document)
-    return Bucket(name, arrays, own_maps, sums)
+    return Bucket(path, name, arrays, own_maps, sums)
 
 
 def _documents_of(path: Place, name: str) -> tuple[Store, dict[str, bytes]]:

@@ -184,6 +184,7 @@ def test_scans_of_different_coils_are_refused_before_the_others_are_read(tmp_pat
     [
         ("sampling.kindd=regular", "did you mean 'kind'?"),
         ("target.snr=20", "did you mean 'noise.snr'? known here: "),  # of another section: perhaps not what is meant
+        ("sampling.kind=file", "sampling.kind = 'file' has no such key; it has kind,"),
         ("sampling_.acceleration=4", "--set sampling_: unknown key; did you mean 'sampling'?"),
     ],
 )

@@ -288,6 +288,7 @@ def test_version_help_and_schema():
     assert "sampling" in json.loads(run("schema").stdout)["properties"]
     assert "optimiser" in json.loads(run("schema", "training").stdout)["properties"]
     assert "trainings" in json.loads(run("schema", "study").stdout)["properties"]
+    assert "'settings': 'recipee' is not one of 'recipe', 'training', 'study'" in run("schema", "recipee").stderr
 
 
 def test_recipe_data_is_what_the_toml_says(photos):

@@ -1,6 +1,7 @@
 """Damage of every file of a corpus is found, mended or refused in a sentence, and never read as values."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -23,6 +24,7 @@ from synth.corpus.documents import read_document
 from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
 from synth.errors import CorpusError, FathomError, ShardError
+from synth.stages.coil_library import open_library
 from synth.storage.shard import crc32c_of
 
 BUCKET = "c4-y48-x56"
@@ -211,6 +213,22 @@ def test_exchanged_shards_are_not_read(array, recipe, corpus, copy):
         PairDataset(corpus)[7][array if array != "kspace" else "masked_kspace"],
     )
     assert is_mended(recipe, copy, corpus)
+
+
+@pytest.mark.parametrize("array", ["kspace", "mask", "target", "maps"])
+def test_what_is_gone_or_cut_is_not_exported_or_shown(array, copy, tmp_path):
+    """Of a file that is gone, zarr reads the fill value."""
+    (shard, *_) = sorted(p for p in copy.glob(f"*/{array}/c/**/*") if p.is_file())
+    for change, told in ((lambda: os.truncate(shard, 100), "its index is damaged"), (shard.unlink, "is gone")):
+        change()
+        for words in (["export", copy, "--to", "cfl"], ["inspect", copy]):
+            made = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "out")])
+            assert made.exit_code == 1
+            assert f"{shard}: {told}; run `fathom verify`, then `fathom build`" in made.stderr
+            assert not (tmp_path / "out").exists()
+        if array == "maps":
+            with pytest.raises(ShardError, match=told):
+                open_library(str(copy)).read(0)
 
 
 def test_maps_and_numbers_of_another_place_are_not_read(corpus, copy):

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import shutil
 
 import h5py
@@ -79,7 +80,11 @@ def test_corpora_of_the_same_pictures_leak(patients, tmp_path):
     assert shared_sources(b, a) == ["other-name.png"]
     made = run(app, ["leakage", str(a), str(b)])
     assert made.exit_code == 1
-    assert "1 sources of" in made.output
+    assert "shares 1 source with" in made.output
+    assert json.loads(run(app, ["leakage", str(a), str(b), "--json"]).stdout) == {str(b): ["p01/photo2.png"]}
+    itself = run(app, ["leakage", str(a), str(a)]).stdout
+    assert itself.count("\n") == 12
+    assert itself.endswith(f"{len(shared_sources(a, a)) - 10} more; --json lists all\n")
     assert run(app, ["leakage", str(a), str(apart)]).exit_code == 0
     assert "is not a corpus" in run(app, ["leakage", str(a), str(copied)]).output
 

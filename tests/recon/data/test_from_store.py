@@ -125,7 +125,7 @@ def test_commands(store, corpus, tmp_path):
     assert (tmp_path / "far" / "summary.md").read_text() == summary_text(open_corpus(corpus))
     assert json.loads(run("iterate", store, "--json").stdout)["pairs"] == 10
     assert export(place_of(store), "cfl", tmp_path / "export") == 10
-    assert f"6 sources of {store} are in {corpus}" in run("leakage", store, corpus).output
+    assert f"{corpus} shares 6 sources with {store}" in run("leakage", store, corpus).output
 
 
 def test_a_training_is_the_same_bit_for_bit(store, corpus, tmp_path):

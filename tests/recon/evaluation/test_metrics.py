@@ -50,6 +50,8 @@ def test_a_batch_and_a_slice_are_not_compared(images):
     image, reference = images
     with pytest.raises(ValueError, match=r"the image is \[1, .* give one slice of each, \[y x\]"):
         slice_metrics(image[None], reference)
+    with pytest.raises(ValueError, match="of a batch, one after another"):
+        slice_metrics(np.stack([image] * 3), np.stack([reference] * 3))
     assert slice_metrics(torch.from_numpy(image), torch.from_numpy(reference)) == slice_metrics(image, reference)
 
 

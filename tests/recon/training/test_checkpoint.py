@@ -39,6 +39,11 @@ def test_bad_checkpoints_are_refused(corpus, tmp_path):
     else:
         pytest.fail("no header of such a length was made")
     assert load_tensors(file)[1] == {"model": "x" * filler}
+    cut = [(640).to_bytes(8, "little") + b'{"__metadata__"', b"\x80\x04"]  # a header of 640 bytes; too few to tell
+    for content, message in zip(cut, ("cut short or damaged", "is a pickle"), strict=True):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=message):
+            load_tensors(file)
     save_file({"x": torch.ones(2)}, file, {"schema": "99", "fathom": "{}"})
     with pytest.raises(CheckpointError, match="schema 99"):
         load_model(file)
