@@ -32,6 +32,7 @@ NoiseFile = Annotated[
 MapSets = Annotated[
     int, typer.Option("--map-sets", min=1, max=2, help="2 for an object that is wider than the field of view.")
 ]
+Formats = Annotated[list[str] | None, typer.Option("--write", help="Images as nifti, dicom or cfl, too. Repeatable.")]
 ROWS = 8  # slices of a scan whose numbers are printed; the page has all
 
 
@@ -50,9 +51,7 @@ def reconstruct_command(
     noise_map: NoiseMap = False,
     probes: ProbeCount = PROBES,
     sets: MapSets = 1,
-    write: Annotated[
-        list[str] | None, typer.Option("--write", help="Images as nifti, dicom or cfl, too. Repeatable.")
-    ] = None,
+    write: Formats = None,
     variable: Variable = None,
     axes: Axes = None,
     device: Device = None,
