@@ -68,15 +68,11 @@ def reconstruct_command(
     with kindly(in_options):
         refuse_swapped_scan(model, scan)
         say_notes((*runs_code([model]), *_without_effect(acceleration, reference_lines, probes, noise_map=noise_map)))
-        wanted: dict[str, Any] = {
-            "probes": probes if noise_map else 0,
-            "sets": sets,
-            "noise": noise,
-            "write": write or (),
-        }
+        wanted: dict[str, Any] = {"probes": probes if noise_map else 0, "sets": sets, "noise": noise}
         one: Any = partial(reconstruct_folder, worded=in_options) if scan.is_dir() else reconstruct
         how = Undersampling(acceleration, reference_lines)
-        found = one(model, scan, out, how, device, variable=variable, axes=axes, **wanted)
+        read = {"variable": variable, "axes": axes}
+        found = one(model, scan, out, how, device, write=write or (), **read, **wanted)
     all_found: dict[str, dict[str, Any]] = found if scan.is_dir() else {"": found}
     if as_json:
         print_json(found)
