@@ -168,13 +168,13 @@ def sense_forward(image: Array, maps: Array, mask: Array, *, sets: bool = False)
 
 
 def _refuse_misfitting_mask(mask: Any, maps: Any) -> None:
-    """A mask broadcasts to the coils, rows and columns of k-space, and is of the same kind as the maps."""
+    """Raise ValueError for a mask that does not broadcast to [coil y x], or that numpy cannot multiply with."""
     wanted = [*maps.shape[-3:]]
     try:
         fits = [*np.broadcast_shapes(tuple(mask.shape[-3:]), wanted)] == wanted
     except (AttributeError, ValueError):
         fits = False
-    if not fits or isinstance(mask, np.ndarray) != isinstance(maps, np.ndarray):
+    if not fits or (isinstance(maps, np.ndarray) and not isinstance(mask, np.ndarray)):
         told = f"{type(mask).__name__} {list(mask.shape)}" if hasattr(mask, "shape") else shown(mask)
         raise ValueError(
             f"a mask is of the type {type(maps).__name__}, as the maps are, and [x] for lines, [y x] for points, or "
