@@ -113,11 +113,11 @@ def test_too_few_conjugate_gradients_are_told(corpus, tmp_path):
 
 def test_killed_training_goes_on_to_the_same_weights(corpus, tmp_path):
     """The real command is killed at any moment."""
-    toml = written(tmp_path, corpus, "steps = 100\nbatch_size = 3\ncheckpoint_seconds = 0\n")
+    toml = written(tmp_path, corpus, "steps = 60\nbatch_size = 3\ncheckpoint_seconds = 0\n")
     command = ("train", toml, "--out", tmp_path / "parts", "--device", "cpu")
     train(load_training(toml), tmp_path / "whole", device="cpu")
     record, killed = tmp_path / "parts" / "metrics.jsonl", 0
-    for lines in (15, 50):
+    for lines in (10, 30):
         process = forked(*command)
         wait_for(lambda least=lines, one=process: len(lines_of(record)) >= least or not one.is_alive())
         process.kill()

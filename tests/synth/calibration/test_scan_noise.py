@@ -435,6 +435,7 @@ def test_what_barts_default_says_too_much_of_the_real_brain_is_signal(tmp_path, 
     assert abs(excess[2]) < 0.03
 
 
+@pytest.mark.slow  # of BART, and not of this project's code
 @pytest.mark.skipif(shutil.which("bart") is None, reason="needs BART")
 def test_bart_estimates_known_noise_best_from_32_to_48_lines(tmp_path):
     """A head in that scan's matrix: from 24 lines, its default, it says 7 % too much, from 72 5 % too little.
