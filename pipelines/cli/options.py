@@ -35,6 +35,7 @@ OPTIONS = {  # words of messages about scans, and what they are at the command l
     "sampling.acceleration ": "--acceleration ",
     "sampling.reference_lines ": "--reference-lines ",
     "source.path ": "",
+    "sample it, or lower `reference` to what is": "a library needs these samples, and `fathom reconstruct` fewer",
     "leave acceleration out": "leave --acceleration out",
     "name one as variable": "name one with --variable",
     "such as axes = '": "such as --axes '",

@@ -43,6 +43,7 @@ def export(corpus_path: Place, kind: str, out: Path) -> int:
     Raises CorpusError, FileExistsError, or ValueError where the format cannot hold these pairs.
     """
     corpus = open_corpus(corpus_path)
+    corpus.entries()  # raises CorpusError where some are missing, without which no import is possible
     if out.exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
     partial = out.with_name(f"{out.name}.{uuid.uuid4().hex}.partial")  # a name that nobody else has

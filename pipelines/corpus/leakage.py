@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from synth.corpus.ledger import Ledger
 from synth.corpus.reader import open_corpus
 from synth.corpus.sources import slice_of
 from synth.storage.place import Place, place_of
@@ -47,7 +46,7 @@ def sources_of(path: Place) -> Sources:
     """Names of a corpus's sources by the file's sha256 and the slice; raises CorpusError."""
     corpus = open_corpus(path)
     plan, found = corpus.plan, {}
-    for index, sha256 in Ledger(corpus.path).sources().items():
+    for index, sha256 in corpus.source_hashes().items():
         name = plan.file_of(index)
         found[sha256, slice_of(name)] = name
     return found

@@ -29,9 +29,17 @@ def recipe_notes(recipe: Recipe) -> list[str]:
         notes.append(
             f"noise.snr goes down to {low:g}: more noise than signal; it is signal over noise, 5 to 100 are usual"
         )
+    if recipe.of_scans and (unused := _of_photographs_alone(recipe)):
+        notes.append(f"{' and '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect on pairs from scans")
     coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
     aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
     return notes + beyond_coils(coils, aliases)
+
+
+def _of_photographs_alone(recipe: Recipe) -> list[str]:
+    """Keys that are given, and that pairs from scans do not use."""
+    target = [f"target.{key}" for key in ("contrast", "outline") if key in recipe.target.model_fields_set]
+    return [*target, *(["[phase]"] if "phase" in recipe.model_fields_set else [])]
 
 
 def beyond_coils(coils: float, aliases: float) -> list[str]:

@@ -13,7 +13,7 @@ from recon.data.scan_batch import Undersampling
 from recon.evaluation.metrics import over_sets
 from recon.training.process_group import local_device
 from synth.calibration.noise_profile import NoiseProfile
-from synth.errors import ScanError
+from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.storage.arrays import sha256_of_file
 from synth.storage.results import claim, refuse_other_results
@@ -137,6 +137,8 @@ def command_of(
     lines = {"acceleration": how.acceleration}
     lines |= {"reference_lines": how.reference_lines} if how.acceleration > 1 else {}
     named = {"model": model, "model_identity": identity_of(model), **lines, "noise_map_probes": probes}
+    if noise is not None and not noise.is_file():
+        raise CalibrationError(f"{noise}: is not a file; give a noise scan, or a profile of `fathom calibrate`")
     given = {"noise": sha256_of_file(noise)} if noise is not None else {}
     return {**named, "map_sets": sets, "variable": variable, "axes": axes, **given}
 

@@ -187,7 +187,11 @@ def _of_noise_scan(file: str, coils: int) -> tuple[NoiseProfile, list[str]]:
         except (ScanError, CalibrationError) as error:
             refused.append(error)
     if not found:
-        raise refused[0]
+        profile = f"`fathom calibrate {file} --axes 'coil sample' --out noise.json`"
+        raise CalibrationError(
+            f"{refused[0]}. Of noise alone, {profile} makes a profile, which may be given instead; with "
+            "--variable NAME, if the file has several arrays"
+        )
     return next((one for one in found if one[0].coils == coils), found[0])
 
 

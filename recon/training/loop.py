@@ -89,6 +89,8 @@ def train(
     world = ProcessGroup.join(chosen)
     training, validating = settings.data.paths
     corpora = [PairDataset(path, redraw=settings.data.redraw) for path in training]
+    for corpus in corpora:
+        corpus.sources  # noqa: B018 (the card names them: a damaged ledger is said now, and not when all is done)
     validation = [PairDataset(path) for path in validating]
     hashes = [c.identity for c in corpora], [c.identity for c in validation]
     settings = as_begun(out, settings, *hashes) if own is None else settings.model_copy(update={"model": None})

@@ -26,8 +26,8 @@ from ..storage.corpus_files import (
 )
 from ..storage.place import Place, place_of
 from ..storage.whole import read_document, refuse_strange_document
-from .ledger import Entries
-from .tasks import finished
+from .ledger import Entries, Ledger
+from .tasks import finished, tasks_of
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,16 @@ class Corpus:
         return stored_plan(self.path)
 
     def entries(self) -> Entries:
-        """Its ledger's entries."""
-        return finished(self.path, self.plan)
+        """Its ledger's entries; raises CorpusError where some are missing."""
+        found = finished(self.path, self.plan)
+        if len(found) != len(tasks_of(self.plan)):
+            raise CorpusError(f"{self.path}: its ledger is damaged; run `fathom verify`, then the same `fathom build`")
+        return found
+
+    def source_hashes(self) -> dict[int, str]:
+        """sha256 of the source of every pair, by the pair's index; raises CorpusError where the ledger lacks some."""
+        self.entries()
+        return Ledger(self.path).sources()
 
 
 def stored_plan(root: Place) -> Plan:

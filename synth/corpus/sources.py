@@ -9,7 +9,6 @@ from ..errors import ImageFileError, ScanError, StorageError
 from ..plan import Plan
 from ..sources.patients import patient_of
 from ..storage.place import Place
-from .ledger import Ledger
 from .reader import open_corpus
 
 SLICE = re.compile(r"#(\d+)(@[\dx]+)?$")  # a slice of a volume or a scan; names of photographs lack it
@@ -55,7 +54,7 @@ def file_of(name: str) -> str:
 def sources_of(path: str | Place) -> dict[int, Source]:
     """The source of every pair that a corpus's ledger names, by the pair's index; raises CorpusError."""
     corpus = open_corpus(path)
-    return named_sources(corpus.plan, Ledger(corpus.path).sources())
+    return named_sources(corpus.plan, corpus.source_hashes())
 
 
 def named_sources(plan: Plan, hashes: dict[int, str]) -> dict[int, Source]:

@@ -231,6 +231,27 @@ def test_what_is_gone_or_cut_is_not_exported_or_shown(array, copy, tmp_path):
                 open_library(str(copy)).read(0)
 
 
+@pytest.mark.parametrize("kept", [None, 0, 2])
+def test_sources_are_not_read_from_a_ledger_that_lacks_some(kept, corpus, copy, tmp_path):
+    """What leaks, what was trained on and what intervals are over would be wrong without a word."""
+    lines = (copy / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (copy / "ledger.jsonl").unlink()
+    if kept is not None:
+        (copy / "ledger.jsonl").write_text("".join(lines[:kept]))
+    out = ["--out", str(tmp_path / "out")]
+    for words in (
+        ["leakage", str(corpus), str(copy)],
+        ["leakage", str(copy), str(corpus)],
+        ["test", "zero-filled", str(copy), *out],
+        ["export", str(copy), "--to", "cfl", *out],
+        ["train", "first", "--set", f'data.corpora=["{copy}"]', "--device", "cpu", *out],
+    ):
+        made = CliRunner().invoke(app, words)
+        assert made.exit_code == 1
+        assert "its ledger is damaged; run `fathom verify`, then the same `fathom build`" in made.stderr
+        assert not (tmp_path / "out").exists()
+
+
 def test_maps_and_numbers_of_another_place_are_not_read(corpus, copy):
     (shard,) = shards(copy, "maps")
     chunk = 8 * 4 * 48 * 56 + 4  # a map set of complex64, and its crc32c

@@ -26,3 +26,9 @@ def test_what_is_not_meant_is_told(change, told):
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
 def test_ready_recipes_ask_for_what_is_usual(file):
     assert recipe_notes(load_recipe(file)) == []
+
+
+def test_what_pairs_from_scans_do_not_use_is_told():
+    changes = ["target.contrast=inverted", "target.outline=head", "phase.kind=sinusoidal"]
+    notes = recipe_notes(load_recipe(RECIPES / "knoll2019-knees.toml", changes))
+    assert "target.contrast and target.outline and [phase] have no effect on pairs from scans" in notes

@@ -81,6 +81,12 @@ def test_noise_may_be_given(folder, tmp_path, rng):
         reconstruct_scan("cg-sense:3", scan, noise=str(tmp_path / "other.mat"))
     with pytest.raises(CalibrationError, match=r"b\.npy: its noise cannot be learnt. noise scan: it holds none"):
         reconstruct_scan("cg-sense:3", scan, noise=folder / "more" / "b.npy")
+    assert (
+        "fathom calibrate"
+        in reconstruct(folder / "a.npy", "--out", tmp_path / "o", "--noise", folder / "broken.npy").stderr
+    )
+    gone = reconstruct(folder / "a.npy", "--out", tmp_path / "o", "--noise", tmp_path / "gone.json")
+    assert "gone.json: is not a file; give a noise scan, or a profile of `fathom calibrate`" in gone.stderr
     again = reconstruct(folder / "a.npy", "--out", tmp_path / "out")
     assert "holds the results of another command" in again.output
 
