@@ -139,7 +139,7 @@ def main():
     folder, out = map(Path, given[:2])
     out.mkdir(parents=True, exist_ok=True)
     network, _ = model_named(given[2], "cpu") if len(given) > 2 else (None, {})
-    rows = measured(folder, out, network, SCANS if len(given) == len(sys.argv) - 1 else UNSEEN)
+    rows = measured(folder, out, network, UNSEEN if "--unseen" in sys.argv else SCANS)
     if network is None:
         return
     counted = {name: row for name, row in rows.items() if row["noise of the reference"] > row["wavelet"][0] + 3}

@@ -176,9 +176,9 @@ def _refuse_misfitting_mask(mask: Any, maps: Any) -> None:
         fits = False
     if not fits or (isinstance(maps, np.ndarray) and not isinstance(mask, np.ndarray)):
         told = f"{type(mask).__name__} {list(mask.shape)}" if hasattr(mask, "shape") else shown(mask)
+        kind = " an ndarray, as the maps are," if isinstance(maps, np.ndarray) else ""
         raise ValueError(
-            f"a mask is of the type {type(maps).__name__}, as the maps are, and [x] for lines, [y x] for points, or "
-            f"what broadcasts to [coil y x], here {wanted}; got {told}"
+            f"a mask is{kind} [x] for lines, [y x] for points, or broadcasts to [coil y x], here {wanted}; got {told}"
         )
 
 

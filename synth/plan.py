@@ -151,7 +151,7 @@ class Plan:
         Raises SourceRejectedError where its source cannot be used, StageVersionError, and IndexError below 0. Beyond
         the recipe's number of pairs come those of a larger corpus of the same recipe.
         """
-        refuse_other_type(index, SupportsIndex, "pairs are numbered 0, 1, 2")
+        refuse_other_type(index, SupportsIndex, "a pair is asked for by its number, such as 0")
         if index < 0:
             raise IndexError(f"there is no pair {index}; pairs are numbered from 0")
         self.refuse_unknown_stages(self.recipe.name)

@@ -54,7 +54,7 @@ def scan(tmp_path_factory):
         (lambda: fft2c(np.ones(4)), ValueError, "along the last 2 axes needs as many; the array is [4]"),
         (lambda: sense_forward(K[0], K, None), ValueError, "here [4, 32, 32]; got None"),
         (lambda: sense_forward(K[0], K, MASK[:9]), ValueError, "here [4, 32, 32]; got ndarray [9]"),
-        (lambda: sense_adjoint(K, K, torch.ones(32)), ValueError, "a mask is of the type ndarray, as the maps are"),
+        (lambda: sense_adjoint(K, K, torch.ones(32)), ValueError, "a mask is an ndarray, as the maps are"),
         (lambda: ClusterSpec(workers=0), ClusterError, "workers = 0: give a whole number of 1 or more"),
         (lambda: model_named(None), TypeError, "takes a name, such as 'photos-1'; got None"),
         (lambda: make_model("unrolled-sense"), TypeError, "settings such as UnrolledSpec(); got 'unrolled-sense'"),

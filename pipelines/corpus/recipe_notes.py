@@ -30,7 +30,7 @@ def recipe_notes(recipe: Recipe) -> list[str]:
             f"noise.snr goes down to {low:g}: more noise than signal; it is signal over noise, 5 to 100 are usual"
         )
     if recipe.of_scans and (unused := _of_photographs_alone(recipe)):
-        notes.append(f"{' and '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect on pairs from scans")
+        notes.append(f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect on pairs from scans")
     coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
     aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
     return notes + beyond_coils(coils, aliases)

@@ -51,6 +51,6 @@ class Rejections:
         raise BuildError(
             f"{self._count} of {pairs} pairs were rejected, more than source.max_rejected = {share:g} allows:\n"
             f"{reasons_told(self._reasons, self._plan)}\n"
-            "mend or remove them, and others that the build had not come to, or raise --set source.max_rejected; then "
-            "run the same command again"
+            "the build stopped here, and others may follow; mend or remove them, or raise --set source.max_rejected, "
+            "and run the same command again"
         )

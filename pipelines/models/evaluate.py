@@ -98,9 +98,9 @@ def evaluate(
         except (FathomError, ValueError, RuntimeError) as error:
             if len(models) == 1 or is_out_of_memory(error):
                 raise
-            failed[label] = str(error) if label in str(error) else f"{label}: {error}"
+            failed[label] = str(error)
     if not tested:
-        raise ModelError("\n".join(failed.values()))
+        raise ModelError("\n".join(why if label in why else f"{label}: {why}" for label, why in failed.items()))
     first, *others = tested
     summary = {
         "corpus": {"path": pairs.path.name, "content_hash": pairs.content_hash, "pairs": len(pairs)},

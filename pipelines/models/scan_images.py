@@ -29,6 +29,7 @@ from synth.scans.scan import Scan
 from ..corpus.recipe_notes import beyond_coils
 from ..display.progress import Meter
 from ..display.terminal import counted
+from ..scans.calibrate import doubts_on
 from .named_models import model_named
 
 PLAIN = CgSense(10)  # what images are compared with: it needs nothing but maps, and 10 iterations suit most scans
@@ -173,7 +174,7 @@ def _given_noise(scan: Scan, noise: NoiseProfile | str | Path) -> tuple[NoisePro
     if noise.coils != scan.coils:
         told = f"{scan.path} has {counted(scan.coils, 'coil')}, but {name} is the noise of {noise.coils}"
         raise CalibrationError(f"{told}; give that of the same coils")
-    return noise, [*notes, f"the noise is that of {name}", *noise.notes]
+    return noise, [*notes, f"the noise is that of {name}", *noise.notes, *doubts_on(scan, noise)]
 
 
 def _of_noise_scan(file: str, coils: int) -> tuple[NoiseProfile, list[str]]:
@@ -187,10 +188,9 @@ def _of_noise_scan(file: str, coils: int) -> tuple[NoiseProfile, list[str]]:
         except (ScanError, CalibrationError) as error:
             refused.append(error)
     if not found:
-        profile = f"`fathom calibrate {file} --axes 'coil sample' --out noise.json`"
         raise CalibrationError(
-            f"{refused[0]}. Of noise alone, {profile} makes a profile, which may be given instead; with "
-            "--variable NAME, if the file has several arrays"
+            f"{refused[0]}. If it is a noise scan, make a profile of it, and give that: `fathom calibrate {file} "
+            "--axes 'coil sample' --out noise.json`, with --variable NAME if the file has several arrays"
         )
     return next((one for one in found if one[0].coils == coils), found[0])
 

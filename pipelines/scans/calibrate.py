@@ -88,7 +88,7 @@ def calibrate_scans(spec: ScansSpec, noise: Path | None = None, place: Place | N
             except ScanError as error:
                 refused.append(str(error))
         rows += [*slices, _whole(slices)] if slices else []
-        doubts += _doubts(scan, profile) if noise is not None else []
+        doubts += doubts_on(scan, profile) if noise is not None else []
     if not rows and any(len(s) for s in scans):
         raise CalibrationError("no scan matches this noise:\n  " + "\n  ".join(refused[:10]))
     origin = " and ".join(f"the {found}" for found in dict.fromkeys(p.place for p in profiles))
@@ -108,8 +108,8 @@ def _refuse_other_coils(profiles: list[NoiseProfile]) -> None:
     )
 
 
-def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
-    """A note for a separate noise scan that does not match the scan's own background."""
+def doubts_on(scan: Scan, profile: NoiseProfile) -> list[str]:
+    """A note for noise of another measurement that does not match the scan's own background."""
     try:
         own = calibrate(scan, place="background")
     except CalibrationError:
@@ -117,7 +117,7 @@ def _doubts(scan: Scan, profile: NoiseProfile) -> list[str]:
     chance = min(4 * float(np.hypot(own.standard_error, profile.standard_error)), 0.2)
     if abs(own.rms_sigma / profile.rms_sigma - 1) <= AGREEMENT + chance:
         return []
-    told = f"its own background has sigma {own.rms_sigma:.4g}, the noise scan {profile.rms_sigma:.4g}"
+    told = f"its own background has sigma {own.rms_sigma:.4g}, the noise that was given {profile.rms_sigma:.4g}"
     return [f"{scan.path.name}: {told}"]
 
 

@@ -31,4 +31,4 @@ def test_ready_recipes_ask_for_what_is_usual(file):
 def test_what_pairs_from_scans_do_not_use_is_told():
     changes = ["target.contrast=inverted", "target.outline=head", "phase.kind=sinusoidal"]
     notes = recipe_notes(load_recipe(RECIPES / "knoll2019-knees.toml", changes))
-    assert "target.contrast and target.outline and [phase] have no effect on pairs from scans" in notes
+    assert "target.contrast, target.outline, [phase] have no effect on pairs from scans" in notes

@@ -73,6 +73,8 @@ def test_noise_may_be_given(folder, tmp_path, rng):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["sigma"] == pytest.approx(
         2 * own.noise.rms_sigma
     )
+    sigma = own.noise.rms_sigma
+    assert f"its own background has sigma {sigma:.4g}, the noise that was given {2 * sigma:.4g}" in made.output
     savemat(tmp_path / "noise.mat", {"noise": 3 * complex_normal(rng, 2000, scan.coils)})
     found = reconstruct_scan("cg-sense:3", scan, noise=tmp_path / "noise.mat")
     assert found.noise.rms_sigma == pytest.approx(3, rel=0.03)
