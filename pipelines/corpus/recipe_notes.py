@@ -39,6 +39,7 @@ def recipe_notes(recipe: Recipe) -> list[str]:
 def _of_photographs_alone(recipe: Recipe) -> list[str]:
     """Keys that are given, and that pairs from scans do not use."""
     target = [f"target.{key}" for key in ("contrast", "outline") if key in recipe.target.model_fields_set]
+    target += ["target.matrix"] if recipe.target.fit == "native" and "matrix" in recipe.target.model_fields_set else []
     return [*target, *(["[phase]"] if "phase" in recipe.model_fields_set else [])]
 
 

@@ -32,3 +32,7 @@ def test_what_pairs_from_scans_do_not_use_is_told():
     changes = ["target.contrast=inverted", "target.outline=head", "phase.kind=sinusoidal"]
     notes = recipe_notes(load_recipe(RECIPES / "knoll2019-knees.toml", changes))
     assert "target.contrast, target.outline, [phase] have no effect on pairs from scans" in notes
+    changes = ["target.fit=native", "target.matrix=[64, 64]"]
+    assert "target.matrix has no effect on pairs from scans" in recipe_notes(
+        load_recipe(RECIPES / "knoll2019-knees.toml", changes)
+    )
