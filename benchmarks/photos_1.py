@@ -1,6 +1,6 @@
 """The network photos-1 on scans that it never saw, beside baselines that are tuned on the very image.
 
-.venv/bin/python benchmarks/photos_1.py SCANS OUT [NETWORK] [--unseen]     (BART wants `bart` on the path)
+.venv/bin/python benchmarks/photos_1.py SCANS OUT [NETWORK] [--unseen | --head]     (BART wants `bart` on the path)
 
 For every scan, both phase-encoding directions and ten samplings: CG-SENSE at its best iteration, regularised SENSE at
 its best lam, BART's l1-wavelet at its best weight, and the network, which is tuned on nothing. PSNR inside the object,
@@ -9,7 +9,8 @@ only baselines are made. A row is shown but not counted where the reference's ow
 wavelet's error, since no method can then be told from another.
 
 Rows of these images led to some parts of the training (docs/scans.md). With --unseen, they are of other slices of the
-head, which were looked at once, when the training had ended.
+head, which were looked at once, when the training had ended. With --head, SCANS is a folder of volumes (NIfTI), such
+as Colin27, whose slices are seen by two simulated coils: a real head that is no scan, on which the training may depend.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ import numpy as np
 import torch
 from laptop import LAMS, wavelet_by_bart
 
+from pipelines.cluster import ClusterSpec
+from pipelines.corpus.build import build
 from pipelines.models.named_models import model_named
+from pipelines.ready.names import named_recipe
+from recon.data.datasets import PairDataset
 from recon.data.scan_batch import batch_of, noise_of
 from recon.evaluation.metrics import psnr_magnitude_object_max, ssim_windowed_slice_range
 from recon.models.baselines import CgSense, RegularisedSense
+from synth.calibration.noise_profile import NoiseProfile
 from synth.physics import fft2c
+from synth.recipe import load_recipe
 from synth.rng import rng
 from synth.scans.open import open_scan
 from synth.stages.coils import LoopsSpec, draw_coils
@@ -43,7 +50,13 @@ SCANS = {  # file, slices
     "phantom_gre_siemens": ("phantom_gre_siemens/gre.dat", (0,)),
     "brain_t2_1ch, simulated": ("brain_t2_1ch/T2_single_channel.mat", (0,)),
 }
-UNSEEN = {"head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(0, 32, 4)))}
+UNSEEN = {"head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(1, 32, 2)))}
+HEAD = [  # the object reaches beyond the field of view, where the coils are near
+    'target.outline="none"', "target.matrix=[128, 72]", "target.truncated=2", 'target.reference="noisy"', "fat={}",
+    "coils.count=2", "coils.distance=[1.06, 1.15]", "noise.snr=[7, 100]", 'sampling={kind="regular", acceleration=1}',
+    "pairs=160", "seed=1403",
+]  # fmt: skip
+SLICES = range(12, 160, 18)  # of the head
 WEIGHTS = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 
 
@@ -83,6 +96,18 @@ def images_of(folder, scans=SCANS):
             yield f"{name}, {number}" if len(slices) > 1 else name, scan[number], profile
 
 
+def images_of_a_head(folder, out):
+    """Name, k-space [coil y x] and noise profile of slices of a volume, as two coils near it see them."""
+    recipe = load_recipe(named_recipe("scanner-like"), [f'source.path="{folder.resolve()}"', *HEAD])
+    build(recipe, out / "head.zarr", ClusterSpec("sync"))
+    pairs = PairDataset(out / "head.zarr")
+    for place in SLICES:
+        pair = pairs[place]
+        kspace = (pair["masked_kspace"] / pair["sigma"]).numpy()
+        white = NoiseProfile(2 * np.eye(len(kspace)), "noise scan", 10**6, 0, 0)
+        yield f"head, {place}", kspace, white
+
+
 def simulated(kspace):
     """The single coil's magnitude as seen by eight loops, with white noise: a denoised target with new noise."""
     image = np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace[0]))))
@@ -91,11 +116,11 @@ def simulated(kspace):
     return clean + complex_noise(clean.shape, 0.01, rng(0, "noise"))
 
 
-def measured(folder, out, network, scans):
+def measured(images, out, network):
     """All rows, made or read; those of the network are made anew."""
     kept = out / "baselines.json"
     rows = json.loads(kept.read_text()) if kept.exists() else {}
-    for name, kspace, profile in images_of(folder, scans):
+    for name, kspace, profile in images:
         for direction, turned in (("x", kspace), ("y", kspace.swapaxes(-1, -2))):
             for label, spec in samplings(turned.shape[-1]):
                 row = f"{name} | along {direction} | {label}"
@@ -135,11 +160,13 @@ def baselines(batch, reference):
 
 
 def main():
-    given = [word for word in sys.argv[1:] if word != "--unseen"]
+    given = [word for word in sys.argv[1:] if not word.startswith("--")]
     folder, out = map(Path, given[:2])
     out.mkdir(parents=True, exist_ok=True)
     network, _ = model_named(given[2], "cpu") if len(given) > 2 else (None, {})
-    rows = measured(folder, out, network, UNSEEN if "--unseen" in sys.argv else SCANS)
+    scans = UNSEEN if "--unseen" in sys.argv else SCANS
+    images = images_of_a_head(folder, out) if "--head" in sys.argv else images_of(folder, scans)
+    rows = measured(images, out, network)
     if network is None:
         return
     counted = {name: row for name, row in rows.items() if row["noise of the reference"] > row["wavelet"][0] + 3}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recon.data.packed_batch import Batch, image_shape
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.evaluation.metrics import Image, slice_metrics
+from recon.evaluation.unexplained import TOLD, unexplained
 from recon.models.baselines import CgSense
 from recon.models.called import image_by
 from recon.models.catalogue import Reconstruction
@@ -49,7 +50,8 @@ class Reconstructed:
     notes
         What is in doubt, one sentence each: the scan, its noise and maps, and what the network was not trained for.
     sampled
-        Of each slice, its coils, its net acceleration, and its SNR where that is known.
+        Of each slice, its coils, its net acceleration, and its SNR and the share of its samples that the image does not
+        explain (`recon.evaluation.unexplained`), which are NaN where the noise is not known.
     noise
         The noise with which k-space was whitened, which is the unit of the images; None where it is not known.
     """
@@ -219,14 +221,13 @@ def images_of(
             one = Slice(k, batch, _image(network, batch), plain, reference, limits, partial(meter.advance, 0))
             images.append(one.image)
             rows += one.rows
-            numbers.append(numbers_of(batch, one.image))
+            numbers.append(numbers_of(batch, one.image) | {"unexplained": unexplained(one.image, batch)})
             empty = "" if bool(batch["sens_maps"].any()) else "; its image is 0 everywhere"
             notes += [f"slice {k}: {limit}{empty}" for limit in limits]
             each(one)
             meter.advance(1)
-    return Reconstructed(
-        np.stack(images), rows, [*notes, *_beyond_coils(how, numbers), *beyond(card, numbers)], numbers, profile
-    )
+    notes += [*_beyond_coils(how, numbers), *beyond(card, numbers), *_unexplained(numbers)]
+    return Reconstructed(np.stack(images), rows, notes, numbers, profile)
 
 
 def _image(network: Reconstruction, batch: Batch) -> Image:
@@ -235,6 +236,18 @@ def _image(network: Reconstruction, batch: Batch) -> Image:
         return np.zeros(image_shape(batch)[1:], np.complex64)
     with torch.no_grad():
         return np.asarray(image_by(network, batch)[0].cpu().numpy())
+
+
+def _unexplained(numbers: list[dict[str, float]]) -> list[str]:
+    """A note, if images of slices leave much of the samples unexplained."""
+    shares = [one["unexplained"] for one in numbers if one["unexplained"] > TOLD]  # NaN is not
+    if not shares:
+        return []
+    where = f"in {len(shares)} of {counted(len(numbers), 'slice')}, the image and the coil maps leave "
+    return [
+        f"{where}up to {max(shares):.0%} of the signal at k-space's centre unexplained, and aliases may remain: maps "
+        "may be wrong, or the object may have moved or be wider than the field of view"
+    ]
 
 
 def _beyond_coils(how: Undersampling, numbers: list[dict[str, float]]) -> list[str]:

@@ -20,6 +20,7 @@ from recon.data.scan_batch import Undersampling, batch_of, noise_of
 from recon.models.baselines import RegularisedSense
 from recon.models.gfactor import replica_g
 from synth.errors import CalibrationError, ScanError
+from synth.physics import fft2c
 from synth.scans.open import open_scan
 
 
@@ -58,6 +59,25 @@ def test_python_gives_what_the_command_writes(folder, whole):
     assert made.notes == summary["notes"]
     plain = reconstruct_scan("cg-sense:3", open_scan(folder / "a.npy"))
     assert (plain.rows, plain.sampled[0]["acceleration_net"]) == ([], 1.0)
+
+
+def test_signal_that_one_map_set_cannot_explain_is_told(tmp_path, rng):
+    """Where an object wraps around, two of its parts lie at one pixel, with maps of their own."""
+    y, x = np.mgrid[-1:1:48j, -1:1:40j]
+    maps = np.stack([np.cos(x + 1), np.sin(x + 1)])
+    disc = 20 * (x**2 + y**2 < 0.4)
+    alone, wrapped = fft2c(disc * maps), fft2c(np.roll(disc, 14, axis=1) * maps[::-1])
+    noise = complex_normal(rng, 2, 48, 40)
+    for name, kspace in (("alone", alone), ("both", alone + wrapped)):
+        np.save(tmp_path / f"{name}.npy", (kspace + noise).astype(np.complex64))
+    one, both = (reconstruct_scan("cg-sense:10", tmp_path / f"{name}.npy") for name in ("alone", "both"))
+    assert one.sampled[0]["unexplained"] < 0.02
+    assert "unexplained" not in str(one.notes)
+    two = reconstruct_scan("cg-sense:10", tmp_path / "both.npy", sets=2)
+    assert two.sampled[0]["unexplained"] < 0.02
+    share = both.sampled[0]["unexplained"]
+    told = f"in 1 of 1 slice, the image and the coil maps leave up to {share:.0%} of the signal"
+    assert any(note.startswith(told) for note in both.notes)
 
 
 def test_noise_may_be_given(folder, tmp_path, rng):
