@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synth.physics import sense_forward
+from synth.physics import centre_block, sense_forward
 
 from ..data.packed_batch import Batch
 from .metrics import Image
@@ -33,7 +33,7 @@ def unexplained(image: Image, batch: Batch) -> float:
     """
     kspace, maps, mask = (batch[name][0].cpu().numpy() for name in ("masked_kspace", "sens_maps", "mask"))
     centre = np.zeros(mask.shape, bool)
-    rows, columns = (_middle(size) for size in mask.shape[-2:])
+    rows, columns = (centre_block(size, min(size, CENTRE)) for size in mask.shape[-2:])
     centre[..., rows, columns] = True
     sampled = np.broadcast_to(mask & centre, kspace.shape)
     samples = kspace[sampled].astype(np.complex128)
@@ -43,9 +43,3 @@ def unexplained(image: Image, batch: Batch) -> float:
     if not (noise > 0 and power > 0):
         return float("nan")
     return float(np.sqrt(max(0.0, float(np.sum(np.abs(left) ** 2)) - noise) / power))
-
-
-def _middle(size: int) -> slice:
-    """The central `CENTRE` of an axis; all of an axis of 1, along which lines are sampled whole."""
-    first = max(0, size // 2 - CENTRE // 2)
-    return slice(first, first + CENTRE)

@@ -22,7 +22,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -31,6 +31,7 @@ from synth.settings.spec import Spec
 
 from ..data.packed_batch import Batch, known_sigma
 from .cuda_graphs import Graphed
+from .misfit import misfit
 from .sense import Gradients, Sense, cg_sense, mu_of, residual_of, towards
 from .shrinkage import FIRST, LAST, ShrinkageUNet
 from .unet import UNet
@@ -75,6 +76,18 @@ class UnrolledSpec(Spec):
     shrinkage: bool = Field(  # left out where it is off, so that earlier trainings keep their identity
         default=False, exclude_if=lambda on: not on, description="whether nets correct shrunk Haar coefficients"
     )
+    misfit_aware: bool = Field(  # left out where it is off, as above
+        default=False,
+        exclude_if=lambda on: not on,
+        description="whether lam falls where coil maps do not explain the samples at k-space's centre; it needs "
+        "noise_aware",
+    )
+
+    @model_validator(mode="after")
+    def _misfit_over_noise(self) -> UnrolledSpec:
+        if self.misfit_aware and not self.noise_aware:
+            raise ValueError("misfit_aware needs noise_aware = true: the misfit is over the noise")
+        return self
 
     @property
     def revision(self) -> str:
@@ -123,6 +136,10 @@ class UnrolledSense(nn.Module):
     prior. The better the prior is, the less lam needs to follow the SNR. A noise-aware network needs the batch's
     ``sigma``, and raises ValueError where that is not known.
 
+    What coil maps do not explain of the samples acts as noise, but sigma does not tell it. A misfit-aware network
+    divides lam by chi^(q_n), where chi >= 1 is the pair's misfit (`recon.models.misfit`), and q_n is trained, starting
+    from 0.
+
     Parameters
     ----------
     spec
@@ -143,6 +160,7 @@ class UnrolledSense(nn.Module):
         self.memory = nn.Parameter(torch.ones(self.spec.iterations - 1)) if self.spec.shrinkage else None
         self.log_lam = nn.Parameter(torch.full((self.spec.iterations,), self.spec.first_lam).log())
         self.powers = nn.Parameter(torch.ones(self.spec.iterations)) if self.spec.noise_aware else None
+        self.misfit_powers = nn.Parameter(torch.zeros(self.spec.iterations)) if self.spec.misfit_aware else None
 
     def _net(self, number: int, channels: int, levels: int, conditions: int) -> nn.Module:
         """The net after SENSE step `number`; initial thresholds fall geometrically from step to step, as lam may."""
@@ -157,7 +175,7 @@ class UnrolledSense(nn.Module):
         return self.log_lam.exp()
 
     def begin_as(self, narrower: UnrolledSense) -> None:
-        """Take the weights of a network with fewer channels, all else equal; the images are then the same."""
+        """Take the weights of a network with fewer channels, or that is not misfit-aware; the images are the same."""
         others = {name: t for name, t in narrower.state_dict().items() if t.shape == self.state_dict()[name].shape}
         self.load_state_dict(others, strict=False)
         for mine, theirs in zip(self.nets.modules(), narrower.nets.modules(), strict=True):
@@ -188,6 +206,9 @@ class UnrolledSense(nn.Module):
         scale = largest_of(start)
         data = start * (model.acceleration / scale)
         lams, conditions = self._noise(batch, scale.flatten(), model.acceleration.flatten())
+        if self.misfit_powers is not None:
+            chi = misfit(model, batch["masked_kspace"], known_sigma(batch))
+            lams = lams * chi ** -self.misfit_powers[:, None]
         made: list[Tensor] = []
         prior: Tensor | None = None
         multiplier = torch.zeros_like(start)

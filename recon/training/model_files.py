@@ -122,16 +122,16 @@ def give_weights(model: nn.Module, weights: dict[str, Tensor], file: Place) -> N
 def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = None) -> list[dict[str, Any]]:
     """Give a network the weights of a trained one; returns the corpora on which that was trained (`history`).
 
-    An unrolled network may have more channels than the trained one; it then gives the same images before its first
-    step. `spec` are the settings of `model`, where it is made from settings. Raises CheckpointError if the weights
-    belong to another network; it names the settings that differ.
+    An unrolled network may have more channels than the trained one, or be misfit-aware; it then gives the same images
+    before its first step. `spec` are the settings of `model`, where it is made from settings. Raises CheckpointError if
+    the weights belong to another network; it names the settings that differ.
     """
     file = weights_file(path)
     weights, card = load_tensors(file)
     theirs = None if spec is None else _settings_in(card)
     narrower = None
-    if isinstance(model, UnrolledSense) and isinstance(theirs, UnrolledSpec) and theirs.channels < model.spec.channels:
-        spec = model.spec.model_copy(update={"channels": theirs.channels})
+    if isinstance(model, UnrolledSense) and isinstance(theirs, UnrolledSpec) and _is_less(theirs, model.spec):
+        spec = model.spec.model_copy(update={name: getattr(theirs, name) for name in ("channels", "misfit_aware")})
         narrower = UnrolledSense(spec)
     try:
         give_weights(narrower or model, weights, file)
@@ -146,6 +146,12 @@ def start_from(model: nn.Module, path: str | Place, spec: ModelSpec | None = Non
     if narrower is not None and isinstance(model, UnrolledSense):
         model.begin_as(narrower)
     return history(card)
+
+
+def _is_less(theirs: UnrolledSpec, mine: UnrolledSpec) -> bool:
+    """Whether a network can begin with the weights of another (`UnrolledSense.begin_as`)."""
+    fewer = theirs.channels <= mine.channels and theirs.misfit_aware <= mine.misfit_aware
+    return fewer and (theirs.channels, theirs.misfit_aware) != (mine.channels, mine.misfit_aware)
 
 
 def _settings_in(card: dict[str, Any]) -> ModelSpec | None:

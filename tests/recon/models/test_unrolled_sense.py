@@ -48,10 +48,13 @@ def trained(spec, seed=1):
     return made
 
 
-@pytest.mark.parametrize("more", [{}, {"noise_aware": True, "shrinkage": True}])
+@pytest.mark.parametrize(
+    "more", [{}, {"noise_aware": True, "shrinkage": True}, {"noise_aware": True, "misfit_aware": True}]
+)
 def test_a_wider_network_begins_with_the_images_of_a_narrower_one(batch, more):
     spec = SMALL.model_copy(update={**more, "channels": 3})
-    narrow, wide = trained(spec), UnrolledSense(spec.model_copy(update={"channels": 5}))
+    narrow = trained(spec.model_copy(update={"misfit_aware": False}))
+    wide = UnrolledSense(spec.model_copy(update={"channels": 5}))
     wide.begin_as(narrow)
     images = wide(batch)
     torch.testing.assert_close(images, narrow(batch), rtol=1e-4, atol=1e-5)

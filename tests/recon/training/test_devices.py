@@ -22,6 +22,7 @@ CASES = {
     **{kind: {"kind": kind} for kind in NETWORKS},
     "ipalm": {"kind": "variational", "optimiser": {"kind": "ipalm"}, "training": {"loss": "magnitude"}},
     "iterations": {"kind": "unrolled-sense", "model": {"gradients": "iterations", "bf16": True}},
+    "misfit": {"kind": "shrinking", "model": {"misfit_aware": True}},
 }
 KERNELS = {  # of one step, measured, with a tenth more; with torch's operations alone 337, 1775, 2821, 580, 1318, 1707
     "variational": 200,
@@ -30,6 +31,7 @@ KERNELS = {  # of one step, measured, with a tenth more; with torch's operations
     "denoiser": 250,
     "ipalm": 920,
     "iterations": 1620,
+    "misfit": 1880,
 }
 TRIALS = 12  # iPALM looks at one number in each trial of a step size; three blocks
 

@@ -377,11 +377,11 @@ def test_a_pair_that_is_not_finite_stops_training_by_name(corpus, tmp_path, monk
 
 
 def test_a_wider_network_starts_from_a_narrower_one(corpus, tmp_path):
-    train(settings(corpus, "unrolled-sense", training={"steps": 1}), tmp_path / "first", device="cpu")
+    train(settings(corpus, "shrinking", training={"steps": 1}), tmp_path / "first", device="cpu")
     still = {"rate": 1e-9, "rate_lam": 1e-9}
-    wide = settings(corpus, "unrolled-sense", start=str(tmp_path / "first"), training={"steps": 1}, optimiser=still)
-    channels = wide.model.channels + 2
-    wide = wide.model_copy(update={"model": wide.model.model_copy(update={"channels": channels})})
+    wide = settings(corpus, "shrinking", start=str(tmp_path / "first"), training={"steps": 1}, optimiser=still)
+    more = {"channels": wide.model.channels + 2, "misfit_aware": True}
+    wide = wide.model_copy(update={"model": wide.model.model_copy(update=more)})
     card = train(wide, tmp_path / "wide", device="cpu")
     assert card["started_from"]
     pairs = PairDataset(corpus)
@@ -391,6 +391,9 @@ def test_a_wider_network_starts_from_a_narrower_one(corpus, tmp_path):
     fewer = wide.model_copy(update={"model": wide.model.model_copy(update={"channels": 1})})
     with pytest.raises(CheckpointError, match=r"model\.channels is \d+ there and 1 here"):
         train(fewer, tmp_path / "fewer", device="cpu")
+    unaware = {"start": str(tmp_path / "wide"), "model": wide.model.model_copy(update={"misfit_aware": False})}
+    with pytest.raises(CheckpointError, match=r"model\.misfit_aware is true there and false here"):
+        train(wide.model_copy(update=unaware), tmp_path / "unaware", device="cpu")
 
 
 def test_a_network_that_gives_nan_is_not_told_to_learn_slower(corpus, tmp_path):
