@@ -50,7 +50,7 @@ SCANS = {  # file, slices
     "phantom_gre_siemens": ("phantom_gre_siemens/gre.dat", (0,)),
     "brain_t2_1ch, simulated": ("brain_t2_1ch/T2_single_channel.mat", (0,)),
 }
-UNSEEN = {"head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(1, 32, 2)))}
+UNSEEN = {"head_tse_2ch_32sl": ("head_tse_2ch_32sl/kdata_body.mat", tuple(range(3, 32, 4)))}
 HEAD = [  # the object reaches beyond the field of view, where the coils are near
     'target.outline="none"', "target.matrix=[128, 72]", "target.truncated=2", 'target.reference="noisy"', "fat={}",
     "coils.count=2", "coils.distance=[1.06, 1.15]", "noise.snr=[7, 100]", 'sampling={kind="regular", acceleration=1}',

@@ -7,9 +7,9 @@ import numpy as np
 from synth.physics import centre_block, sense_forward
 
 from ..data.packed_batch import Batch
+from ..models.misfit import CENTRE
 from .metrics import Image
 
-CENTRE = 24  # lines at k-space's centre along each undersampled axis: most of the signal, and what maps are made from
 TOLD = 0.05  # share from which images had errors beyond the noise, and at times large ones: docs/scans.md
 
 
