@@ -22,7 +22,8 @@ from .checkpoint import load_tensors, save_tensors
 from .model_files import CARD, NOTE, WEIGHTS, kept_name, note_document
 from .settings import WITHOUT_EFFECT, AdamSpec, Training
 
-OURS = (NOTE, f"{NOTE}.partial", "metrics.jsonl", "metrics.jsonl.partial", "tensorboard", "best.safetensors")
+CHECKPOINT = "checkpoint.safetensors"
+OURS = (NOTE, "metrics.jsonl", "tensorboard", "best.safetensors", CHECKPOINT)  # and what is being written of them
 LENGTH = ("steps", "epochs")
 PATHS = {"start", "data.corpora", "data.validation"}
 FREE = {*PATHS, *(f"training.{name}" for name in WITHOUT_EFFECT)}
@@ -46,7 +47,7 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
     identity, note = settings.identity(corpora, validation, own=own), out / NOTE
     if not _begun(out):  # a training that made no checkpoint must not block one with better settings
         ours = {*OURS, CLAIM} if isinstance(out, ObjectPlace) else {*OURS}
-        if out.exists() and not (out.is_dir() and names_in_folder(out) <= ours):
+        if out.exists() and not (out.is_dir() and {n.removesuffix(".partial") for n in names_in_folder(out)} <= ours):
             raise TrainingError(f"{out} exists and is not the folder of a training; choose another --out")
         write_whole(note, note_document(identity, settings.model_dump(mode="json")))
         return
@@ -60,7 +61,7 @@ def take(out: Place, settings: Training, corpora: Sequence[str], validation: Seq
             f"{out} holds another training, which differs in {_told(settings, begun, identify)}; choose another --out"
         )
     _refuse_another_length(out, settings, shorter)
-    checkpoint = out / "checkpoint.safetensors"
+    checkpoint = out / CHECKPOINT
     if not checkpoint.exists():
         raise TrainingError(
             f"{out} cannot go on, because it has no {checkpoint.name}; restore it, or choose another --out, and give "
@@ -129,7 +130,7 @@ def has_results(out: Path) -> bool:
 
 
 def _begun(out: Place) -> bool:
-    return any((out / name).exists() for name in ("checkpoint.safetensors", WEIGHTS))
+    return any((out / name).exists() for name in (CHECKPOINT, WEIGHTS))
 
 
 def _note_of(out: Place) -> dict[str, Any]:

@@ -307,9 +307,14 @@ def test_what_made_no_checkpoint_stands_in_nobodys_way(corpus, tmp_path):
         train(wild, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
     assert train(settings(corpus, "denoiser"), tmp_path / "out", device="cpu")["steps"] == 12
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / "settings.json.partial").write_text("{")
-    assert train(settings(corpus), tmp_path / "cut", device="cpu")["steps"] == 12
+    for name in ("settings.json", "checkpoint.safetensors", "best.safetensors"):  # killed while the file was written
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.partial").write_text("{")
+        assert train(settings(corpus), tmp_path / name, device="cpu")["steps"] == 12
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt.partial").write_text("of somebody else's")
+    with pytest.raises(TrainingError, match="is not the folder of a training"):
+        train(settings(corpus), tmp_path / "other", device="cpu")
 
 
 def test_two_trainings_do_not_share_a_folder(corpus, tmp_path):
