@@ -39,7 +39,7 @@ def misfit(model: Sense, kspace: Tensor, sigma: Tensor) -> Tensor:
     left, all_of = (_rows(part * mask, lines=model.lines) for part in (kspace - model.forward(image), kspace))
     explained = model.maps.abs().square().sum(dim=(1, 2) if model.sets else 1)  # [batch y x]
     free = (kspace.shape[1] - explained).mean(dim=-1).clamp_min(0.1)  # coils that are left for the residual [batch y]
-    samples = mask.to(free.dtype).sum(dim=(-3, -2, -1))
+    samples = mask.to(free.dtype).sum(dim=(-3, -2, -1)).clamp_min(1)  # without any, the residual is 0
     if not model.lines:
         free = free.mean(dim=-1, keepdim=True)
     ratio = left / (2 * sigma.square() * samples)[:, None] / free

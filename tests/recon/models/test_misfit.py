@@ -74,6 +74,13 @@ def test_one_coil_explains_everything(scan):
     assert of(fft2c(image * one) + noise[:1], one, LINES) == pytest.approx(1, abs=0.02)
 
 
+def test_without_samples_at_the_centre_nothing_is_amiss(scan):
+    image, maps, other, noise = scan
+    outside = np.ones((1, SHAPE[1]), bool)
+    outside[0, 12:36] = False
+    assert of(fft2c(image * maps + image * other) + noise, maps, outside) == 1
+
+
 def test_lam_falls_by_its_power(scan):
     image, maps, other, noise = scan
     kspace = fft2c(image * maps + image * other) + noise
