@@ -10,7 +10,8 @@ wavelet's error, since no method can then be told from another.
 
 Rows of these images led to some parts of the training (docs/scans.md). With --unseen, they are of other slices of the
 head, which were looked at once, when the training had ended. With --head, SCANS is a folder of volumes (NIfTI), such
-as Colin27, whose slices are seen by two simulated coils: a real head that is no scan, on which the training may depend.
+as Colin27, whose slices are seen by two simulated coils: a real head that is no scan, so that the training may be
+chosen on it.
 """
 
 from __future__ import annotations
