@@ -8,7 +8,7 @@ SSIM. Rows are kept in OUT/baselines.json as they are made, so the command goes 
 only baselines are made. A row is shown but not counted where the reference's own noise lies within 3 dB of the
 wavelet's error, since no method can then be told from another.
 
-Rows of these images led to some parts of the training (docs/photos-1.md). With --unseen, they are of other slices of the
+Rows of these images led to parts of the training (docs/photos-1.md). With --unseen, they are of other slices of the
 head, which were looked at once, when the training had ended. With --head, SCANS is a folder of volumes (NIfTI), such
 as Colin27, whose slices are seen by two simulated coils: a real head that is no scan, so that the training may be
 chosen on it.

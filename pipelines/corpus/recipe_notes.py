@@ -8,6 +8,7 @@ import numpy as np
 
 from synth.recipe import Recipe
 from synth.stages.coils import LoopsSpec
+from synth.stages.noise import NoiseSpec
 
 from ..display.terminal import counted
 
@@ -29,11 +30,19 @@ def recipe_notes(recipe: Recipe) -> list[str]:
         notes.append(
             f"noise.snr goes down to {low:g}: more noise than signal; it is signal over noise, 5 to 100 are usual"
         )
+    if recipe.noise.kind == "none" and (unused := _of_noise_alone(recipe)):
+        notes.append(f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect with noise.kind = 'none'")
     if recipe.of_scans and (unused := _of_photographs_alone(recipe)):
         notes.append(f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect on pairs from scans")
     coils = getattr(recipe.coils, "count", None) or math.inf  # scans' and libraries' are not known here
     aliases = float(np.prod(getattr(recipe.sampling, "acceleration", 1)))
     return notes + beyond_coils(coils, aliases)
+
+
+def _of_noise_alone(recipe: Recipe) -> list[str]:
+    """Keys that differ from their defaults, and that pairs to which no noise is added do not use."""
+    usual = NoiseSpec()
+    return [f"noise.{key}" for key in ("snr", "law") if getattr(recipe.noise, key) != getattr(usual, key)]
 
 
 def _of_photographs_alone(recipe: Recipe) -> list[str]:

@@ -13,6 +13,7 @@ from synth.recipe import load_recipe
         ("coils.distance=120", "coils.distance reaches 120 half diagonals"),  # mm
         ("phase={kind='sinusoidal', amplitude=[0, 180]}", "phase.amplitude reaches 180 rad"),  # degrees
         ("noise.snr=0.02", "noise.snr goes down to 0.02: more noise than signal"),
+        ("noise={kind='none', snr=[5, 20]}", "noise.snr has no effect with noise.kind = 'none'"),
         ("sampling.acceleration=12", "8 coils cannot separate the aliases of acceleration 12"),
         ("sampling.acceleration=8", "8 coils can hardly separate the aliases of acceleration 8"),
         ("sampling={kind='regular-2d', acceleration=[3, 4]}", "8 coils cannot separate the aliases of acceleration 12"),
