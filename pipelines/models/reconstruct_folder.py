@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.data.scan_batch import Undersampling, is_full
+from recon.errors import ModelError
 from synth.errors import CalibrationError, ScanError
 from synth.scans.open import open_scan
 from synth.scans.readers import READERS
@@ -67,7 +68,7 @@ def reconstruct_folder(
             found[name] = reconstruct(model, path, out / name, lines, device, write=write, told=told, **more)
         except _NoImagesError as error:
             found[name] = {"scan": file, "left_out": worded(str(error))}
-        except (ScanError, CalibrationError) as error:
+        except (ScanError, CalibrationError, ModelError) as error:
             found[name] = {"scan": file, "failed": worded(str(error))}
     if all("left_out" in summary for summary in found.values()):
         reasons = [summary["left_out"] for summary in found.values()][:REASONS_SHOWN]

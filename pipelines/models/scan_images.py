@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recon.data.packed_batch import Batch, image_shape
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.errors import ModelError
 from recon.evaluation.metrics import Image, slice_metrics
 from recon.evaluation.unexplained import TOLD, unexplained
 from recon.models.baselines import CgSense
@@ -211,31 +212,37 @@ def images_of(
 
     K-space is whitened if there is a noise profile. ESPIRiT estimates the maps from the reference lines that are left;
     the image of a slice without a signal in them is 0. After retrospective undersampling, images and those of CG-SENSE
-    (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps.
+    (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps. Raises ModelError where
+    the network cannot take a slice.
     """
     images, rows, numbers, notes = [], [], [], []
     with Meter(f"reconstruct {scan.path.name}", len(scan), unit="slices") as meter:
         for k in range(len(scan)):
             batch, reference, limits = batch_of(scan[k], profile, how, scan.calibration_of(k), sets, device)
-            plain = None if reference is None or not reference.any() else _image(PLAIN, batch)
-            one = Slice(k, batch, _image(network, batch), plain, reference, limits, partial(meter.advance, 0))
+            name = f"{scan.path}, slice {k}"
+            plain = None if reference is None or not reference.any() else _image(PLAIN, batch, name)
+            one = Slice(k, batch, _image(network, batch, name), plain, reference, limits, partial(meter.advance, 0))
             images.append(one.image)
             rows += one.rows
             numbers.append(numbers_of(batch, one.image) | {"unexplained": unexplained(one.image, batch)})
             empty = "" if bool(batch["sens_maps"].any()) else "; its image is 0 everywhere"
             notes += [f"slice {k}: {limit}{empty}" for limit in limits]
+            notes += [] if np.isfinite(one.image).all() else [f"slice {k}: its image holds NaN or infinity"]
             each(one)
             meter.advance(1)
     notes += [*_beyond_coils(how, numbers), *beyond(card, numbers), *_unexplained(numbers)]
     return Reconstructed(np.stack(images), rows, notes, numbers, profile)
 
 
-def _image(network: Reconstruction, batch: Batch) -> Image:
+def _image(network: Reconstruction, batch: Batch, name: str) -> Image:
     """The image [y x] or [set y x] of a batch of one; 0 where its maps are, which says that it holds noise alone."""
     if not bool(batch["sens_maps"].any()):
         return np.zeros(image_shape(batch)[1:], np.complex64)
-    with torch.no_grad():
-        return np.asarray(image_by(network, batch)[0].cpu().numpy())
+    try:
+        with torch.no_grad():
+            return np.asarray(image_by(network, batch)[0].cpu().numpy())
+    except ValueError as error:  # too small for the network, for instance, or what a user's model raises
+        raise ModelError(f"{name}: {error}") from None
 
 
 def _unexplained(numbers: list[dict[str, float]]) -> list[str]:

@@ -19,7 +19,8 @@ def unexplained(image: Image, batch: Batch) -> float:
     With the samples y, the maps C and the image x of a batch of one, it is
     sqrt(max(0, sum |y - P F C x|^2 - 2 sigma^2 n) / sum |y|^2) over the n sampled values y of all coils within `CENTRE`
     lines. All noise is subtracted, although an image that follows its samples explains a part of it: the share is
-    rather too small. NaN where sigma is not known, and where nothing was sampled there.
+    rather too small. NaN where sigma is not known, where nothing was sampled there, where the maps are 0 everywhere
+    (noise alone), and for images of magnitudes or that are not finite.
 
     Maps that are wrong, an object that moved or that is wider than the field of view, and too strong a regularisation
     leave signal. Such signal is inconsistent with every image, and may spread along the undersampled axes.
@@ -40,6 +41,6 @@ def unexplained(image: Image, batch: Batch) -> float:
     left = samples - sense_forward(image, maps, mask, sets=maps.ndim == 4)[sampled]
     noise = 2 * float(batch["sigma"][0]) ** 2 * samples.size
     power = float(np.sum(np.abs(samples) ** 2))
-    if not (noise > 0 and power > 0):
+    if not (noise > 0 and power > 0 and maps.any() and np.iscomplexobj(image) and np.isfinite(image).all()):
         return float("nan")
     return float(np.sqrt(max(0.0, float(np.sum(np.abs(left) ** 2)) - noise) / power))

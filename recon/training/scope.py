@@ -40,12 +40,12 @@ def numbers_of_pairs(corpus: PairDataset) -> dict[str, np.ndarray]:
 
 
 def numbers_of(batch: Batch, image: Image) -> dict[str, float]:
-    """The same numbers of a batch of one, and its image [y x] or [set y x]; the SNR is NaN without sigma."""
-    sigma = float(batch["sigma"][0])
+    """The same numbers of a batch of one, and its image [y x] or [set y x]; the SNR is NaN without sigma or image."""
+    sigma, peak = float(batch["sigma"][0]), float(np.abs(over_sets(image)).max())
     return {
         "coils": float(batch["sens_maps"].shape[-3]),
         "acceleration_net": float(batch["acceleration_net"][0]),
-        "peak_snr": float(np.abs(over_sets(image)).max()) / sigma if sigma > 0 else np.nan,
+        "peak_snr": peak / sigma if sigma > 0 and peak > 0 else np.nan,
     }
 
 

@@ -17,8 +17,10 @@ from pipelines.cli.app import app
 from pipelines.models.reconstruct import _shown
 from pipelines.models.reconstruction_files import FILES, G_LAM, g_map
 from recon.data.scan_batch import Undersampling, batch_of, noise_of
+from recon.errors import ModelError
 from recon.models.baselines import RegularisedSense
 from recon.models.gfactor import replica_g
+from synth.calibration.noise_profile import NoiseProfile
 from synth.errors import CalibrationError, ScanError
 from synth.physics import fft2c
 from synth.scans.open import open_scan
@@ -343,3 +345,56 @@ def test_results_of_a_folder_and_of_a_scan_are_told_apart(folder, whole):
 def test_the_slices_of_the_picture_leave_out_the_ends_of_a_scan():
     assert _shown(32) == {4, 12, 20, 28}
     assert _shown(3) == {0, 1, 2}
+
+
+def disc_and_noise(rng, rows, *, slices=1):
+    """K-space [slice coil y x] of a disc that two coils see; slices after the first hold noise alone."""
+    y, x = np.mgrid[-1 : 1 : rows * 1j, -1:1:40j]
+    maps = np.stack([np.cos(x + 1), np.sin(x + 1)])
+    kspace = complex_normal(rng, slices, 2, rows, 40)
+    kspace[0] += fft2c(20 * (x**2 + y**2 < 0.4) * maps)
+    return kspace.astype(np.complex64)
+
+
+NET = """
+def net():
+    return image
+
+def image(batch):
+    if batch["masked_kspace"].shape[-2] < 16:
+        raise ValueError("too few rows")
+    return batch["sens_maps"][:, 0]
+"""
+
+
+def test_a_scan_that_a_network_cannot_take_does_not_end_the_others(tmp_path, rng):
+    (tmp_path / "scans").mkdir()
+    for name, rows in (("a", 48), ("b", 12), ("c", 48)):
+        np.save(tmp_path / "scans" / f"{name}.npy", disc_and_noise(rng, rows))
+    (tmp_path / "net.py").write_text(NET)
+    found = CliRunner().invoke(
+        app, ["reconstruct", f"{tmp_path / 'net.py'}:net", str(tmp_path / "scans"), "--out", str(tmp_path / "out")]
+    )
+    assert found.exit_code == 1
+    assert "Traceback" not in found.output
+    assert "b.npy" in found.stderr
+    assert "too few rows" in found.stderr
+    assert [(tmp_path / "out" / name / "images.npy").exists() for name in "abc"] == [True, False, True]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_images_too_small_for_a_network_are_told_with_the_scan(tmp_path, rng):
+    np.save(tmp_path / "small.npy", disc_and_noise(rng, 8))
+    noise = NoiseProfile(2 * np.eye(2), "noise scan", 10**6, 0.0, 0.0)
+    with pytest.raises(ModelError, match=r"small.npy, slice 0: images of 8x40 are too small"):
+        reconstruct_scan("photos-1", tmp_path / "small.npy", noise=noise)
+
+
+def test_of_slices_of_noise_alone_only_that_is_told(tmp_path, rng):
+    np.save(tmp_path / "scan.npy", disc_and_noise(rng, 48, slices=3))
+    noise = NoiseProfile(1.98 * np.eye(2), "noise scan", 10**6, 0.0, 0.0)
+    found = reconstruct_scan("cg-sense:10", tmp_path / "scan.npy", noise=noise)
+    assert [np.isnan(one["unexplained"]) for one in found.sampled] == [False, True, True]
+    assert [np.isnan(one["peak_snr"]) for one in found.sampled] == [False, True, True]
+    assert "unexplained" not in str(found.notes)
+    assert str(found.notes).count("its image is 0 everywhere") == 2

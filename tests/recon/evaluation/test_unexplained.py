@@ -56,6 +56,16 @@ def test_signal_that_the_maps_have_no_place_for_is_told(scan, rng):
         assert unexplained(np.stack([image, 0.1 * image]).astype(np.complex64), both) < 2e-3
 
 
+@pytest.mark.parametrize("case", ["magnitudes", "not finite", "noise alone"])
+def test_images_that_cannot_explain_samples_have_no_share(scan, case):
+    image, maps, mask = scan
+    batch = batch_of(sense_forward(image, maps, mask), maps, mask, 0.01)
+    if case == "noise alone":
+        batch["sens_maps"] = torch.zeros_like(batch["sens_maps"])
+    given = {"magnitudes": np.abs(image), "not finite": image * np.nan, "noise alone": 0 * image}[case]
+    assert np.isnan(unexplained(given, batch))
+
+
 def test_without_sigma_it_is_not_known(scan):
     image, maps, mask = scan
     assert np.isnan(unexplained(image, batch_of(sense_forward(image, maps, mask), maps, mask, float("nan"))))
