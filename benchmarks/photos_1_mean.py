@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from recon.training.checkpoint import load_tensors
-from recon.training.model_files import save_model
+from recon.training.model_files import learnt_numbers, save_model
 from synth.storage.arrays import sha256_of_file
 
 
@@ -28,10 +28,8 @@ def main():
         name: ((first.get(name, torch.zeros_like(weight)).double() + weight.double()) / 2).to(weight.dtype)
         for name, weight in weights.items()
     }
-    learnt = {"lam": mean["log_lam"].exp(), "powers": mean["powers"], "misfit_powers": mean["misfit_powers"]}
-    told = {name: [round(float(v), 5) for v in values] for name, values in learnt.items()}
     shutil.copytree(later, out)
-    save_model(out, mean, card | told | {"cg_residuals": None, "mean_with": first_card["identity"]})
+    save_model(out, mean, card | learnt_numbers(mean) | {"cg_residuals": None, "mean_with": first_card["identity"]})
     before, after = (sha256_of_file(folder / "model.safetensors") for folder in (later, out))
     for name in ("training.json", "README.md"):
         (out / name).write_text((out / name).read_text().replace(before, after))

@@ -212,8 +212,8 @@ def images_of(
 
     K-space is whitened if there is a noise profile. ESPIRiT estimates the maps from the reference lines that are left;
     the image of a slice without a signal in them is 0. After retrospective undersampling, images and those of CG-SENSE
-    (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps. Raises ModelError where
-    the network cannot take a slice.
+    (`PLAIN`) are compared with images from all lines, whose coils are combined with the same maps. Raises ModelError
+    where the network cannot take a slice.
     """
     images, rows, numbers, notes = [], [], [], []
     with Meter(f"reconstruct {scan.path.name}", len(scan), unit="slices") as meter:

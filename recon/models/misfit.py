@@ -23,6 +23,11 @@ def misfit(model: Sense, kspace: Tensor, sigma: Tensor) -> Tensor:
     chi = exp(sum w log(r) / 2), with the rows' shares w of the samples' power. So chi is large where most of the signal
     lies in rows that the maps do not explain. With points, all pixels are one row.
 
+    Two deviations stay, since networks were trained with them. The centre is taken to be sampled fully: with 8
+    reference lines of 4 coils at R = 4, noise alone leaves .7 of 2 sigma^2 (n - s), and a small misfit is not seen. At
+    a peak SNR above 1,000, lam and the tolerance leave signal: with exact maps of 8 coils at R = 4, chi is 1.1 at 1,000
+    and 4.5 at 10,000.
+
     Parameters
     ----------
     model

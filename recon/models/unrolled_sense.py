@@ -96,7 +96,7 @@ class UnrolledSpec(Spec):
 
     @property
     def first_lam(self) -> float:
-        """`lam`, or its default; if noise-aware, 1 would be the optimum for an image whose rms equals its maximum."""
+        """`lam`, or its default; if noise-aware, sqrt(1/2) would be best for an image whose rms equals its maximum."""
         return self.lam or (0.5 if self.noise_aware else 4.0)
 
 
@@ -131,10 +131,10 @@ class UnrolledSense(nn.Module):
     """Nickel's network; called as ``model(batch) -> image`` [batch y x], or [batch set y x] with map sets.
 
     A noise-aware network is one model for every SNR. Sigma is an input of each U-net, and the lam of step n is
-    lam_n u (s / u)^(p_n). Here s = SNR / (2 sqrt(R)) is the optimum for a white prior, with SNR = 1 / sigma in units of
-    the normalised image; u = `USUAL` is a common value of s; and p_n is trained, starting from 1, its value for a white
-    prior. The better the prior is, the less lam needs to follow the SNR. A noise-aware network needs the batch's
-    ``sigma``, and raises ValueError where that is not known.
+    lam_n u (s / u)^(p_n). Here s = SNR / (2 sqrt(R)), with SNR = 1 / sigma in units of the normalised image and of each
+    part, is sqrt(2) times the optimum for a white prior; u = `USUAL` is a common value of s; p_n is trained, and starts
+    from 1, its value for a white prior. The better the prior is, the less lam needs to follow the SNR. A noise-aware
+    network needs the batch's ``sigma``, and raises ValueError where that is not known.
 
     What coil maps do not explain of the samples acts as noise, but sigma does not tell it. A misfit-aware network
     divides lam by chi^(q_n), where chi >= 1 is the pair's misfit (`recon.models.misfit`), and q_n is trained, starting

@@ -110,7 +110,7 @@ def train(
             _steps(run, journal, tell if world.rank == 0 else lambda *_: None, stopping, check)
             journal.flush()
             check()
-            card = run.finish()
+            card = run.finish(journal)
     world.leave()
     return card
 
@@ -171,18 +171,22 @@ def _locked(out: Path) -> Iterator[None]:
 
     A folder that was made here and in which an error came before the first step is taken away again.
     """
-    is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True)
+        is_new = True
+    except FileExistsError:
+        is_new = False
     claim = os.open(out, os.O_RDONLY)  # the lock ends with this process, however that ends
     try:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ClaimedError(f"{out}: another `fathom train` is at work on it; wait for it to end") from None
-        yield
-    except Exception:
-        if is_new and not has_results(out):
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+        try:
+            yield
+        except Exception:
+            if is_new and not has_results(out):
+                shutil.rmtree(out, ignore_errors=True)
+            raise
     finally:
         os.close(claim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,14 @@ def _differing_settings(trained: ModelSpec, spec: ModelSpec) -> list[str]:
     theirs, mine = (dict(settings) for settings in (trained, spec))  # a dump leaves out keys at their default
     keys = ["kind"] if theirs["kind"] != mine["kind"] else sorted(differing_keys(theirs, mine))
     return [f"model.{key} is {json.dumps(theirs[key])} there and {json.dumps(mine[key])} here" for key in keys]
+
+
+def learnt_numbers(weights: Mapping[str, Tensor]) -> dict[str, list[float] | None]:
+    """What a card tells of an unrolled network's steps: lam, and the powers of the SNR and of the misfit; else None."""
+    found = {"lam": weights["log_lam"].exp() if "log_lam" in weights else None, "powers": weights.get("powers")}
+    if "misfit_powers" in weights:
+        found["misfit_powers"] = weights["misfit_powers"]
+    return {name: None if t is None else [round(value, 5) for value in t.tolist()] for name, t in found.items()}
 
 
 def described(corpora: Sequence[PairDataset]) -> list[dict[str, Any]]:

@@ -29,11 +29,12 @@ from synth.storage.place import Place, place_of
 from synth.storage.whole import refuse_shortage
 
 from ..data.packed_batch import Batch
-from ..errors import CheckpointError, ModelError
+from ..errors import CheckpointError, ModelError, TrainingError
 from ..models.called import image_by
-from ..models.catalogue import Reconstruction
+from ..models.catalogue import Reconstruction, make_model
 from .checkpoint import load_tensors
 from .model_files import give_weights, weights_file
+from .settings import Training
 
 SOURCE = re.compile(r"(?P<file>.+\.py):(?P<factory>[A-Za-z_]\w*)(?:,(?P<weights>.+))?")
 PACKAGES = Path(__file__).resolve().parents[2]  # the folder of synth, recon and pipelines
@@ -270,3 +271,18 @@ def _tensors(file: Place) -> dict[str, Tensor]:
     except Exception as error:  # torch.load lets errors of pickle and of zip files through
         why = f"{type(error).__name__}: it may hold more than tensors, which could run code"
     raise ModelError(f"{file} holds no weights that can be read ({why}); save them with safetensors.torch.save_file")
+
+
+def network_of(settings: Training, own: OwnModel | None) -> nn.Module:
+    """The network to train; raises TrainingError if there is none, or if it has nothing to train."""
+    if own is None and settings.model is not None:
+        network = make_model(settings.model, settings.seed)
+        network.checkpointing = settings.training.checkpointing  # type: ignore[assignment]
+        return network
+    if own is None:
+        raise TrainingError(
+            f"{settings.name} has no [model]; describe one there, or bring one: --model FILE.py:FACTORY"
+        )
+    if not isinstance(own.made, nn.Module) or not any(p.requires_grad for p in own.made.parameters()):
+        raise TrainingError(f"{own.card['factory']} has no parameter to train; `fathom test` takes it as it is")
+    return own.made

@@ -19,16 +19,16 @@ from ..data.loader import PairLoader, make_loader
 from ..data.packed_batch import Batch
 from ..data.pairs import Pairs
 from ..errors import CheckpointError, TrainingError
-from ..models.catalogue import make_model
 from ..models.cuda_graphs import graphs_on
 from ..models.unrolled_sense import UnrolledSense
 from .checkpoint import flat_state, load_tensors, restore_state, save_tensors
 from .late_losses import LateLosses
 from .losses import loss_of
-from .model_files import described, give_weights, save_model, start_from
+from .metrics_log import MetricsLog
+from .model_files import described, give_weights, learnt_numbers, save_model, start_from
 from .noisier import noisier, refuse_magnitudes
 from .optimisers import optimiser_of
-from .own_model import OwnModel
+from .own_model import OwnModel, network_of
 from .process_group import ProcessGroup
 from .settings import AdamSpec, Training
 from .state import State
@@ -56,7 +56,7 @@ class Run:
         self._newest: Batch | None = None
         length = settings.training
         refuse_unusable([*corpora, *validation], settings)
-        self.own, self.model = own, _network(settings, own).to(device)
+        self.own, self.model = own, network_of(settings, own).to(device)
         self._started_from = (
             [] if settings.start is None else start_from(self.model, settings.start, None if own else settings.model)
         )
@@ -168,17 +168,27 @@ class Run:
         return f"{where}: {told} on {used}; lower optimiser.rate, or set optimiser.clip = 1{kept}"
 
     def validation_is_due(self) -> bool:
-        """Whether to validate now: after every `validate_every` steps, or after each epoch; and at the end."""
+        """Whether to validate now: after every `validate_every` steps, or after each epoch."""
         every = self.settings.training.validate_every or self.epoch_steps
-        return bool(self.validation) and (self.state.step % every == 0 or self.state.step == self.steps)
+        return bool(self.validation) and self.state.step % every == 0
 
     def patience_is_over(self) -> bool:
         """Whether the last `patience` validations brought no improvement."""
         return 0 < self.settings.training.patience <= self.state.waited
 
-    @torch.no_grad()
     def validate(self) -> float:
         """Mean loss over the validation corpora; saves the weights if the loss is the lowest so far."""
+        mean = self._validation_loss()
+        better = self.state.best is None or mean < self.state.best
+        self.state.waited = 0 if better else self.state.waited + 1
+        if better:
+            self.state.best = mean
+            if self.world.rank == 0:
+                save_tensors(self.out / "best.safetensors", self.model.state_dict(), {"step": self.state.step})
+        return mean
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
         size, loss = self.settings.training.batch_size, self.settings.training.loss
         pairs = joined(self.validation)
         batches = make_loader(pairs, size, shuffle=False, device=self.device)
@@ -194,14 +204,7 @@ class Run:
         self.model.train()
         total = torch.cat(losses).mean()
         self.world.average([total])  # the last digits may differ between GPUs, and all must decide alike
-        mean = float(total)
-        better = self.state.best is None or mean < self.state.best
-        self.state.waited = 0 if better else self.state.waited + 1
-        if better:
-            self.state.best = mean
-            if self.world.rank == 0:
-                save_tensors(self.out / "best.safetensors", self.model.state_dict(), {"step": self.state.step})
-        return mean
+        return float(total)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -240,22 +243,22 @@ class Run:
             raise CheckpointError(f"{file} is damaged ({error}); restore it, or remove it and train anew") from None
         return self.state
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, journal: MetricsLog) -> dict[str, Any]:
         """Write the model and its card; with validation corpora, the model is that of the best validation."""
         self.save()
         self.world.wait()
-        best, on_gpu = self.out / "best.safetensors", self.device.type == "cuda"
-        kept = load_tensors(best) if self.validation else (self.model.state_dict(), {"step": self.state.step})
-        self.model.load_state_dict(kept[0])
+        weights, step_kept, loss = self._kept(journal)
+        on_gpu = self.device.type == "cuda"
+        self.model.load_state_dict(weights)
         card = {
             "name": self.settings.name,
             "model": self.own.card if self.own else self.settings.model_dump(mode="json")["model"],
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            **{name: None if self.own else _rounded(getattr(self.model, name, None)) for name in ("lam", "powers")},
+            **learnt_numbers({} if self.own else weights),
             "cg_residuals": self._residuals(),
             "steps": self.state.step,
-            "step_kept": kept[1]["step"],
-            "validation_loss": self.state.best,
+            "step_kept": step_kept,
+            "validation_loss": loss,
             "seconds": round(self.state.seconds, 1),
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             "processes": self.world.size,
@@ -267,31 +270,31 @@ class Run:
             "versions": self.versions,
         }
         if self.world.rank == 0:
-            save_model(self.out, kept[0], card)
+            save_model(self.out, weights, card)
         self.world.wait()
         return card
 
+    def _kept(self, journal: MetricsLog) -> tuple[dict[str, Tensor], int, float | None]:
+        """The weights of the model, their step and their validation loss.
+
+        A last step after which no validation was due is validated here, and not in the state: a longer training, which
+        goes on from the same checkpoint, has no validation there.
+        """
+        weights, step, best = self.model.state_dict(), self.state.step, self.state.best
+        if not self.validation:
+            return weights, step, None
+        if not self.validation_is_due():
+            loss = self._validation_loss()
+            journal.write(step, validation=loss)
+            if best is None or loss < best:
+                return weights, step, loss
+        weights, facts = load_tensors(self.out / "best.safetensors")
+        return weights, facts["step"], best
+
     def _residuals(self) -> list[float] | None:
         """How far the SENSE steps of an unrolled network are from their solutions, on the newest batch."""
-        if not isinstance(self.model, UnrolledSense) or self._newest is None:
+        if not isinstance(self.model, UnrolledSense):
             return None
-        return [float(f"{value:.2g}") for value in self.model.residuals(self._newest)]
-
-
-def _network(settings: Training, own: OwnModel | None) -> nn.Module:
-    """The network to train; raises TrainingError if there is none, or if it has nothing to train."""
-    if own is None and settings.model is not None:
-        network = make_model(settings.model, settings.seed)
-        network.checkpointing = settings.training.checkpointing  # type: ignore[assignment]
-        return network
-    if own is None:
-        raise TrainingError(
-            f"{settings.name} has no [model]; describe one there, or bring one: --model FILE.py:FACTORY"
-        )
-    if not isinstance(own.made, nn.Module) or not any(p.requires_grad for p in own.made.parameters()):
-        raise TrainingError(f"{own.card['factory']} has no parameter to train; `fathom test` takes it as it is")
-    return own.made
-
-
-def _rounded(values: Tensor | None) -> list[float] | None:
-    return None if values is None else [round(value, 5) for value in values.tolist()]
+        batch = self._newest  # none where a training was killed after its last step
+        batch = batch or next(iter(make_loader(joined(self.corpora), 1, shuffle=False, device=self.device)))
+        return [float(f"{value:.2g}") for value in self.model.residuals(batch)]

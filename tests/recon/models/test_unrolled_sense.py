@@ -76,6 +76,18 @@ def test_bf16_is_single_precision_but_for_rounding():
     assert 0 < (rounded - exact).norm() < 0.02 * (exact - image).norm()
 
 
+@pytest.mark.parametrize("more", [{}, {"shrinkage": True}, {"noise_aware": True, "misfit_aware": True}])
+def test_double_precision_gives_the_image_of_single(batch, more):
+    network = trained(SMALL.model_copy(update=more))
+    double = {"masked_kspace", "sens_maps", "sigma"}
+    wide = {
+        name: t.to(torch.promote_types(t.dtype, torch.float64)) if name in double else t for name, t in batch.items()
+    }
+    with torch.no_grad():
+        found, expected = network(wide).to(torch.complex64), network(batch)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3 * float(expected.abs().max()))
+
+
 def test_a_new_network_is_sense_repeated(batch):
     """With U-nets that add nothing: x_2 starts from the prior x_1."""
     network = UnrolledSense(SMALL)

@@ -1,9 +1,11 @@
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from recon.training.loop import train
 from recon.training.losses import loss_of
 from recon.training.metrics_log import MetricsLog, lines_of
 from recon.training.model_files import load_model
+from recon.training.run import Run
 from recon.training.settings import load_training
 from synth.errors import SettingsError
 from synth.recipe import parse_recipe
@@ -92,6 +95,15 @@ def test_a_training_of_an_earlier_version_goes_on_with_its_conjugate_gradients(c
     assert card["model"]["cg_iterations"] == 12
     assert card["identity"] == json.loads((tmp_path / "run" / "settings.json").read_text())["identity"]
     assert train(new, tmp_path / "fresh", device="cpu")["model"]["cg_iterations"] is None
+
+
+def test_a_training_of_an_earlier_version_can_be_made_longer(corpus, tmp_path):
+    constant = {"schedule": "constant"}
+    old = settings(corpus, "unrolled-sense", model={"cg_iterations": 12}, optimiser=constant, training={"steps": 2})
+    train(old, tmp_path / "run", device="cpu")
+    new = settings(corpus, "unrolled-sense", model={"cg_iterations": None}, optimiser=constant, training={"steps": 4})
+    card = train(new, tmp_path / "run", device="cpu")
+    assert (card["steps"], card["model"]["cg_iterations"]) == (4, 12)
 
 
 def test_too_few_conjugate_gradients_are_told(corpus, tmp_path):
@@ -318,8 +330,6 @@ def test_what_made_no_checkpoint_stands_in_nobodys_way(corpus, tmp_path):
 
 
 def test_two_trainings_do_not_share_a_folder(corpus, tmp_path):
-    import fcntl
-
     (tmp_path / "out").mkdir()
     claim = os.open(tmp_path / "out", os.O_RDONLY)
     fcntl.flock(claim, fcntl.LOCK_EX)
@@ -327,6 +337,56 @@ def test_two_trainings_do_not_share_a_folder(corpus, tmp_path):
         train(settings(corpus), tmp_path / "out", device="cpu")
     os.close(claim)
     train(settings(corpus), tmp_path / "out", device="cpu")
+
+
+def test_a_longer_training_forgets_the_validation_of_its_last_step(corpus, tmp_path):
+    """After 2 steps none is due: that of the end decides which weights are kept, and nothing in a longer training."""
+
+    def how(steps):
+        return settings(
+            corpus,
+            data={"validation": [str(corpus)]},
+            training={"steps": steps, "validate_every": 4, "patience": 1},
+            optimiser={"rate": 0.3, "schedule": "constant"},
+        )
+
+    short = train(how(2), tmp_path / "longer", device="cpu")
+    assert short["step_kept"] == 2
+    assert short["validation_loss"] == pytest.approx(mean_loss(load_model(tmp_path / "longer")[0], corpus), rel=1e-5)
+    parts, whole = train(how(12), tmp_path / "longer", device="cpu"), train(how(12), tmp_path / "whole", device="cpu")
+    assert [whole[k] for k in ("steps", "step_kept", "validation_loss")] == [
+        parts[k] for k in ("steps", "step_kept", "validation_loss")
+    ]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("longer", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_loser_of_two_that_begin_together_leaves_the_folder(corpus, tmp_path, monkeypatch):
+    """Between the look at the folder and its making, another process makes and locks it."""
+    out, claims = tmp_path / "out", []
+    make = Path.mkdir
+
+    def made_by_another_first(path, *arguments, **options):
+        if path == out and not claims:
+            make(path)
+            claims.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(claims[0], fcntl.LOCK_EX)
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", made_by_another_first)
+    with pytest.raises(TrainingError, match="at work on it"):
+        train(settings(corpus), out, device="cpu")
+    os.close(claims[0])
+    assert out.is_dir()
+
+
+def test_a_training_that_was_killed_at_its_end_tells_its_residuals(corpus, tmp_path, monkeypatch):
+    how = settings(corpus, "unrolled-sense", model={"cg_iterations": 2})
+    monkeypatch.setattr(Run, "finish", lambda self, journal: self.save())  # the last that is written before a kill
+    train(how, tmp_path / "out", device="cpu")
+    monkeypatch.undo()
+    assert not (tmp_path / "out" / "model.json").exists()
+    assert max(train(how, tmp_path / "out", device="cpu")["cg_residuals"]) > 1e-3
 
 
 def test_patience_survives_a_stop(corpus, tmp_path):
