@@ -132,7 +132,11 @@ def test_nonsense_in_a_checkpoint_is_refused_with_its_path(corpus, tmp_path):
 
 def test_a_finished_training_is_checked_file_by_file(corpus, tmp_path):
     out = tmp_path / "out"
-    train(settings(corpus, data={"validation": [str(corpus)]}, training={"steps": 2}), out, device="cpu")
+    train(
+        settings(corpus, data={"validation": [str(corpus)]}, training={"steps": 2, "validate_every": 1}),
+        out,
+        device="cpu",
+    )
     problems, not_covered = check_training(out)
     assert (problems, set(not_covered)) == ([], {"metrics.jsonl", "tensorboard"})
     for name in ("model.safetensors", "checkpoint.safetensors", "best.safetensors", "model.json", "settings.json"):
