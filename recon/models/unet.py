@@ -46,9 +46,8 @@ class UNet(nn.Module):
         if given != self.conditions:
             raise ValueError(f"this U-net takes {self.conditions} conditions per image, got {given}")
         shown = [torch.view_as_real(part) for part in ([image] if beside is None else [image, beside])]
-        x = (
-            torch.cat(shown, dim=-1).to(self.last.weight.dtype).permute(0, 3, 1, 2)
-        )  # channels lie last in memory: faster convolutions
+        x = torch.cat(shown, dim=-1).to(self.last.weight.dtype)
+        x = x.permute(0, 3, 1, 2)  # channels lie last in memory: faster convolutions
         if conditions is not None:
             planes = conditions[:, :, None, None].to(x).expand(-1, -1, *x.shape[-2:])
             x = torch.cat([x, planes], dim=1)

@@ -34,10 +34,8 @@ def as_begun(out: Place, settings: Training, corpora: Sequence[str], validation:
     model = settings.model
     if not _begun(out) or not isinstance(model, UnrolledSpec) or model.cg_iterations is not None:
         return settings
-    earlier, begun = (
-        settings.model_copy(update={"model": model.model_copy(update={"cg_iterations": EARLIER})}),
-        _note_of(out),
-    )
+    earlier = settings.model_copy(update={"model": model.model_copy(update={"cg_iterations": EARLIER})})
+    begun = _note_of(out)
     lengths = earlier, _with_length_of(earlier, begun)
     return earlier if begun["identity"] in [one.identity(corpora, validation) for one in lengths] else settings
 

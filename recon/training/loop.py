@@ -111,6 +111,7 @@ def train(
             journal.flush()
             check()
             card = run.finish(journal)
+            journal.flush()  # with the validation of the last step
     world.leave()
     return card
 
