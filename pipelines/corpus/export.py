@@ -125,8 +125,9 @@ def _spread(kspace: NDArray[Any], sampled: NDArray[np.bool_], plan: BucketPlan, 
 
 def import_corpus(folder: Path, out: Path) -> str:
     """Make the corpus again from an export; return its content hash. Raises CorpusError if the export has changed."""
+    is_there = f"{out} is there already; choose another --out"
     if out.exists() or building_path(out).exists():
-        raise FileExistsError(f"{out} is there already; choose another --out")
+        raise FileExistsError(is_there)
     try:
         told = json.loads(read_document(folder / "fathom" / "export.json"))
         writer = WRITERS[told["format"]]
@@ -146,8 +147,12 @@ def import_corpus(folder: Path, out: Path) -> str:
             refuse_strange(file, file.stat())  # a reader would wait for ever at a pipe
     entries = finished(folder / "fathom", plan)
     corpus = UnfinishedCorpus(out, plan)
-    corpus.prepare()
     try:
+        building_path(out).mkdir(parents=True)  # of two imports, only one makes it, and may remove it again
+    except FileExistsError:
+        raise FileExistsError(is_there) from None
+    try:
+        corpus.prepare()
         _read_all(folder, corpus, writer, entries)
         entries, columns = corpus.write_numbers()
         summary = summarise(plan, entries, corpus.root, columns)

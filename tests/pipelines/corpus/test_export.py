@@ -14,11 +14,13 @@ from pipelines.corpus.export import export, import_corpus
 from pipelines.corpus.verify import verify
 from recon.data.datasets import PairDataset
 from synth.corpus.reader import open_corpus
+from synth.corpus.tasks import finished
 from synth.errors import CorpusError
 from synth.physics import fft2c, ifft2c
 from synth.recipe import parse_recipe
 from synth.scans.open import open_scan
 from synth.stages.readout import Readout
+from synth.storage.corpus_files import building_path
 
 SYNC = ClusterSpec("sync")
 
@@ -225,3 +227,19 @@ def test_refusals(corpus, tmp_path):
     with pytest.raises(CorpusError, match="have changed since the export"):
         import_corpus(tmp_path / "out", tmp_path / "b.zarr")
     assert not list(tmp_path.glob("b.zarr*"))
+
+
+def test_the_loser_of_two_imports_leaves_the_others_folder(corpus, tmp_path, monkeypatch):
+    """Between the look at the folder and its making, another process makes it."""
+    export(corpus, "cfl", tmp_path / "out")
+    other = building_path(tmp_path / "back.zarr")
+
+    def made_by_another_meanwhile(*arguments):
+        other.mkdir()
+        (other / "recipe.json").write_text("another's")
+        return finished(*arguments)
+
+    monkeypatch.setattr("pipelines.corpus.export.finished", made_by_another_meanwhile)
+    with pytest.raises(FileExistsError, match="is there already"):
+        import_corpus(tmp_path / "out", tmp_path / "back.zarr")
+    assert (other / "recipe.json").read_text() == "another's"
